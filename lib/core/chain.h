@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CORE_CHAIN_H
+#define CORE_CHAIN_H
+
+/*
+ * A queue of bytes, made of chunks from one loop's pool; the form in which bodies travel.
+ *
+ * Limits: a pool has a byte limit; chunk_new() returns NULL beyond it (shed, never abort).
+ * Ownership: a chain owns its chunks. chain_move() transfers them, it never copies whole chunks; a
+ * cleared chain holds no memory. Free chunks beyond a small reserve return to the system.
+ * Threads: a pool and its chains belong to one loop.
+ */
+#include "core/bytes.h"
+#include "core/list.h"
+
+#include <sys/uio.h>
+
+#define CHUNK_BYTES 16384 /* payload of one chunk: a full TLS record fits */
+
+struct chunk_pool {
+    struct list free;
+    size_t free_count, free_max; /* chunks kept for reuse; trimmed to a fraction when idle */
+    size_t used_count, used_max; /* chunks handed out, and the limit */
+};
+
+struct chunk {
+    struct list node;
+    struct chunk_pool *pool;
+    unsigned start, end; /* valid payload is data[start..end) */
+    char data[CHUNK_BYTES];
+};
+
+struct chain {
+    struct list chunks; /* oldest first */
+    size_t bytes;       /* sum of all payloads */
+};
+
+void chunk_pool_init(struct chunk_pool *p, size_t used_max, size_t free_max);
+void chunk_pool_trim(struct chunk_pool *p);  /* free half of the unused chunks */
+void chunk_pool_clear(struct chunk_pool *p); /* all chunks must be back: asserted */
+struct chunk *chunk_new(struct chunk_pool *p) MUST_USE; /* NULL at the limit */
+void chunk_free(struct chunk *c);
+
+void chain_init(struct chain *c);
+void chain_clear(struct chain *c); /* idempotent */
+static inline size_t chain_size(const struct chain *c)
+{
+    return c->bytes;
+}
+/* Append a copy: all of `src`, or nothing and E_LIMIT. Fills the last chunk first. */
+int chain_append(struct chain *c, struct chunk_pool *pool, struct bytes src) MUST_USE;
+void chain_push(struct chain *c, struct chunk *chunk);    /* takes the chunk; it must not be empty */
+void chain_push_front(struct chain *c, struct chunk *chunk);
+struct chunk *chain_pop(struct chain *c);                 /* caller owns it; NULL when empty */
+void chain_move(struct chain *to, struct chain *from, size_t bytes); /* bytes <= size(from); splits by
+                                                                        copying at most one chunk */
+void chain_move_all(struct chain *to, struct chain *from);
+void chain_drop(struct chain *c, size_t bytes);           /* bytes <= size */
+size_t chain_peek(const struct chain *c, void *to, size_t bytes); /* copies up to `bytes`, returns count */
+struct bytes chain_head(const struct chain *c);           /* contiguous start; empty when empty */
+int chain_iov(const struct chain *c, struct iovec *out_iov, int iov_max); /* entries filled */
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CORE_TEXT_H
+#define CORE_TEXT_H
+
+/*
+ * A growing string with a ceiling and a sticky error: append freely, check once at the end.
+ *
+ * Limits: beyond `bytes_max` the text keeps what it has, ignores further appends and remembers
+ * E_LIMIT. The buffer is always NUL-terminated.
+ */
+#include "core/bytes.h"
+
+#include <stdarg.h>
+
+struct text {
+    char *at;
+    size_t len, capacity, bytes_max;
+    int err;
+};
+
+void text_init(struct text *t, size_t bytes_max); /* allocates nothing */
+void text_clear(struct text *t);                  /* frees; idempotent */
+void text_reset(struct text *t);                  /* empty again, keeps the memory and drops the error */
+void text_add(struct text *t, struct bytes b);
+void text_str(struct text *t, const char *s);
+void text_char(struct text *t, char c);
+void text_printf(struct text *t, const char *format, ...) PRINTF_LIKE(2, 3);
+void text_vprintf(struct text *t, const char *format, va_list args) PRINTF_LIKE(2, 0);
+void text_json(struct text *t, struct bytes b);   /* quoted and escaped JSON string */
+int text_finish(struct text *t, char **out_text) MUST_USE; /* moves the buffer out; caller frees */
+static inline struct bytes text_bytes(const struct text *t)
+{
+    return bytes_of(t->at, t->len);
+}
+
+#endif

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef NET_IO_H
+#define NET_IO_H
+
+/*
+ * A connection as a stack of byte layers: tcp at the bottom, tls, peeked (replays detected bytes).
+ *
+ * All calls return at once. The owner of the top layer is a task; it is woken whenever a call that
+ * returned E_AGAIN may make progress, and then:
+ *
+ *     io_handshake() until 0; io_recv() until E_AGAIN, its budget, or an end; io_send() until the
+ *     chain is empty or E_AGAIN.
+ *
+ * There is no separate "want read" call: descriptors are edge-triggered (loop.h), each layer keeps
+ * `readable` true until a read would block, and a layer that needs the other direction (a TLS read
+ * that must write) does so itself when the descriptor's event comes.
+ *
+ * Results: 0 progress; E_AGAIN none until the next event; E_EOF the peer finished sending (TCP FIN;
+ * for TLS a close_notify: a FIN without it is E_H1_TRUNCATED-like and reported as E_TLS); any other
+ * code is final.
+ * Ownership: a layer owns the one below; io_close() closes all and frees the memory at the end of
+ * the turn. Bytes belong to chains: sending drops from the chain what was taken.
+ * Threads: the loop it was made on.
+ */
+#include "core/chain.h"
+#include "core/loop.h"
+#include "net/addr.h"
+
+struct io;
+struct io_ops {
+    const char *name;
+    int (*handshake)(struct io *io);
+    int (*recv)(struct io *io, struct chain *to, size_t bytes_max, size_t *out_bytes);
+    int (*send)(struct io *io, struct chain *from);
+    int (*shut)(struct io *io);  /* no more bytes from us: FIN, close_notify + FIN */
+    void (*close)(struct io *io);
+    int (*fd)(const struct io *io);
+};
+
+struct io {
+    const struct io_ops *ops;
+    struct io *below;    /* owned; NULL at the bottom */
+    struct loop *loop;
+    struct task *owner;  /* woken on events; may be changed with io_set_owner() */
+    bool readable;       /* a recv may give bytes now: ask again before sleeping */
+    uint64_t bytes_in, bytes_out; /* of this layer */
+};
+
+static inline int io_handshake(struct io *io)
+{
+    return io->ops->handshake(io);
+}
+/* Append up to bytes_max (> 0) to `to`. 0 means *out_bytes > 0. E_LIMIT: no chunk could be had;
+ * the owner waits a moment (timer) and tries again. */
+static inline int io_recv(struct io *io, struct chain *to, size_t bytes_max, size_t *out_bytes)
+{
+    return io->ops->recv(io, to, bytes_max, out_bytes);
+}
+/* Send from the head of `from`. 0: all went; E_AGAIN: the rest is still in `from`. */
+static inline int io_send(struct io *io, struct chain *from)
+{
+    return io->ops->send(io, from);
+}
+static inline int io_shut(struct io *io)
+{
+    return io->ops->shut(io);
+}
+static inline int io_fd(const struct io *io) /* the socket at the bottom */
+{
+    return io->ops->fd(io);
+}
+void io_set_owner(struct io *io, struct task *owner); /* of every layer down to the descriptor */
+void io_close(struct io *io);  /* NULL is fine; unwritten bytes are lost unless shut was done */
+void io_abort(struct io *io);  /* as io_close, but the peer sees a reset (SO_LINGER 0) */
+
+/* tcp.c: take a connected or connecting non-blocking socket. Handshake completes the connect. */
+struct io *io_tcp_new(struct loop *l, int fd, struct task *owner); /* closes fd and returns NULL on failure */
+
+/* peeked.c: a layer that first yields `bytes` (moved), then what comes from below. */
+struct io *io_peeked_new(struct io *below, struct chain *bytes);
+
+#endif

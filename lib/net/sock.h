@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef NET_SOCK_H
+#define NET_SOCK_H
+
+/*
+ * Sockets: listeners that accept on a loop, dials with a deadline, options, original destinations.
+ */
+#include "net/addr.h"
+#include "net/io.h"
+
+struct sock_opts { /* zero: the kernel's default */
+    unsigned keepalive_ms;    /* SO_KEEPALIVE with this idle time */
+    unsigned user_timeout_ms; /* TCP_USER_TIMEOUT */
+    uint32_t mark;            /* SO_MARK */
+    struct addr source;       /* bind before connect; none: kernel's choice */
+};
+int sock_set_opts(int fd, const struct sock_opts *o) MUST_USE; /* also TCP_NODELAY */
+
+/* The address the client dialed before a redirect (SO_ORIGINAL_DST, both families); the local address
+ * when the connection was not redirected. */
+int sock_original_dst(int fd, struct addr *out) MUST_USE;
+int sock_local(int fd, struct addr *out) MUST_USE;
+int sock_peer(int fd, struct addr *out) MUST_USE;
+
+/* Bind and listen; SO_REUSEADDR, with `reuse_port` also SO_REUSEPORT, IPv6 sockets are V6ONLY unless
+ * the address is [::]. Port 0 lets the kernel choose; sock_local() tells. Close-on-exec, non-blocking. */
+int sock_listen(const struct addr *at, bool reuse_port, int backlog, int *out_fd) MUST_USE;
+int sock_listen_unix(const char *path, int backlog, int *out_fd) MUST_USE; /* replaces a dead socket file */
+
+/*
+ * A listener on a loop. Accepts at most 64 connections a turn. When the process runs out of
+ * descriptors it pauses for 100 ms and logs, instead of spinning.
+ */
+struct listener {
+    struct watch watch;
+    struct task task;
+    struct timer pause;
+    struct loop *loop;
+    void (*on_accept)(struct listener *ln, int fd, const struct addr *peer); /* owns fd */
+    void *user;
+    bool stopped;
+};
+int listener_open(struct listener *ln, struct loop *l, int fd,
+                  void (*on_accept)(struct listener *ln, int fd, const struct addr *peer), void *user) MUST_USE;
+void listener_pause(struct listener *ln);  /* keeps the socket, the kernel's backlog fills */
+void listener_resume(struct listener *ln);
+void listener_close(struct listener *ln);  /* idempotent */
+
+/* Start a non-blocking connect. The io's handshake completes it; deadlines are the owner's. */
+int sock_dial(struct loop *l, const struct addr *to, const struct sock_opts *o, struct task *owner,
+              struct io **out_io) MUST_USE;
+
+#endif
