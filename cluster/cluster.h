@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CLUSTER_CLUSTER_H
+#define CLUSTER_CLUSTER_H
+
+/*
+ * The desired state that the control plane follows: typed Kubernetes objects with upsert and delete
+ * events, token review, and writes of a few objects. One interface, two sources (decision D3):
+ * `dir` (a directory of manifests) here; `kube` (the Kubernetes API) later.
+ *
+ * A source fills a store; readers get callbacks and may look anything up at any time in between.
+ * Until `synced` a reader must not answer questions from it: objects may still be missing.
+ * Ownership: objects are immutable and reference-counted; an update is a new object. A callback
+ * borrows; keep with object_ref().
+ * Threads: a cluster belongs to one loop. Objects may be read by any thread that holds a reference.
+ */
+#include "core/list.h"
+#include "core/loop.h"
+#include "core/map.h"
+#include "core/snapshot.h"
+
+#include <jansson.h>
+
+enum kind {
+#define KIND(id, api_group, api_version, name, plural, namespaced) KIND_##id,
+#include "cluster/kinds.def"
+#undef KIND
+    KIND_COUNT
+};
+
+struct kind_info {
+    enum kind kind;
+    const char *group;   /* "" for core */
+    const char *version; /* the storage version; others of the same group are accepted too */
+    const char *name;    /* "Pod" */
+    const char *plural;  /* "pods" */
+    bool namespaced;
+};
+const struct kind_info *kind_info(enum kind k);
+/* By apiVersion and kind of a manifest; NULL when it is not one that we know. */
+const struct kind_info *kind_find(struct bytes api_version, struct bytes kind);
+
+struct object {
+    struct snapshot ref;
+    enum kind kind;
+    const char *ns;      /* "" for cluster-scoped; "default" when a namespaced manifest names none */
+    const char *name;
+    const char *uid;
+    uint64_t created_ns; /* creationTimestamp, wall clock; 0 unknown */
+    json_t *json;        /* the whole manifest; read-only */
+    const json_t *metadata, *labels, *annotations, *spec, *status; /* inside json; NULL when absent */
+    const char *source;  /* where it came from: "web.yaml:12"; "" for an API server */
+};
+
+/* Takes over `json`. E_CONFIG with a sentence when it is no object of a known kind. */
+int object_new(json_t *json, const char *source, struct object **out, char *problem, size_t problem_bytes) MUST_USE;
+void object_ref(const struct object *o);
+void object_unref(const struct object *o); /* NULL is fine */
+const char *object_label(const struct object *o, const char *key);      /* NULL when absent */
+const char *object_annotation(const struct object *o, const char *key); /* NULL when absent */
+/* matchLabels/matchExpressions, or a plain map (Service selector). An absent selector (NULL) matches
+ * nothing; an empty one everything. */
+bool selector_matches(const json_t *selector, const json_t *labels);
+/* The value at "a.b[0].c", NULL when absent. */
+const json_t *json_at(const json_t *root, const char *path);
+const char *json_text(const json_t *root, const char *path);            /* NULL when absent or no string */
+int64_t json_number(const json_t *root, const char *path, int64_t fallback);
+
+/* --- facts of objects that several components need (object.c, workload.c) ------------------------ */
+
+struct workload { /* who owns a pod: "deployment" "web" */
+    const char *kind; /* lower case; "" when unknown; borrowed from static storage */
+    char name[254];
+};
+struct cluster;
+/* Follows ownerReferences: Pod -> ReplicaSet -> Deployment, Pod -> Job -> CronJob. */
+void pod_workload(struct cluster *c, const struct object *pod, struct workload *out);
+bool pod_is_ready(const struct object *pod);  /* condition Ready, not terminating */
+bool pod_is_meshed(const struct object *pod, const char *control_ns); /* label linkerd.io/control-plane-ns */
+const char *pod_service_account(const struct object *pod); /* "default" when absent */
+
+/* --- the cluster ------------------------------------------------------------------------------- */
+
+enum cluster_event { CLUSTER_UPSERT, CLUSTER_DELETE };
+struct cluster_watch { /* embedded in the reader */
+    struct list node;
+    uint64_t kinds;    /* bit 1 << KIND_X for each kind wanted */
+    void (*on_event)(struct cluster_watch *w, enum cluster_event e, const struct object *o,
+                     const struct object *old); /* old: NULL when new */
+    void (*on_synced)(struct cluster_watch *w); /* once; from a task */
+    void *user;
+};
+
+struct cluster_ops;
+struct cluster {
+    const struct cluster_ops *ops;
+    struct loop *loop;
+    struct map objects[KIND_COUNT]; /* by "ns/name" */
+    struct list watches;
+    bool synced;
+};
+
+/* `path` is watched with inotify, folders below it too: *.yaml, *.yml, *.json; editors' temporary
+ * files are ignored, a file is read when it is complete (close, rename). A bad file is reported once
+ * with file, line and reason, and the objects that it held before stay. */
+int cluster_open_dir(struct loop *l, const char *path, struct cluster **out) MUST_USE;
+void cluster_close(struct cluster *c);
+
+/* Present objects are delivered as upserts from a task before on_synced. */
+void cluster_watch_add(struct cluster *c, struct cluster_watch *w);
+void cluster_watch_remove(struct cluster_watch *w);
+const struct object *cluster_get(const struct cluster *c, enum kind k, const char *ns, const char *name);
+/* Iterate: struct map_iter it = MAP_ITER(&c->objects[KIND_POD]); while (map_next(&it)) {...it.value...} */
+
+/* Create or replace. The dir source writes "<kind>.<ns>.<name>.json" with rename(2). Takes json. */
+int cluster_put(struct cluster *c, json_t *json) MUST_USE;
+int cluster_delete(struct cluster *c, enum kind k, const char *ns, const char *name) MUST_USE;
+
+/* Is this token good for `audience`? `user` is "system:serviceaccount:NS:SA"; err 0, E_DENIED, or why
+ * the question could not be asked. Called from a task. */
+struct token_review {
+    void (*on_answer)(struct token_review *r, int err, const char *user, const char *problem);
+    void *user;
+};
+void cluster_review_token(struct cluster *c, struct token_review *r, struct bytes token, const char *audience);
+
+/* --- tokens of the local home (token.c): JWT, HS256, key in a file of mode 0600 ------------------- */
+int token_key_create(const char *path) MUST_USE; /* keeps an existing one */
+/* A token for NS:SA and audience, valid for lifetime_s; caller mem_free()s. */
+int token_mint(const char *key_path, const char *ns, const char *sa, const char *audience, unsigned lifetime_s,
+               char **out_token) MUST_USE;
+int token_verify(const char *key_path, struct bytes token, const char *audience, char *out_user, size_t user_bytes,
+                 char *problem, size_t problem_bytes) MUST_USE;
+/* The dir source reviews tokens with the key at "<path>/../token.key". */
+
+#endif
