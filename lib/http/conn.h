@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef HTTP_CONN_H
+#define HTTP_CONN_H
+
+/*
+ * HTTP connections of both versions, as servers (they hand up accepted streams) and as clients (they
+ * open dialed streams). http1_server.c, http1_client.c, http2_server.c, http2_client.c.
+ *
+ * Ownership: a connection owns its io (handshake already complete). It frees itself after on_closed,
+ * which comes once, when its last stream was closed and the io is gone, or at http_*_close().
+ * Writing: what the streams of one turn produce is gathered and leaves in one io_send() from the
+ * loop's late tasks.
+ * Threads: those of the io's loop.
+ */
+#include "http/stream.h"
+
+struct http_limits {            /* zero means the default in brackets */
+    size_t head_bytes_max;      /* [HTTP_HEAD_BYTES_MAX] */
+    size_t output_high_bytes;   /* unsent bytes a connection holds before streams lose room [65536] */
+    uint64_t head_timeout_ns;   /* server: from first byte of a head to its end [0: none] */
+    uint64_t idle_timeout_ns;   /* server: without a stream [0: none] */
+    unsigned streams_max;       /* h2: concurrent peer streams [server 1000; client: the peer's word] */
+    uint32_t stream_window;     /* h2 [65535] */
+    uint32_t connection_window; /* h2 [1048576] */
+    uint64_t ping_interval_ns;  /* h2 keepalive while streams are open [0: none] */
+    uint64_t ping_timeout_ns;   /* h2 [3 s when an interval is set] */
+    bool ping_while_idle;
+};
+
+/* --- servers ----------------------------------------------------------------------------------- */
+
+struct http_server;
+struct http_server_events {
+    /* A request has begun; set the stream's events now: its on_head follows from the same task. */
+    void (*on_stream)(void *user, struct stream *s);
+    void (*on_closed)(void *user, int err); /* 0: orderly. The server is gone. */
+};
+struct http_server *http1_server_new(struct io *io, struct chain *first, const struct http_limits *limits,
+                                     const struct http_server_events *events, void *user);
+struct http_server *http2_server_new(struct io *io, struct chain *first, const struct http_limits *limits,
+                                     const struct http_server_events *events, void *user);
+/* Finish what is in progress, accept nothing new (h1: `connection: close` on the next answer, at once when
+ * idle; h2: GOAWAY twice, RFC 9113 6.8), then close. */
+void http_server_drain(struct http_server *c);
+void http_server_close(struct http_server *c, int err); /* streams get on_reset; on_closed is called from a task */
+/* h1 only: answer this stream with `connection: close` and end the connection after it. */
+void http_server_close_after(struct http_server *c, struct stream *s);
+struct io *http_server_io(struct http_server *c);
+
+/* --- clients ----------------------------------------------------------------------------------- */
+
+struct http_client;
+struct http_client_events {
+    void (*on_idle)(void *user);            /* the last stream closed and the connection may be reused */
+    void (*on_capacity)(void *user);        /* http_client_capacity() grew from 0 */
+    void (*on_closed)(void *user, int err); /* no stream can be opened any more: GOAWAY, FIN, error. It goes
+                                               away by itself once its streams are closed; `c` must not be
+                                               used after this event */
+};
+struct http_client *http1_client_new(struct io *io, const struct http_limits *limits,
+                                     const struct http_client_events *events, void *user);
+struct http_client *http2_client_new(struct io *io, const struct http_limits *limits,
+                                     const struct http_client_events *events, void *user);
+unsigned http_client_capacity(const struct http_client *c); /* streams that may be opened now; h1: 0 or 1 */
+unsigned http_client_streams(const struct http_client *c);  /* open now */
+/*
+ * Open a stream and send its request head. `ends`: no body. E_LIMIT without capacity; E_SYNTAX/E_LIMIT for a head
+ * that cannot be sent. The stream's events follow from tasks.
+ */
+int http_client_open(struct http_client *c, const struct head *h, bool ends, const struct stream_events *events,
+                     void *user, struct stream **out) MUST_USE;
+void http_client_close(struct http_client *c, int err); /* streams get on_reset; no on_closed; idempotent no: once */
+struct io *http_client_io(struct http_client *c);
+
+#endif
