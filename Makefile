@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+#   make            release build in build/ (installs missing packages first when run as root)
+#   make debug      build-debug/    make asan   build-asan/    make tsan   build-tsan/
+#   make test       everything that must pass; the last line is `N passed, N failed`
+#   make demo       the demo application, meshed, on this machine; make demo-down ends it
+JOBS ?= $(shell nproc)
+FLAVOUR_release := --buildtype=debugoptimized
+FLAVOUR_debug := --buildtype=debug
+FLAVOUR_asan := --buildtype=debug -Db_sanitize=address,undefined
+FLAVOUR_tsan := --buildtype=debug -Db_sanitize=thread
+
+define build_flavour
+	@test -f $(1)/build.ninja || meson setup $(1) $(FLAVOUR_$(2)) >$(1).log 2>&1 || { cat $(1).log; exit 1; }
+	@rm -f $(1).log
+	ninja -C $(1) -j $(JOBS)
+endef
+
+.PHONY: all debug asan tsan test demo demo-down clean fmt
+
+all:
+	tools/deps.sh build
+	$(call build_flavour,build,release)
+
+debug:
+	$(call build_flavour,build-debug,debug)
+
+asan:
+	$(call build_flavour,build-asan,asan)
+
+tsan:
+	$(call build_flavour,build-tsan,tsan)
+
+test:
+	tests/run.sh
+
+demo: all
+	demo/up.sh
+
+demo-down:
+	demo/down.sh
+
+clean:
+	rm -rf build build-debug build-asan build-tsan
+
+fmt:
+	git ls-files '*.c' '*.h' | xargs -r clang-format -i

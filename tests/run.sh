@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Run everything that must pass. Each part runs even when an earlier one failed; the last line is
+# `N passed, N failed`, and the exit status says the same.
+set -uo pipefail
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
+
+passed=0
+failed=0
+
+# check NAME COMMAND...: one command that counts as one test.
+check() {
+    local name=$1
+    shift
+    if "$@"; then
+        passed=$((passed + 1))
+        echo "ok      $name"
+    else
+        failed=$((failed + 1))
+        echo "FAILED  $name"
+    fi
+}
+
+# Unit tests of one build folder; counted by program.
+unit_tests() {
+    local build=$1 counts
+    rm -f "$build/meson-logs/testlog.json"
+    meson test -C "$build" --no-rebuild --print-errorlogs || true
+    counts=$(/usr/bin/python3 - "$build/meson-logs/testlog.json" <<'PY'
+import json, sys
+good = bad = 0
+try:
+    with open(sys.argv[1]) as log:
+        for line in log:
+            if json.loads(line)["result"] in ("OK", "EXPECTEDFAIL"):
+                good += 1
+            else:
+                bad += 1
+except OSError:
+    bad = 1
+print(good, bad)
+PY
+    )
+    passed=$((passed + ${counts% *}))
+    failed=$((failed + ${counts#* }))
+}
+
+if ! tools/deps.sh test; then
+    echo "packages that the tests need are missing" >&2
+    echo "0 passed, 1 failed"
+    exit 1
+fi
+
+check "layers" /usr/bin/python3 tools/layers.py
+check "style" /usr/bin/python3 tools/style.py
+check "build (address and undefined sanitizers)" make asan
+if [ -f build-asan/build.ninja ]; then
+    unit_tests build-asan
+fi
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
