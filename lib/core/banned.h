@@ -5,8 +5,8 @@
 /*
  * Functions that are unbounded, not thread-safe, or hide errors. The system headers that declare
  * them come first, so that only our own use of a name breaks the build. `malloc` and kin are
- * refused outside lib/core by tools/style.py (see alloc.h), and so are rand() and signal(), whose names
- * cannot be poisoned because ours or the system's structs share them.
+ * refused outside lib/core by tools/style.py (see alloc.h); so are rand(), signal() and alloca(),
+ * whose names structs or a macro share.
  */
 #include <arpa/inet.h>
 #include <setjmp.h>
@@ -17,6 +17,6 @@
 #include <time.h>
 
 #pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf gets strtok atoi atol atoll
-#pragma GCC poison sscanf srand alloca longjmp localtime gmtime inet_addr inet_ntoa
+#pragma GCC poison sscanf srand longjmp localtime gmtime inet_addr inet_ntoa
 
 #endif

@@ -20,6 +20,7 @@
 struct chunk_pool {
     struct list free;
     size_t free_count, free_max; /* chunks kept for reuse; trimmed to a fraction when idle */
+    size_t free_low;             /* least free_count since the last chunk_pool_trim_unused() */
     size_t used_count, used_max; /* chunks handed out, and the limit */
 };
 
@@ -36,7 +37,10 @@ struct chain {
 };
 
 void chunk_pool_init(struct chunk_pool *p, size_t used_max, size_t free_max);
-void chunk_pool_trim(struct chunk_pool *p);  /* free half of the unused chunks */
+void chunk_pool_trim(struct chunk_pool *p);  /* free half of the unused chunks, for example under pressure */
+/* As trim, but only of chunks that nobody needed since the last call. True if more could go later.
+ * The loop calls it every second. */
+bool chunk_pool_trim_unused(struct chunk_pool *p);
 void chunk_pool_clear(struct chunk_pool *p); /* all chunks must be back: asserted */
 struct chunk *chunk_new(struct chunk_pool *p) MUST_USE; /* NULL at the limit */
 void chunk_free(struct chunk *c);
@@ -52,8 +56,9 @@ int chain_append(struct chain *c, struct chunk_pool *pool, struct bytes src) MUS
 void chain_push(struct chain *c, struct chunk *chunk);    /* takes the chunk; it must not be empty */
 void chain_push_front(struct chain *c, struct chunk *chunk);
 struct chunk *chain_pop(struct chain *c);                 /* caller owns it; NULL when empty */
-void chain_move(struct chain *to, struct chain *from, size_t bytes); /* bytes <= size(from); splits by
-                                                                        copying at most one chunk */
+/* bytes <= size(from). Splits by copying at most half a chunk, for which the pool may exceed its limit
+ * by one. */
+void chain_move(struct chain *to, struct chain *from, size_t bytes);
 void chain_move_all(struct chain *to, struct chain *from);
 void chain_drop(struct chain *c, size_t bytes);           /* bytes <= size */
 size_t chain_peek(const struct chain *c, void *to, size_t bytes); /* copies up to `bytes`, returns count */

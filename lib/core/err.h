@@ -37,7 +37,8 @@ enum err {
 #undef ERR
 };
 
-/* Category of a negative code. ECONNRESET, EPIPE and kin are CLOSED, ETIMEDOUT is TIMEOUT. */
+/* Category of a negative code. ECONNRESET, ECONNREFUSED, EPIPE and kin are
+ * CLOSED, ETIMEDOUT is TIMEOUT. */
 enum err_category err_category(int err);
 
 /* Lower-case name for metrics and logs ("h1_bad_head", "ECONNREFUSED"). Static storage. */

@@ -71,11 +71,15 @@ static inline struct list *list_pop(struct list *head)
 /* Move everything to the end of `to`; `from` is empty afterwards. */
 static inline void list_move(struct list *to, struct list *from)
 {
-    struct list *node;
-
-    while ((node = list_pop(from)) != NULL) {
-        list_append(to, node);
+    if (list_is_empty(from)) {
+        return;
     }
+    assert(to != from && to->next != NULL);
+    from->next->prev = to->prev;
+    to->prev->next = from->next;
+    from->prev->next = to;
+    to->prev = from->prev;
+    list_init(from);
 }
 
 #define LIST_ITEM(node, type, member) CONTAINER_OF(node, type, member)

@@ -71,28 +71,36 @@ struct loop {
     struct rand rand;
     struct metrics *metrics;  /* this loop's metrics, owned by whoever made the loop; may be NULL */
     struct mailbox *mailbox;
+    uint64_t trim_at_ns;      /* when unused chunks are looked at again; UINT64_MAX: when used again */
+    size_t watch_count;
     bool stopping;
 };
 
+/* Makes it the loop of the calling thread. */
 int loop_open(struct loop *l, unsigned index, size_t chunks_max) MUST_USE;
-void loop_close(struct loop *l); /* all watches and timers must be gone */
+/* Delivers the messages and runs the tasks that are left; then all watches, timers and chunks must be
+ * gone: asserted. */
+void loop_close(struct loop *l);
 void loop_run(struct loop *l);   /* until loop_stop() */
 bool loop_turn(struct loop *l, int wait_ms); /* one turn, at most wait_ms asleep (-1: as long as needed);
                                                 false when stopping; for tests */
 void loop_stop(struct loop *l);
 /* The loop of this thread; NULL outside any. Only for assertions and log prefixes. */
 const struct loop *loop_self(void);
+const struct loop *loop_set_self(const struct loop *l); /* returns the one before; loop_turn() does it too */
 
 void task_wake(struct loop *l, struct task *t);      /* idempotent while pending */
 void task_wake_late(struct loop *l, struct task *t); /* idempotent while pending */
 void task_cancel(struct task *t);                    /* idempotent */
 
 /* Take `fd` (non-blocking, close-on-exec) under watch, edge-triggered in both directions. */
+/* `owner` may be NULL and may be exchanged by assignment. On failure `fd` stays the caller's. */
 int watch_open(struct watch *w, struct loop *l, int fd, struct task *owner) MUST_USE;
-void watch_close(struct watch *w);                   /* closes the descriptor; idempotent */
+void watch_close(struct watch *w);                   /* closes the descriptor; idempotent, also when zeroed */
 int watch_release(struct watch *w);                  /* stops watching and returns the open descriptor */
 
-void timer_arm(struct loop *l, struct timer *t, uint64_t at_ns);       /* (re)arms; at_ns is absolute */
+/* (Re)arms; `at_ns` is absolute. One that is due already runs in the next turn, never in this one. */
+void timer_arm(struct loop *l, struct timer *t, uint64_t at_ns);
 void timer_arm_in(struct loop *l, struct timer *t, uint64_t delay_ns); /* from l->now_ns */
 void timer_cancel(struct loop *l, struct timer *t);                    /* idempotent */
 static inline bool timer_is_armed(const struct timer *t)

@@ -19,4 +19,10 @@ struct message {
 /* Any thread. Wakes the loop through its eventfd only when its mailbox was empty. */
 void loop_post(struct loop *l, struct message *m);
 
+/* For loop.c. A loop must not be posted to once mailbox_close() has begun. */
+int mailbox_open(struct loop *l) MUST_USE;
+bool mailbox_is_signaled(const struct loop *l);
+bool mailbox_deliver(struct loop *l); /* what is queued now; false when it was empty */
+void mailbox_close(struct loop *l);   /* the mailbox must be empty */
+
 #endif

@@ -80,7 +80,8 @@ struct metric_samples {
 void metrics_collect(struct metrics *m, struct metric_samples *to, uint64_t now_ns);
 void metric_samples_gauge(struct metric_samples *to, const struct metric_family *f, struct bytes labels,
                           double value); /* one computed on the spot (process figures) */
-void metric_samples_merge(struct metric_samples *to, struct metric_samples *from); /* moves; adds equal ones */
+/* Moves all of `from`; equal series are added up. */
+void metric_samples_merge(struct metric_samples *to, struct metric_samples *from);
 void metric_samples_clear(struct metric_samples *s);
 
 enum metric_format { METRIC_TEXT, METRIC_OPENMETRICS };

@@ -9,7 +9,13 @@
  */
 #include "core/bytes.h"
 
-enum opt_kind { OPT_BOOL, OPT_STRING, OPT_LIST /* may repeat; also split at commas */, OPT_INT, OPT_DURATION };
+enum opt_kind {
+    OPT_BOOL,
+    OPT_STRING,
+    OPT_LIST, /* may repeat; also split at commas */
+    OPT_INT,
+    OPT_DURATION, /* as Go writes them: "1m30s", "1.5h", "300ms", "0" */
+};
 
 struct opt {
     const char *name; /* long, without dashes */

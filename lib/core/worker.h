@@ -18,7 +18,8 @@ struct worker {
     void *user;
 };
 
-int worker_start(struct worker *w, unsigned index, size_t chunks_max) MUST_USE; /* setup, teardown, user set before */
+/* `setup`, `teardown` and `user` are set before; the first two may be NULL. */
+int worker_start(struct worker *w, unsigned index, size_t chunks_max) MUST_USE;
 void worker_stop(struct worker *w); /* any other thread: stops the loop, joins */
 
 /* How many workers this process should run: the cgroup's CPU quota (v1, v2) rounded up, at most
