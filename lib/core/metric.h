@@ -10,12 +10,15 @@
  * in one `struct metrics`; its users hold a pointer and record with an addition.
  * Ownership: metrics_series() returns a reference; series_unref() gives it back. A series without
  * references stays for the scrapes and is dropped when it was idle for `idle_ns`.
- * Limits: at most `series_max` series; beyond it metrics_series() returns the family's series with
- * the single label overflow="true", and tulle_metric_series_folded_total counts it.
+ * Limits: at most `series_max` series, and labels of SERIES_LABELS_MAX bytes; beyond either
+ * metrics_series() returns the family's series with the single label overflow="true", and
+ * tulle_metric_series_folded_total counts it.
  */
 #include "core/bytes.h"
 #include "core/map.h"
 #include "core/text.h"
+
+#define SERIES_LABELS_MAX 4096
 
 enum metric_kind { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 
@@ -23,7 +26,7 @@ struct metric_family {
     const char *name; /* as exposed: a counter's name carries its _total here */
     const char *help;
     enum metric_kind kind;
-    const double *bounds; /* histogram upper bounds, ascending, +Inf left out */
+    const double *bounds; /* histogram upper bounds in exposed units, ascending, +Inf left out */
     unsigned bounds_count;
     double scale;         /* exposed value = recorded value * scale (ns to s: 1e-9); 0 means 1 */
 };

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/log_filter.h"
+
+#include "core/bytes.h"
+#include "core/err.h"
+#include "core/text.h"
+
+#include <sched.h>
+
+#define RULES_MAX  32
+#define FILTER_BYTES_MAX 512
+
+struct log_rule {
+    char target[LOG_TARGET_BYTES]; /* without the name that stands for all of ours: "" */
+    enum log_level level;
+};
+
+struct log_filter {
+    char text[FILTER_BYTES_MAX];
+    enum log_level others; /* for targets that no rule names */
+    struct log_rule rules[RULES_MAX];
+    size_t count;
+};
+
+static atomic_flag filter_lock = ATOMIC_FLAG_INIT;
+static struct log_filter filter_now = {.text = "info", .others = LOG_INFO}; /* under filter_lock */
+static _Atomic unsigned filter_generation = 1; /* written under filter_lock, read by call sites */
+
+static void filter_acquire(void)
+{
+    while (atomic_flag_test_and_set_explicit(&filter_lock, memory_order_acquire)) {
+        (void)sched_yield();
+    }
+}
+
+static void filter_release(void)
+{
+    atomic_flag_clear_explicit(&filter_lock, memory_order_release);
+}
+
+unsigned log_filter_generation(void)
+{
+    return atomic_load_explicit(&filter_generation, memory_order_acquire);
+}
+
+/* --- targets ----------------------------------------------------------------------------------- */
+
+static bool is_root_folder(struct bytes name)
+{
+    static const char *const roots[] = {"api",     "mesh",    "proxy", "init", "cluster", "install",
+                                        "control", "local",   "cli",   "tests", "tools"};
+
+    for (size_t i = 0; i < ARRAY_LEN(roots); i++) {
+        if (bytes_eq(name, bytes_str(roots[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Cut a path down to what follows the root of the repository, wherever that is. */
+static struct bytes path_in_tree(struct bytes path)
+{
+    size_t at = path.len, end = path.len;
+
+    while (at > 0) {
+        struct bytes name;
+
+        at--;
+        if (at > 0 && path.at[at - 1] != '/') {
+            continue;
+        }
+        name = bytes_of(path.at + at, end - at);
+        if (end < path.len && bytes_eq(name, BYTES("lib"))) {
+            return bytes_from(path, end + 1);
+        }
+        if (end < path.len && is_root_folder(name)) {
+            return bytes_from(path, at);
+        }
+        end = at > 0 ? at - 1 : 0;
+    }
+    while (bytes_starts(path, BYTES("../")) || bytes_starts(path, BYTES("./"))) {
+        struct bytes dots;
+
+        (void)bytes_split(path, '/', &dots, &path);
+    }
+    return path;
+}
+
+void log_target_of(const char *file, char out_target[LOG_TARGET_BYTES])
+{
+    struct bytes path = path_in_tree(bytes_str(file));
+    size_t len;
+
+    if (bytes_ends(path, BYTES(".c")) || bytes_ends(path, BYTES(".h"))) {
+        path = bytes_first(path, path.len - 2);
+    }
+    len = MIN(path.len, (size_t)LOG_TARGET_BYTES - 1);
+    for (size_t i = 0; i < len; i++) {
+        out_target[i] = path.at[i] == '/' ? '.' : path.at[i];
+    }
+    out_target[len] = '\0';
+}
+
+/* --- parsing ----------------------------------------------------------------------------------- */
+
+static bool parse_level(struct bytes word, enum log_level *out_level)
+{
+    static const char *const names[] = {"off", "error", "warn", "info", "debug", "trace"};
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (bytes_eq_nocase(word, bytes_str(names[i]))) {
+            *out_level = (enum log_level)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool stands_for_all(struct bytes target)
+{
+    return bytes_eq(target, BYTES("linkerd")) || bytes_eq(target, BYTES("tulle"));
+}
+
+/* Whether a bare word is a target of ours, so that a mistyped level is not taken for one. */
+static bool is_known_target(struct bytes target)
+{
+    static const char *const libs[] = {"core", "text", "net", "http"};
+    struct bytes folder, rest;
+
+    (void)bytes_split(target, '.', &folder, &rest);
+    for (size_t i = 0; i < ARRAY_LEN(libs); i++) {
+        if (bytes_eq(folder, bytes_str(libs[i]))) {
+            return true;
+        }
+    }
+    return stands_for_all(target) || is_root_folder(folder);
+}
+
+static bool is_target(struct bytes target)
+{
+    for (size_t i = 0; i < target.len; i++) {
+        char c = target.at[i];
+        bool fine = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                    c == '_' || c == '-' || c == '.' || c == ':';
+
+        if (!fine) {
+            return false;
+        }
+    }
+    return target.len > 0;
+}
+
+static int add_rule(struct log_filter *f, struct bytes target, enum log_level level)
+{
+    struct log_rule *rule;
+    struct text name;
+
+    if (f->count == RULES_MAX) {
+        return E_CONFIG;
+    }
+    rule = &f->rules[f->count];
+    rule->level = level;
+    text_init_fixed(&name, rule->target, sizeof(rule->target));
+    if (!stands_for_all(target)) {
+        for (size_t i = 0; i < target.len; i++) { /* both "net.tls" and "net::tls" */
+            if (target.at[i] != ':') {
+                text_char(&name, target.at[i]);
+            } else if (i + 1 < target.len && target.at[i + 1] == ':') {
+                text_char(&name, '.');
+            }
+        }
+    }
+    f->count++;
+    return name.err != 0 ? E_CONFIG : 0;
+}
+
+/* "info", "proxy=debug", "proxy"; a span filter, "[{headers}]=off", concerns nothing of ours. */
+static int parse_rule(struct log_filter *f, struct bytes rule)
+{
+    struct bytes target, level_text;
+    enum log_level level = LOG_TRACE;
+    bool has_level = bytes_split(rule, '=', &target, &level_text);
+
+    if (has_level && !parse_level(level_text, &level)) {
+        return E_CONFIG;
+    }
+    if (memchr(rule.at, '[', rule.len) != NULL) {
+        return has_level ? 0 : E_CONFIG;
+    }
+    if (!has_level && parse_level(rule, &level)) {
+        f->others = level;
+        return 0;
+    }
+    if (!is_target(target) || (!has_level && !is_known_target(target))) {
+        return E_CONFIG;
+    }
+    return add_rule(f, target, level);
+}
+
+/* Up to the next comma that is in no bracket. */
+static struct bytes take_rule(struct bytes *rest)
+{
+    struct bytes whole = *rest;
+    size_t end = 0, depth = 0;
+
+    while (end < whole.len && (whole.at[end] != ',' || depth > 0)) {
+        char c = whole.at[end++];
+
+        depth += c == '[' || c == '{';
+        depth -= depth > 0 && (c == ']' || c == '}');
+    }
+    *rest = bytes_from(whole, MIN(end + 1, whole.len));
+    return bytes_trim(bytes_first(whole, end), " \t\r\n");
+}
+
+int log_set_filter(const char *filter)
+{
+    struct log_filter fresh = {.others = LOG_ERROR};
+    struct bytes rest = bytes_str(filter), rule;
+
+    if (rest.len >= FILTER_BYTES_MAX) {
+        return E_CONFIG;
+    }
+    memcpy(fresh.text, filter, rest.len + 1);
+    while (rest.len > 0) {
+        rule = take_rule(&rest);
+        if (rule.len > 0) {
+            TRY(parse_rule(&fresh, rule));
+        }
+    }
+    filter_acquire();
+    filter_now = fresh;
+    if (atomic_fetch_add_explicit(&filter_generation, 1, memory_order_release) + 1 == 0) {
+        atomic_fetch_add_explicit(&filter_generation, 1, memory_order_release);
+    }
+    filter_release();
+    return 0;
+}
+
+void log_get_filter(char *to, size_t bytes)
+{
+    struct text text;
+
+    text_init_fixed(&text, to, bytes);
+    filter_acquire();
+    text_add(&text, bytes_first(bytes_str(filter_now.text), MIN(strlen(filter_now.text), bytes - 1)));
+    filter_release();
+}
+
+enum log_level log_filter_level(const char *target)
+{
+    enum log_level level;
+    size_t best = 0; /* one more than the length of the best rule's target */
+
+    filter_acquire();
+    level = filter_now.others;
+    for (size_t i = 0; i < filter_now.count; i++) {
+        const struct log_rule *rule = &filter_now.rules[i];
+        size_t len = strlen(rule->target);
+        bool matches = strncmp(target, rule->target, len) == 0 &&
+                       (len == 0 || target[len] == '\0' || target[len] == '.');
+
+        if (matches && len + 1 >= best) { /* of two equal ones the later counts */
+            best = len + 1;
+            level = rule->level;
+        }
+    }
+    filter_release();
+    return level;
+}
