@@ -4,7 +4,8 @@
 
 /*
  * The network of one local home (decision D20): a node namespace with a bridge, one namespace a pod
- * joined by a veth pair, cluster addresses as one nft table, and a way back to the host's localhost.
+ * joined by a veth pair, cluster addresses as one nft table, and a way back to the host's
+ * localhost.
  *
  * The supervisor calls net_open() before anything else: the calling process moves into the node
  * namespace (network and mount; with a user namespace when it is not root). A small host-side
@@ -13,7 +14,8 @@
  * Limits: NET_PODS_MAX pods. Addresses are never given out twice within 60 s.
  * Ownership: everything made here dies with the supervisor (namespaces have no names in the file
  * system; children have PDEATHSIG and a pid namespace whose init ends with its pipe).
- * Threads: one. Calls run `ip`/netlink and `nft`, they block for milliseconds; none is on a data path.
+ * Threads: one. Calls run `ip`/netlink and `nft`, they block for milliseconds; none is on a data
+ * path.
  */
 #include "core/loop.h"
 #include "net/addr.h"
@@ -21,54 +23,60 @@
 #define NET_PODS_MAX 1000
 
 struct net_config {
-    const char *home;         /* name of the home, for messages and link names */
-    struct cidr pods4;        /* 10.42.0.0/16 by default */
-    struct cidr services4;    /* 10.43.0.0/16 */
+    const char *home;             /* name of the home, for messages and link names */
+    struct cidr pods4;            /* 10.42.0.0/16 by default */
+    struct cidr services4;        /* 10.43.0.0/16 */
     struct cidr pods6, services6; /* fd42::/64 and fd43::/112 kind; prefix 0: no IPv6 */
-    const char *state;        /* folder for resolv.conf, nsswitch.conf, rules */
+    const char *state;            /* folder for resolv.conf, nsswitch.conf, rules */
 };
 
 struct net_pod {
     char name[64];
-    struct addr ip4, ip6;     /* port 0; ip6 none when off */
-    int netns_fd;             /* held open: the pod's network namespace */
+    struct addr ip4, ip6; /* port 0; ip6 none when off */
+    int netns_fd;         /* held open: the pod's network namespace */
 };
 
 struct net;
-/* E_CONFIG with a sentence when a subnet overlaps one of this machine's routes, when a program (nft, ip)
- * is missing, or when the kernel forbids namespaces (it says which setting to change). */
-int net_open(const struct net_config *config, struct net **out, char *problem, size_t problem_bytes) MUST_USE;
+/* E_CONFIG with a sentence when a subnet overlaps one of this machine's routes, when a program
+ * (nft, ip) is missing, or when the kernel forbids namespaces (it says which setting to change). */
+int net_open(const struct net_config *config, struct net **out, char *problem,
+             size_t problem_bytes) MUST_USE;
 void net_close(struct net *n);
 struct addr net_node_ip4(const struct net *n); /* the bridge's own address: DNS, probes */
 struct addr net_node_ip6(const struct net *n);
 
-int net_pod_add(struct net *n, const char *name, struct net_pod *out, char *problem, size_t problem_bytes) MUST_USE;
+int net_pod_add(struct net *n, const char *name, struct net_pod *out, char *problem,
+                size_t problem_bytes) MUST_USE;
 void net_pod_remove(struct net *n, struct net_pod *pod);
 /* In a forked child: enter the pod's namespaces, with resolv.conf and nsswitch.conf in place (bind
- * mounts in a private mount namespace), /etc/hosts with the pod's name, hostname set to the pod's. */
+ * mounts in a private mount namespace), /etc/hosts with the pod's name, hostname set to the pod's.
+ */
 int net_pod_enter(struct net *n, const struct net_pod *pod) MUST_USE;
 
 struct net_target {
     struct addr addr; /* pod address and port */
 };
 struct net_service {
-    const char *name;          /* "demo/web", for comments */
-    struct addr cluster_ip;    /* with the service's port */
+    const char *name;       /* "demo/web", for comments */
+    struct addr cluster_ip; /* with the service's port */
     bool udp;
     const struct net_target *targets;
-    size_t targets_count;      /* 0: connections are reset at once */
+    size_t targets_count; /* 0: connections are reset at once */
 };
-/* Replace the whole table atomically; live TCP flows survive, UDP flows to gone targets are forgotten. */
+/* Replace the whole table atomically; live TCP flows survive, UDP flows to gone targets are
+ * forgotten. */
 int net_services_set(struct net *n, const struct net_service *services, size_t count, char *problem,
                      size_t problem_bytes) MUST_USE;
 /* Service addresses, stable while the home lives: the same key gives the same address again. */
-int net_service_ip(struct net *n, const char *ns, const char *name, struct addr *out4, struct addr *out6) MUST_USE;
+int net_service_ip(struct net *n, const char *ns, const char *name, struct addr *out4,
+                   struct addr *out6) MUST_USE;
 
-/* Listen on the host's 127.0.0.1 and ::1 (host_port 0: any); each connection is dialed to `to` inside the
- * node namespace and copied both ways. E_CONFIG names the port when it is in use. */
+/* Listen on the host's 127.0.0.1 and ::1 (host_port 0: any); each connection is dialed to `to`
+ * inside the node namespace and copied both ways. E_CONFIG names the port when it is in use. */
 struct net_publish;
-int net_publish(struct net *n, struct loop *l, uint16_t host_port, const struct addr *to, struct net_publish **out,
-                uint16_t *out_port, char *problem, size_t problem_bytes) MUST_USE;
+int net_publish(struct net *n, struct loop *l, uint16_t host_port, const struct addr *to,
+                struct net_publish **out, uint16_t *out_port, char *problem,
+                size_t problem_bytes) MUST_USE;
 /* The same on a Unix socket in the host's file system. */
 int net_publish_unix(struct net *n, struct loop *l, const char *path, const struct addr *to,
                      struct net_publish **out) MUST_USE;

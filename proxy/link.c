@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/link.h"
+
+#include "core/alloc.h"
+#include "core/log.h"
+#include "api/names.h"
+#include "proxy/transport.h"
+
+static const struct http_client_events client_events;
+
+static void link_bury(struct grave *g)
+{
+    mem_free(CONTAINER_OF(g, struct link, grave));
+}
+
+/* Out of every list and timer; the memory goes at the end of the turn. */
+static void link_retire(struct link *l, int err)
+{
+    struct loop *loop = l->up->w->loop;
+
+    assert(l->state != LINK_CLOSED);
+    l->state = LINK_CLOSED;
+    tcp_meter_close(&l->meter, err);
+    timer_cancel(loop, &l->timer);
+    task_cancel(&l->task);
+    list_unlink(&l->node);
+    list_unlink(&l->worker_node);
+    loop_free_later(loop, &l->grave, link_bury);
+}
+
+void link_close(struct link *l, int err)
+{
+    if (l->state == LINK_CLOSED) {
+        return;
+    }
+    link_meter(l);
+    if (l->client != NULL) {
+        http_client_close(l->client, err);
+        l->client = NULL;
+    }
+    io_close(l->io);
+    l->io = NULL;
+    link_retire(l, err);
+}
+
+void link_meter(struct link *l)
+{
+    struct io *io = l->client != NULL ? http_client_io(l->client) : l->io;
+
+    if (io != NULL) {
+        while (io->below != NULL) {
+            io = io->below;
+        }
+        tcp_meter_update(&l->meter, io->bytes_in, io->bytes_out);
+    }
+}
+
+/* --- dialing ------------------------------------------------------------------------------------- */
+
+static void link_fail(struct link *l, int err)
+{
+    struct upstream *u = l->up;
+    enum failure why = failure_of_dial(err, l->state == LINK_TLS);
+    char detail[256], endpoint[ADDR_TEXT_BYTES];
+
+    snprintf(detail, sizeof(detail), "%s: %s", addr_format(&u->endpoint->addr, endpoint),
+             l->state == LINK_TLS && l->io != NULL && err != E_TIMEOUT ? io_tls_problem(l->io) : err_text(err));
+    log_info("cannot reach an endpoint; direction=%s endpoint=%s err=%s detail=\"%s\"", direction_name(u->dir), endpoint,
+             err_name(err), detail);
+    io_close(l->io);
+    l->io = NULL;
+    list_unlink(&l->node);
+    link_retire(l, err);
+    upstream_link_failed(u, l, why, detail);
+}
+
+static int send_transport_header(struct link *l)
+{
+    const struct endpoint *e = l->up->endpoint;
+    struct chain bytes;
+    int rc;
+
+    chain_init(&bytes);
+    rc = transport_print(&bytes, &l->up->w->loop->chunks, e->addr.port, e->authority_override,
+                         l->kind == LINK_H2   ? TRANSPORT_HTTP2
+                         : l->kind == LINK_H1 ? TRANSPORT_HTTP1
+                                              : TRANSPORT_OPAQUE);
+    if (rc == 0) {
+        rc = io_send(l->io, &bytes);
+    }
+    chain_clear(&bytes);
+    return rc;
+}
+
+static void link_opened(struct link *l)
+{
+    struct upstream *u = l->up;
+    const struct side_config *side = worker_side(u->w, u->dir);
+    struct http_limits limits = {
+        .idle_timeout_ns = l->kind == LINK_H1 ? side->pool_idle_ns : 0,
+        .stream_window = u->w->config->stream_window,
+        .connection_window = u->w->config->connection_window,
+        .ping_interval_ns = u->endpoint->ping_interval_ns,
+        .ping_timeout_ns = u->endpoint->ping_timeout_ns,
+        .ping_while_idle = u->endpoint->ping_while_idle,
+    };
+
+    l->state = LINK_OPEN;
+    timer_cancel(u->w->loop, &l->timer);
+    tcp_meter_open(&l->meter, &u->tcp);
+    if (l->kind == LINK_H2) {
+        l->client = http2_client_new(l->io, &limits, &client_events, l);
+        l->io = NULL;
+    } else if (l->kind == LINK_H1) {
+        l->client = http1_client_new(l->io, &limits, &client_events, l);
+        l->io = NULL;
+    }
+    upstream_link_open(u, l);
+}
+
+static int link_start_tls(struct link *l)
+{
+    struct upstream *u = l->up;
+    const struct endpoint *e = u->endpoint;
+
+    if (!upstream_uses_tls(u)) {
+        return 0;
+    }
+    if (u->w->tls_client == NULL) {
+        return E_TLS;
+    }
+    l->state = LINK_TLS;
+    l->io = io_tls_client_new(u->w->tls_client, l->io, bytes_str(e->server_name), bytes_str(e->identity),
+                              e->transport_port != 0 || e->authority_override != NULL ? BYTES(ALPN_TRANSPORT) : BYTES_NONE);
+    return io_handshake(l->io);
+}
+
+static void link_run(struct task *t)
+{
+    struct link *l = CONTAINER_OF(t, struct link, task);
+    int rc;
+
+    if (l->io == NULL) {
+        link_fail(l, l->dial_err); /* not even the socket could be made */
+        return;
+    }
+    if (l->state == LINK_OPEN) {
+        return; /* raw and not yet taken */
+    }
+    rc = io_handshake(l->io);
+    if (rc == 0 && l->state == LINK_CONNECT) {
+        rc = link_start_tls(l);
+    }
+    if (rc == 0 && l->state == LINK_TLS && io_tls_alpn_selected(l->io)) {
+        rc = send_transport_header(l);
+    }
+    if (rc == 0) {
+        link_opened(l);
+    } else if (rc != E_AGAIN) {
+        link_fail(l, rc);
+    }
+}
+
+static void on_timeout(struct timer *t)
+{
+    struct link *l = CONTAINER_OF(t, struct link, timer);
+
+    if (l->state == LINK_OPEN) { /* idle in the pool for long enough */
+        link_close(l, 0);
+    } else {
+        link_fail(l, E_TIMEOUT);
+    }
+}
+
+struct link *link_dial(struct upstream *u, enum link_kind kind, struct dial *d)
+{
+    const struct side_config *side = worker_side(u->w, u->dir);
+    struct link *l = mem_new(sizeof(*l));
+    struct addr to = u->endpoint->addr;
+    struct sock_opts opts = side->connect_opts;
+
+    if (upstream_uses_tls(u) && u->endpoint->transport_port != 0) {
+        to.port = u->endpoint->transport_port;
+    }
+    opts.mark = u->w->config->mark;
+    l->up = u;
+    l->kind = kind;
+    l->dial = d;
+    l->is_upgrade = d != NULL && d->is_upgrade;
+    l->task.run = link_run;
+    l->timer.run = on_timeout;
+    list_append(kind == LINK_H2 ? &u->h2 : &u->other, &l->node);
+    list_append(&u->w->links, &l->worker_node);
+    l->dial_err = sock_dial(u->w->loop, &to, &opts, &l->task, &l->io);
+    timer_arm_in(u->w->loop, &l->timer, side->connect_timeout_ns);
+    task_wake(u->w->loop, &l->task);
+    return l;
+}
+
+/* --- an open link -------------------------------------------------------------------------------- */
+
+void link_busy(struct link *l)
+{
+    timer_cancel(l->up->w->loop, &l->timer);
+    list_unlink(&l->node);
+    list_append(&l->up->other, &l->node);
+}
+
+static void on_idle(void *user)
+{
+    struct link *l = user;
+    struct upstream *u = l->up;
+
+    if (l->kind == LINK_H1) {
+        if (l->is_upgrade || u->is_retired) {
+            link_close(l, 0);
+            return;
+        }
+        list_unlink(&l->node);
+        list_append(&u->h1_idle, &l->node);
+        timer_arm_in(u->w->loop, &l->timer, worker_side(u->w, u->dir)->pool_idle_ns);
+    }
+}
+
+static void on_capacity(void *user)
+{
+    struct link *l = user;
+
+    if (l->kind == LINK_H2) {
+        upstream_serve_waiting(l->up);
+    }
+}
+
+static void on_closed(void *user, int err)
+{
+    struct link *l = user;
+    struct upstream *u = l->up;
+    bool has_waiting = l->kind == LINK_H2 && !list_is_empty(&u->waiting);
+
+    l->client = NULL;
+    link_retire(l, err);
+    if (has_waiting && upstream_link(u, LINK_H2) == NULL) {
+        (void)link_dial(u, LINK_H2, NULL);
+    }
+}
+
+static const struct http_client_events client_events = {
+    .on_idle = on_idle,
+    .on_capacity = on_capacity,
+    .on_closed = on_closed,
+};
+
+struct io *link_take_io(struct link *l, struct tcp_meter *out_meter)
+{
+    struct io *io = l->io;
+
+    assert(l->kind == LINK_RAW && l->state == LINK_OPEN);
+    l->io = NULL;
+    link_taken(l, out_meter);
+    return io;
+}
+
+void link_taken(struct link *l, struct tcp_meter *out_meter)
+{
+    *out_meter = l->meter;
+    l->meter.stats = NULL;
+    l->client = NULL; /* the codec goes away by itself */
+    if (l->state != LINK_CLOSED) {
+        link_retire(l, 0);
+    }
+}
