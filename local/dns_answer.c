@@ -45,7 +45,8 @@ struct question {
 struct answer {
     uint8_t *at;
     size_t len, max;
-    bool is_full; /* something did not fit; it was not written at all */
+    bool is_full;        /* something did not fit: the record it belongs to is left out */
+    size_t record_start; /* of the record being written */
     unsigned answers, authorities, additionals;
 };
 
@@ -241,6 +242,7 @@ static size_t put_record_head(struct answer *a, size_t owner_offset, enum dns_ty
 {
     size_t length_offset;
 
+    a->record_start = a->len;
     put_u16(a, 0xc000u | (unsigned)owner_offset);
     put_u16(a, type);
     put_u16(a, CLASS_IN);
@@ -250,12 +252,15 @@ static size_t put_record_head(struct answer *a, size_t owner_offset, enum dns_ty
     return length_offset;
 }
 
+/* A record is written as a whole or not at all. */
 static void end_record(struct answer *a, size_t length_offset, unsigned *count)
 {
-    if (!a->is_full) {
-        patch_u16(a, length_offset, (unsigned)(a->len - length_offset - 2));
-        (*count)++;
+    if (a->is_full) {
+        a->len = a->record_start;
+        return;
     }
+    patch_u16(a, length_offset, (unsigned)(a->len - length_offset - 2));
+    (*count)++;
 }
 
 static void put_address(struct answer *a, size_t owner_offset, const struct dns_record *r,
@@ -301,10 +306,9 @@ static size_t put_srv(struct answer *a, const struct dns_record *r)
     return target;
 }
 
-/* As a whole or not at all. */
 static void put_record(struct answer *a, const struct dns_record *r)
 {
-    size_t before = a->len, data;
+    size_t data;
 
     if (r->type == DNS_TYPE_SRV) {
         (void)put_srv(a, r);
@@ -314,9 +318,6 @@ static void put_record(struct answer *a, const struct dns_record *r)
         end_record(a, data, &a->answers);
     } else {
         put_address(a, HEADER_BYTES, r, &a->answers);
-    }
-    if (a->is_full) {
-        a->len = before;
     }
 }
 
@@ -375,14 +376,8 @@ static void put_srv_addresses(struct answer *a, const struct dns_zone *z)
             node = map_get(&z->nodes, bytes_of(name.name, name.name_len));
         }
         for (struct dns_record *r = node != NULL ? node->first : NULL; r != NULL; r = r->next) {
-            size_t before = a->len;
-
             if (r->type == DNS_TYPE_A || r->type == DNS_TYPE_AAAA) {
                 put_address(a, target, r, &a->additionals);
-            }
-            if (a->is_full) {
-                a->len = before;
-                break;
             }
         }
         at = data + (size_t)(a->at[data - 2] << 8 | a->at[data - 1]);
