@@ -23,7 +23,9 @@ struct dns_query {            /* embedded in its owner */
 };
 
 int dns_open(struct loop *l, struct dns **out) MUST_USE;
-void dns_close(struct dns *d); /* pending queries end with E_CANCELED */
+/* The same with these servers ("127.0.0.1:5353,..."; NULL: those of resolv.conf). */
+int dns_open_at(struct loop *l, const char *servers, struct dns **out) MUST_USE;
+void dns_close(struct dns *d); /* pending queries end with E_CANCELED, from a task of this turn or the next */
 /*
  * Look up `host` (a trailing dot means absolute). With `srv` true, SRV of the name first (targets
  * whose first label is a dashed IPv4 are decoded without a further question, the record's port is used),

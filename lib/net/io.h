@@ -15,9 +15,19 @@
  * `readable` true until a read would block, and a layer that needs the other direction (a TLS read
  * that must write) does so itself when the descriptor's event comes.
  *
- * Results: 0 progress; E_AGAIN none until the next event; E_EOF the peer finished sending (TCP FIN;
- * for TLS a close_notify: a FIN without it is E_H1_TRUNCATED-like and reported as E_TLS); any other
+ * Results: 0 progress; E_AGAIN none until the next event; E_EOF the peer finished sending; any other
  * code is final.
+ *
+ * E_EOF is a FIN for TCP. For TLS it is a close_notify, or a bare FIN between two records: many
+ * peers close so, and rustls, under Linkerd's proxy, tolerates it at the end of a message. A body cut
+ * short by it is noticed by the codec, which knows the length. A FIN inside a record is E_TLS.
+ *
+ * A layer may keep bytes that it took: io_send() of TLS returns 0 while at most 64 KiB of ciphertext
+ * wait for the socket, and writes them by itself at the next event. io_shut() returns 0 once all
+ * bytes and the end are with the kernel, and E_AGAIN while some wait; it need not be called again,
+ * the layer goes on by itself and wakes the owner when that has changed. io_close() after
+ * io_shut() loses nothing either: what waits is written in the background, for at most 5 s.
+ *
  * Ownership: a layer owns the one below; io_close() closes all and frees the memory at the end of
  * the turn. Bytes belong to chains: sending drops from the chain what was taken.
  * Threads: the loop it was made on.
@@ -35,6 +45,7 @@ struct io_ops {
     int (*shut)(struct io *io);  /* no more bytes from us: FIN, close_notify + FIN */
     void (*close)(struct io *io);
     int (*fd)(const struct io *io);
+    void (*set_owner)(struct io *io, struct task *owner);
 };
 
 struct io {
@@ -42,7 +53,8 @@ struct io {
     struct io *below;    /* owned; NULL at the bottom */
     struct loop *loop;
     struct task *owner;  /* woken on events; may be changed with io_set_owner() */
-    bool readable;       /* a recv may give bytes now: ask again before sleeping */
+    bool readable;       /* after a recv: another may give bytes now, ask again before sleeping */
+    bool aborting;       /* internal: being closed by io_abort() */
     uint64_t bytes_in, bytes_out; /* of this layer */
 };
 
@@ -69,8 +81,10 @@ static inline int io_fd(const struct io *io) /* the socket at the bottom */
 {
     return io->ops->fd(io);
 }
-void io_set_owner(struct io *io, struct task *owner); /* of every layer down to the descriptor */
+void io_set_owner(struct io *io, struct task *owner); /* of every layer down to the descriptor; NULL: nobody */
 void io_close(struct io *io);  /* NULL is fine; unwritten bytes are lost unless shut was done */
+/* Drop what closed connections of this loop still have to write; before loop_close(). */
+void io_close_lingering(struct loop *l);
 void io_abort(struct io *io);  /* as io_close, but the peer sees a reset (SO_LINGER 0) */
 
 /* tcp.c: take a connected or connecting non-blocking socket. Handshake completes the connect. */

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "net/io.h"
+
+#include <sys/socket.h>
+
+#include "net/io_private.h"
+
+void io_set_owner(struct io *io, struct task *owner)
+{
+    io->ops->set_owner(io, owner);
+}
+
+void io_close(struct io *io)
+{
+    if (io != NULL) {
+        io->ops->close(io);
+    }
+}
+
+void io_abort(struct io *io)
+{
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+
+    if (io == NULL) {
+        return;
+    }
+    /* Not fatal when it fails: then the peer sees a FIN or, as bytes are lost, a reset anyway. */
+    (void)setsockopt(io_fd(io), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    for (struct io *layer = io; layer != NULL; layer = layer->below) {
+        layer->aborting = true;
+    }
+    io_close(io);
+}
