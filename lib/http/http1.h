@@ -8,6 +8,9 @@
  */
 #include "http/message.h"
 
+#define HTTP1_METHOD_MAX     32  /* bytes; far above any registered one */
+#define HTTP1_CHUNK_LINE_MAX 256 /* bytes of a chunk-size line, extensions included */
+
 /*
  * Parse a head at the start of `in`, up to and with the empty line.
  * 0: *out_consumed bytes are the head; all slices of `out` borrow from `in` (names are lower-cased in
@@ -15,10 +18,12 @@
  * E_AGAIN: incomplete; *io_scanned remembers how far the end was searched (start with 0), so that
  * a slow sender costs linear time. E_H1_BAD_HEAD, E_H1_BAD_LENGTH, E_LIMIT are final.
  * Refused: obs-fold, bare CR or LF, NUL, space before the colon, empty or non-token names, more than one
- * Host, Content-Length that differ, that are no plain decimals, or that stand beside Transfer-Encoding, a
- * Transfer-Encoding whose last coding is not chunked or that names chunked twice, Transfer-Encoding in
+ * Host or one that is no authority, more than one Content-Length or one that is no plain decimal, Content-Length
+ * beside Transfer-Encoding, a Transfer-Encoding other than the one word chunked, Transfer-Encoding in
  * HTTP/1.0, a missing Host in HTTP/1.1, more than HTTP_FIELDS_MAX fields, versions other than 1.0 and 1.1,
- * targets with control bytes, spaces or non-ASCII, CONNECT without authority-form and authority-form without.
+ * targets with control bytes, spaces, '#' or non-ASCII, user information in an authority, CONNECT without
+ * authority-form and authority-form without, methods longer than HTTP1_METHOD_MAX.
+ * One empty line before a request is skipped (RFC 9112 2.2).
  */
 int http1_parse_request(char *in, size_t len, size_t *io_scanned, struct arena *arena, struct head *out,
                         size_t *out_consumed) MUST_USE;
@@ -32,24 +37,33 @@ enum http1_framing http1_framing_of(const struct head *h); /* of a parsed head *
 /* Chunked bodies, incremental: fed with any split of the input. */
 struct http1_chunks {
     unsigned state;
-    uint64_t left;         /* bytes of the current chunk still to come */
-    size_t line_bytes;     /* of the current size line or trailer section; bounded */
+    uint64_t left;         /* bytes of the current chunk still to come; 0 while a line is read */
+    uint64_t size;         /* of the size line being read */
+    size_t line_bytes;     /* of the current size line; bounded */
 };
 void http1_chunks_init(struct http1_chunks *c);
 /*
  * Look at in[0..len). Result: 0 and *out_consumed > 0 bytes were understood, of which the run
- * in[*out_data .. +*out_data_len) is body (may be empty); E_EOF: the last chunk's line was consumed, the trailer section
+ * in[*out_data .. +*out_data_len) is body (may be empty: a call stops where a chunk's data begin, so that a caller
+ * can pass on fewer bytes than there are, seeing `left`); E_EOF: the last chunk's line was consumed, the trailer section
  * begins at in[*out_consumed]; E_AGAIN: needs more; E_H1_BAD_CHUNK is final.
  * Refused: sizes over 2^60 or without a digit, bare LF, bytes other than CRLF behind the data, extensions that are malformed
  * or longer than 256 bytes a line.
  */
 int http1_chunks_feed(struct http1_chunks *c, const char *in, size_t len, size_t *out_consumed, size_t *out_data,
                       size_t *out_data_len) MUST_USE;
-/* The trailer section after the last chunk, up to and with its empty line; results as for heads. Fields that frame or
- * route (RFC 9110 6.5.1) are dropped. */
+/* The trailer section after the last chunk, up to and with its empty line; results as for heads. `out` was given its
+ * arena by fields_init(). Fields that frame or route (RFC 9110 6.5.1) are dropped. */
 int http1_parse_trailers(char *in, size_t len, size_t *io_scanned, struct fields *out, size_t *out_consumed) MUST_USE;
 
-/* Print a head into a chain. E_LIMIT: no chunk; E_SYNTAX: a field that would break the framing. */
+/*
+ * Print a head behind a chain. E_LIMIT: no chunk; E_SYNTAX: something that would break the framing. On failure the
+ * chain is as before.
+ * Connection, Keep-Alive, Proxy-Connection, Transfer-Encoding, Content-Length and Upgrade are the printer's: they
+ * follow from `framing`, `close_after` and h->is_upgrade, whatever the fields say (fields that Connection listed were removed
+ * by the owner of the head, fields_remove_hop_by_hop()). Host of a request is h->authority where there is one.
+ * HTTP1_LENGTH prints h->content_length (0 when it is not given), HTTP1_NO_BODY only a given one, as an answer to HEAD has.
+ */
 struct chain;
 struct chunk_pool;
 int http1_print_request(const struct head *h, enum http1_framing framing, struct chain *to, struct chunk_pool *pool) MUST_USE;

@@ -64,9 +64,11 @@ const struct field *fields_find(const struct fields *f, struct bytes lower_case_
 void fields_remove(struct fields *f, enum field_id id);
 void fields_remove_name(struct fields *f, struct bytes lower_case_name);
 /* Remove Connection, everything it lists, Keep-Alive, Proxy-Connection, Upgrade, Transfer-Encoding, TE other
- * than trailers (RFC 9110 7.6.1). */
+ * than trailers (RFC 9110 7.6.1). Host, Content-Length, Content-Type, Date and l5d-client-id stay even when listed. */
 void fields_remove_hop_by_hop(struct fields *f);
 bool field_has_token(const struct fields *f, enum field_id id, struct bytes token); /* comma list, no case */
+/* Next member of a comma list, trimmed, empty ones skipped; it is taken off `*io_list`. False at the end. */
+bool http_list_next(struct bytes *io_list, struct bytes *out_member);
 bool http_is_token(struct bytes b);        /* RFC 9110 5.6.2 */
 bool http_is_field_value(struct bytes b);  /* no control bytes but HTAB */
 const char *http_reason(unsigned status);  /* "Bad Gateway"; "" when unknown */
