@@ -180,7 +180,10 @@ void exchange_fail(struct exchange *ex, enum failure why, unsigned status, const
         exchange_end(ex, RESET_INTERNAL, RESET_CANCEL);
         return;
     }
-    failure_answer(ex->a, why, status, detail, ex->is_grpc, headers);
+    if (failure_answer(ex->a, why, status, detail, ex->is_grpc, headers) != 0) {
+        exchange_end(ex, RESET_INTERNAL, RESET_CANCEL);
+        return;
+    }
     if (c->server != NULL && info->closes && ex->a->version != HTTP_2) {
         http_server_close_after(c->server, ex->a);
     }

@@ -33,8 +33,10 @@ enum failure failure_of_dial(int err, bool in_tls); /* an error of a connect or 
 
 /*
  * Answer `s` with the failure: HTTP status and empty body, or gRPC trailers-only (wire 5.7). `detail` goes into
- * l5d-proxy-error where `with_headers` allows. The caller closes the stream afterwards.
+ * l5d-proxy-error where `with_headers` allows. The caller closes the stream afterwards; when no answer could be sent
+ * (an error is returned) with a reset.
  */
-void failure_answer(struct stream *s, enum failure f, unsigned status, const char *detail, bool is_grpc, bool with_headers);
+int failure_answer(struct stream *s, enum failure f, unsigned status, const char *detail, bool is_grpc,
+                   bool with_headers) MUST_USE;
 
 #endif

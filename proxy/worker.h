@@ -44,7 +44,7 @@ struct proxy_worker {
     struct timer sweep;             /* once a second: idle things go, byte counts are brought up to date */
     struct list free_exchanges;
     size_t free_exchanges_count;
-    bool draining;
+    bool draining, said_drained;
 };
 
 int proxy_worker_start(struct proxy_worker *w, unsigned index) MUST_USE; /* config..listen_* are set */

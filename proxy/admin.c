@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/proxy.h"
+
+#include "core/alloc.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/process.h"
+
+/*
+ * The admin server of port 4191 (wire 2.2). Everything runs on the control thread; a scrape asks every worker for a
+ * copy of its figures and answers when the last has come.
+ */
+#define METRICS_BYTES_MAX (64u << 20)
+
+extern char **environ;
+
+static void answer(struct service_request *r, unsigned status, const char *text)
+{
+    r->status = status;
+    r->content_type = "text/plain";
+    text_str(&r->answer, text);
+    service_answer(r);
+}
+
+static void refuse_method(struct service_request *r, const char *allowed)
+{
+    r->extra_name = "allow";
+    r->extra_value = allowed;
+    answer(r, 405, "");
+}
+
+static bool is_method(const struct service_request *r, const char *method)
+{
+    return bytes_eq(r->head->method, bytes_str(method));
+}
+
+/* --- /metrics ------------------------------------------------------------------------------------ */
+
+struct collection {
+    struct service_request *request; /* NULL: the client went away */
+    struct proxy *proxy;
+    struct scrape *scrapes;
+    unsigned pending;
+    struct metric_samples samples;
+    enum metric_format format;
+};
+
+static void gauge(struct collection *c, enum stat s, struct bytes labels, double value)
+{
+    metric_samples_gauge(&c->samples, stat_family(s), labels, value);
+}
+
+static void collect_control(struct collection *c)
+{
+    const struct identity *i = c->proxy->identity;
+
+    metrics_collect(&c->proxy->metrics, &c->samples, c->proxy->loop.now_ns);
+    process_collect(&c->samples);
+    gauge(c, STAT_BUILD_INFO, BYTES("date=\"\",git_sha=\"\",profile=\"release\",vendor=\"tulle\",version=\"" TULLE_VERSION "\""), 1);
+    gauge(c, STAT_CERT_REFRESHES, BYTES("result=\"ok\""), (double)identity_refreshes(i, true));
+    gauge(c, STAT_CERT_REFRESHES, BYTES("result=\"error\""), (double)identity_refreshes(i, false));
+    if (identity_expires_ns(i) != 0) {
+        gauge(c, STAT_CERT_EXPIRES, BYTES_NONE, (double)identity_expires_ns(i) / (double)NS_PER_S);
+        gauge(c, STAT_CERT_REFRESHED, BYTES_NONE, (double)identity_refreshed_ns(i) / (double)NS_PER_S);
+    }
+}
+
+static void collection_finish(struct collection *c)
+{
+    struct service_request *r = c->request;
+
+    if (r != NULL) {
+        collect_control(c);
+        r->status = 200;
+        r->content_type = c->format == METRIC_OPENMETRICS
+                              ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+                              : "text/plain; version=0.0.4";
+        metric_samples_print(&c->samples, c->format, &r->answer);
+        service_answer(r);
+    }
+    metric_samples_clear(&c->samples);
+    mem_free(c->scrapes);
+    mem_free(c);
+}
+
+static void on_scraped(struct scrape *s)
+{
+    struct collection *c = s->user;
+
+    metric_samples_merge(&c->samples, &s->samples);
+    metric_samples_clear(&s->samples);
+    c->pending--;
+    if (c->pending == 0) {
+        collection_finish(c);
+    }
+}
+
+static void serve_metrics(struct proxy *p, struct service_request *r)
+{
+    struct collection *c = mem_new(sizeof(*c));
+    const struct field *accept = fields_find(&r->head->fields, BYTES("accept"));
+    size_t at;
+
+    c->request = r;
+    c->proxy = p;
+    c->pending = p->started;
+    c->scrapes = mem_new_array(p->started, sizeof(*c->scrapes));
+    c->format = accept != NULL && bytes_find(accept->value, BYTES("application/openmetrics-text"), &at)
+                    ? METRIC_OPENMETRICS
+                    : METRIC_TEXT;
+    r->user = c;
+    r->answer.bytes_max = METRICS_BYTES_MAX;
+    for (unsigned i = 0; i < p->started; i++) {
+        c->scrapes[i].on_done = on_scraped;
+        c->scrapes[i].user = c;
+        proxy_worker_scrape(&p->workers[i], &c->scrapes[i]);
+    }
+}
+
+static void on_gone(struct service_request *r, void *service_user)
+{
+    struct collection *c = r->user;
+
+    (void)service_user;
+    if (c != NULL) {
+        c->request = NULL;
+    }
+}
+
+/* --- the small pages ----------------------------------------------------------------------------- */
+
+static void serve_log_level(struct service_request *r)
+{
+    char filter[512];
+
+    if (!addr_is_loopback(&r->peer)) {
+        answer(r, 403, "Requests are only permitted from localhost.");
+    } else if (is_method(r, "GET")) {
+        log_get_filter(filter, sizeof(filter));
+        answer(r, 200, filter);
+    } else if (is_method(r, "PUT")) {
+        struct bytes body = bytes_trim(r->body, " \r\n");
+
+        snprintf(filter, sizeof(filter), BYTES_FMT, BYTES_ARG(body));
+        if (body.len >= sizeof(filter) || log_set_filter(filter) != 0) {
+            answer(r, 400, "the filter is not of the form warn,proxy=info,net=debug\n");
+        } else {
+            answer(r, 204, "");
+        }
+    } else {
+        refuse_method(r, "GET, PUT");
+    }
+}
+
+static void serve_shutdown(struct proxy *p, struct service_request *r)
+{
+    if (!is_method(r, "POST")) {
+        refuse_method(r, "POST");
+    } else if (!addr_is_loopback(&r->peer)) {
+        answer(r, 403, "Requests are only permitted from localhost.");
+    } else if (!p->config.shutdown_endpoint) {
+        answer(r, 404, "shutdown endpoint is not enabled\n");
+    } else {
+        answer(r, 200, "shutdown\n");
+        proxy_drain(p, "asked to by the shutdown endpoint");
+    }
+}
+
+static void env_pair(struct text *t, struct bytes name, const char *value, bool *first)
+{
+    text_str(t, *first ? "{" : ",");
+    *first = false;
+    text_json(t, name);
+    text_char(t, ':');
+    if (value != NULL) {
+        text_json(t, bytes_str(value));
+    } else {
+        text_str(t, "null");
+    }
+}
+
+static void serve_env(struct service_request *r)
+{
+    struct bytes rest = r->query, name, value;
+    bool first = true;
+
+    if (!is_method(r, "GET")) {
+        refuse_method(r, "GET");
+        return;
+    }
+    r->content_type = "application/json";
+    if (bytes_find(rest, BYTES("="), &(size_t){0})) {
+        r->status = 400;
+        text_str(&r->answer, "{\"error\":\"the query names variables: ?A&B\"}");
+        service_answer(r);
+        return;
+    }
+    if (rest.len == 0) {
+        for (char **e = environ; *e != NULL; e++) {
+            (void)bytes_split(bytes_str(*e), '=', &name, &value);
+            env_pair(&r->answer, name, value.at, &first);
+        }
+    }
+    while (rest.len > 0) {
+        char copy[256];
+
+        (void)bytes_split(rest, '&', &name, &rest);
+        snprintf(copy, sizeof(copy), BYTES_FMT, BYTES_ARG(name));
+        env_pair(&r->answer, name, getenv(copy), &first);
+    }
+    text_str(&r->answer, first ? "{}" : "}");
+    r->status = 200;
+    service_answer(r);
+}
+
+static void handle(struct service_request *r, void *user)
+{
+    struct proxy *p = user;
+
+    if (bytes_eq(r->path, BYTES("/metrics"))) {
+        serve_metrics(p, r);
+    } else if (bytes_eq(r->path, BYTES("/ready"))) {
+        bool ready = identity_is_ready(p->identity);
+
+        answer(r, ready ? 200 : 503, ready ? "ready\n" : "not ready\n");
+    } else if (bytes_eq(r->path, BYTES("/live"))) {
+        answer(r, 200, "live\n");
+    } else if (bytes_eq(r->path, BYTES("/proxy-log-level"))) {
+        serve_log_level(r);
+    } else if (bytes_eq(r->path, BYTES("/shutdown"))) {
+        serve_shutdown(p, r);
+    } else if (bytes_eq(r->path, BYTES("/env.json"))) {
+        serve_env(r);
+    } else {
+        answer(r, 404, "");
+    }
+}
+
+static void on_accept(struct listener *ln, int fd, const struct addr *peer)
+{
+    struct proxy *p = ln->user;
+
+    service_accept(p->service, fd, peer);
+}
+
+int admin_open(struct proxy *p, char *problem, size_t problem_bytes)
+{
+    char at[ADDR_TEXT_BYTES];
+    int fd = -1, rc;
+
+    rc = sock_listen(&p->config.admin_listen, false, 128, &fd);
+    if (rc != 0) {
+        snprintf(problem, problem_bytes, "cannot listen on %s (LINKERD2_PROXY_ADMIN_LISTEN_ADDR): %s",
+                 addr_format(&p->config.admin_listen, at), err_text(rc));
+        return rc;
+    }
+    p->service = service_new(&p->loop, 4096, handle, on_gone, p);
+    return listener_open(&p->admin, &p->loop, fd, on_accept, p);
+}
+
+void admin_close(struct proxy *p)
+{
+    listener_close(&p->admin);
+    service_free(p->service);
+    p->service = NULL;
+}
