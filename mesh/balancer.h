@@ -9,7 +9,7 @@
  * The balancer knows no sockets: its user says which endpoints are ready, what a response took, and
  * attaches its own state to each member.
  * Ownership: members hold a reference to their endpoint. A removed member lives until its user lets go:
- * on_remove is called, then the user frees its state and calls balancer_member_free() when no request is
+ * on_remove is called, then the user frees its state and calls member_free() when no request is
  * in flight any more.
  */
 #include "core/rand.h"
@@ -29,7 +29,8 @@ struct member {
     struct load load;
     bool is_ready;      /* the user's word: may be picked */
     bool is_removed;
-    size_t slot;        /* internal */
+    size_t slot;        /* internal: place among the ready ones */
+    unsigned round;     /* internal: last set that held it */
     void *user;         /* the dialer's state */
 };
 struct balancer;

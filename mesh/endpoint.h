@@ -30,8 +30,6 @@ struct endpoint {
 void endpoint_ref(const struct endpoint *e);
 void endpoint_unref(const struct endpoint *e); /* NULL is fine */
 bool endpoint_same(const struct endpoint *a, const struct endpoint *b); /* all fields equal */
-/* From a destination.WeightedAddr (decoded by protobuf-c), with the labels of its set. */
-struct WeightedAddrPb; /* = Io__Linkerd__Proxy__Destination__WeightedAddr, see endpoint.c */
 struct endpoint *endpoint_new_plain(const struct addr *addr); /* only an address: forwards, DNS */
 
 enum endpoint_set_state {

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mesh/balancer.h"
+
+#include "core/alloc.h"
+#include "core/map.h"
+
+/*
+ * Members are found by address in a map; the ready ones stand in an array, so that a pick is two random
+ * indices and a comparison, whatever the size of the set.
+ */
+#define NOT_READY SIZE_MAX
+
+struct balancer {
+    struct map members;           /* by address */
+    struct member **ready;
+    size_t ready_count, ready_capacity;
+    uint64_t default_rtt_ns, decay_ns;
+    const struct balancer_events *events;
+    void *user;
+    unsigned round;               /* marks the members that the set at hand holds */
+};
+
+struct balancer *balancer_new(uint64_t default_rtt_ns, uint64_t decay_ns, const struct balancer_events *events, void *user)
+{
+    struct balancer *b = mem_new(sizeof(*b));
+
+    map_init(&b->members);
+    b->default_rtt_ns = default_rtt_ns;
+    b->decay_ns = decay_ns;
+    b->events = events;
+    b->user = user;
+    return b;
+}
+
+void balancer_free(struct balancer *b)
+{
+    assert(map_count(&b->members) == 0 && b->ready_count == 0);
+    map_clear(&b->members);
+    mem_free(b->ready);
+    mem_free(b);
+}
+
+void member_set_ready(struct balancer *b, struct member *m, bool is_ready)
+{
+    if (m->is_ready == is_ready) {
+        return;
+    }
+    m->is_ready = is_ready;
+    if (is_ready) {
+        if (b->ready_count == b->ready_capacity) {
+            b->ready_capacity = MAX((size_t)8, b->ready_capacity * 2);
+            b->ready = mem_resize(b->ready, b->ready_capacity, sizeof(*b->ready));
+        }
+        m->slot = b->ready_count;
+        b->ready[b->ready_count++] = m;
+    } else {
+        b->ready[m->slot] = b->ready[--b->ready_count];
+        b->ready[m->slot]->slot = m->slot;
+        m->slot = NOT_READY;
+    }
+}
+
+void member_free(struct member *m)
+{
+    if (m == NULL) {
+        return;
+    }
+    assert(m->is_removed && !m->is_ready);
+    endpoint_unref(m->endpoint);
+    mem_free(m);
+}
+
+static void member_upsert(struct balancer *b, const struct endpoint *e, uint64_t now_ns)
+{
+    struct addr key = e->addr;
+    struct member *m = map_get(&b->members, addr_key(&key));
+
+    if (m == NULL) {
+        m = mem_new(sizeof(*m));
+        m->endpoint = e;
+        m->slot = NOT_READY;
+        endpoint_ref(e);
+        load_init(&m->load, b->default_rtt_ns, now_ns);
+        m->round = b->round;
+        (void)map_put(&b->members, addr_key(&key), m);
+        b->events->on_add(b->user, m);
+        return;
+    }
+    m->round = b->round;
+    if (m->endpoint != e && !endpoint_same(m->endpoint, e)) {
+        const struct endpoint *old = m->endpoint;
+
+        m->endpoint = e;
+        endpoint_ref(e);
+        b->events->on_change(b->user, m, old);
+        endpoint_unref(old);
+    }
+}
+
+void balancer_update(struct balancer *b, const struct endpoint_set *set, uint64_t now_ns)
+{
+    struct map_iter it = MAP_ITER(&b->members);
+
+    b->round++;
+    for (size_t i = 0; set != NULL && i < set->count; i++) {
+        member_upsert(b, set->at[i], now_ns);
+    }
+    while (map_next(&it)) {
+        struct member *m = it.value;
+
+        if (m->round != b->round) {
+            (void)map_remove(&b->members, it.key);
+            member_set_ready(b, m, false);
+            m->is_removed = true;
+            b->events->on_remove(b->user, m);
+        }
+    }
+}
+
+struct member *balancer_pick(struct balancer *b, struct rand *rand, uint64_t now_ns)
+{
+    struct member *one, *two;
+    size_t i, k;
+
+    if (b->ready_count == 0) {
+        return NULL;
+    }
+    if (b->ready_count == 1) {
+        return b->ready[0];
+    }
+    i = rand_below(rand, b->ready_count);
+    k = rand_below(rand, b->ready_count - 1);
+    k += k >= i; /* two different ones */
+    one = b->ready[i];
+    two = b->ready[k];
+    return load_get(&one->load, b->decay_ns, now_ns) <= load_get(&two->load, b->decay_ns, now_ns) ? one : two;
+}
+
+size_t balancer_count(const struct balancer *b)
+{
+    return map_count(&b->members);
+}
+
+size_t balancer_ready(const struct balancer *b)
+{
+    return b->ready_count;
+}
