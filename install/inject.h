@@ -26,10 +26,11 @@ struct inject_values {
     unsigned inbound_port, outbound_port, control_port, admin_port;
     unsigned proxy_uid;
     const char *init_command, *proxy_command; /* commands in the image: "tulle-init", "tulle-proxy" */
+    const char *await_command;     /* for a sidecar that is not native: "/usr/lib/linkerd/linkerd-await" */
     bool native_sidecar, disable_ipv6, admin_shutdown;
     const char *created_by;        /* "tulle/cli v0.1.0" */
 };
-void inject_values_default(struct inject_values *v);
+void inject_values_default(struct inject_values *v); /* all but trust_anchors_pem */
 
 /* Why nothing was injected; the text is Linkerd's reason (wire 10.1). INJECT_OK is the only success. */
 enum inject_result {
@@ -48,11 +49,14 @@ struct inject_owner {
  * Decide, and on INJECT_OK change `pod` (a Pod, or a pod template: an object with metadata and
  * spec) in place. `ns_annotations` may be NULL. Annotations are checked: an unknown or malformed
  * `config.linkerd.io/` value gives E_CONFIG and a sentence that names it; nothing is changed then.
+ * So does a pod whose shape is wrong (labels that are a list). A pod of the control plane (label
+ * linkerd.io/control-plane-component) finds its own components at localhost.
  */
 int inject_pod(const struct inject_values *v, const char *ns, const json_t *ns_annotations,
                const struct inject_owner *owner, json_t *pod, enum inject_result *out_result, char *problem,
                size_t problem_bytes) MUST_USE;
-/* Remove what inject_pod() adds; true when anything was removed. */
+/* Remove what inject_pod() adds; true when anything was removed. `config.linkerd.io/` annotations and
+ * linkerd.io/inject stay: which of them the user wrote cannot be told any more. */
 bool uninject_pod(json_t *pod);
 
 enum inject_mode { INJECT_ANNOTATE, INJECT_MANUAL, INJECT_UNINJECT };
