@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "mesh/match.h"
+
+#include "core/alloc.h"
+#include "core/err.h"
+
+#include <pcre2.h>
+
+#define PATTERN_BYTES_MAX 4096
+#define MATCH_STEPS_MAX   100000
+#define MATCH_DEPTH_MAX   1000
+
+struct regex {
+    pcre2_code *code;
+};
+
+static pcre2_match_context *limits(void)
+{
+    static _Thread_local pcre2_match_context *context;
+
+    if (context == NULL) {
+        context = pcre2_match_context_create(NULL);
+        assert(context != NULL);
+        (void)pcre2_set_match_limit(context, MATCH_STEPS_MAX);
+        (void)pcre2_set_depth_limit(context, MATCH_DEPTH_MAX);
+    }
+    return context;
+}
+
+int regex_new(struct bytes pattern, struct regex **out)
+{
+    uint32_t backreferences = 0;
+    size_t offset;
+    int code;
+    struct regex *r;
+    pcre2_code *compiled;
+
+    if (pattern.len > PATTERN_BYTES_MAX) {
+        return E_LIMIT;
+    }
+    compiled = pcre2_compile((PCRE2_SPTR)pattern.at, pattern.len,
+                             PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_NEVER_BACKSLASH_C | PCRE2_DOLLAR_ENDONLY, &code,
+                             &offset, NULL);
+    if (compiled == NULL) {
+        return E_SYNTAX;
+    }
+    (void)pcre2_pattern_info(compiled, PCRE2_INFO_BACKREFMAX, &backreferences);
+    if (backreferences > 0) {
+        pcre2_code_free(compiled);
+        return E_UNSUPPORTED;
+    }
+    r = mem_new(sizeof(*r));
+    r->code = compiled;
+    *out = r;
+    return 0;
+}
+
+void regex_free(struct regex *r)
+{
+    if (r != NULL) {
+        pcre2_code_free(r->code);
+        mem_free(r);
+    }
+}
+
+static bool regex_match(const struct regex *r, struct bytes value)
+{
+    static _Thread_local pcre2_match_data *data;
+
+    if (data == NULL) {
+        data = pcre2_match_data_create(1, NULL);
+        assert(data != NULL);
+    }
+    return pcre2_match(r->code, (PCRE2_SPTR)(value.at != NULL ? value.at : ""), value.len, 0, 0, data, limits()) >= 0;
+}
+
+bool text_match(const struct text_match *m, struct bytes value)
+{
+    switch (m->op) {
+    case MATCH_EXACT:
+        return bytes_eq(m->text, value);
+    case MATCH_PREFIX:
+        return bytes_starts(value, m->text);
+    case MATCH_REGEX:
+        return regex_match(m->regex, value);
+    }
+    return false;
+}
+
+bool path_match(const struct text_match *m, struct bytes path)
+{
+    struct bytes prefix = m->text;
+
+    if (m->op != MATCH_PREFIX) {
+        return text_match(m, path);
+    }
+    if (prefix.len > 0 && prefix.at[prefix.len - 1] == '/') {
+        prefix.len--;
+    }
+    return bytes_starts(path, prefix) && (path.len == prefix.len || path.at[prefix.len] == '/');
+}
