@@ -12,27 +12,30 @@
 #include <jansson.h>
 
 struct inject_values {
-    const char *control_ns;        /* "linkerd" */
-    const char *trust_domain;      /* "cluster.local" */
-    const char *cluster_domain;    /* "cluster.local" */
-    const char *cluster_networks;  /* comma separated CIDRs */
+    const char *control_ns;       /* "linkerd" */
+    const char *trust_domain;     /* "cluster.local" */
+    const char *cluster_domain;   /* "cluster.local" */
+    const char *cluster_networks; /* comma separated CIDRs */
     const char *proxy_image, *proxy_version, *pull_policy;
     const char *trust_anchors_pem;
-    const char *opaque_ports;      /* "25,587,3306,4444,5432,6379,9300,11211" */
+    const char *opaque_ports; /* "25,587,3306,4444,5432,6379,9300,11211" */
     const char *default_inbound_policy;
     const char *skip_inbound_ports, *skip_outbound_ports, *skip_subnets;
     const char *log_level, *log_format;
     const char *cpu_request, *cpu_limit, *memory_request, *memory_limit;
     unsigned inbound_port, outbound_port, control_port, admin_port;
     unsigned proxy_uid;
-    const char *init_command, *proxy_command; /* commands in the image: "tulle-init", "tulle-proxy" */
-    const char *await_command;     /* for a sidecar that is not native: "/usr/lib/linkerd/linkerd-await" */
+    const char *init_command,
+        *proxy_command; /* commands in the image: "tulle-init", "tulle-proxy" */
+    const char
+        *await_command; /* for a sidecar that is not native: "/usr/lib/linkerd/linkerd-await" */
     bool native_sidecar, disable_ipv6, admin_shutdown;
-    const char *created_by;        /* "tulle/cli v0.1.0" */
+    const char *created_by; /* "tulle/cli v0.1.0" */
 };
 void inject_values_default(struct inject_values *v); /* all but trust_anchors_pem */
 
-/* Why nothing was injected; the text is Linkerd's reason (wire 10.1). INJECT_OK is the only success. */
+/* Why nothing was injected; the text is Linkerd's reason (wire 10.1). INJECT_OK is the only
+ * success. */
 enum inject_result {
 #define INJECT(id, reason, sentence) INJECT_##id,
 #include "install/inject.def"
@@ -53,26 +56,26 @@ struct inject_owner {
  * linkerd.io/control-plane-component) finds its own components at localhost.
  */
 int inject_pod(const struct inject_values *v, const char *ns, const json_t *ns_annotations,
-               const struct inject_owner *owner, json_t *pod, enum inject_result *out_result, char *problem,
-               size_t problem_bytes) MUST_USE;
-/* Remove what inject_pod() adds; true when anything was removed. `config.linkerd.io/` annotations and
- * linkerd.io/inject stay: which of them the user wrote cannot be told any more. */
+               const struct inject_owner *owner, json_t *pod, enum inject_result *out_result,
+               char *problem, size_t problem_bytes) MUST_USE;
+/* Remove what inject_pod() adds; true when anything was removed. `config.linkerd.io/` annotations
+ * and linkerd.io/inject stay: which of them the user wrote cannot be told any more. */
 bool uninject_pod(json_t *pod);
 
 enum inject_mode { INJECT_ANNOTATE, INJECT_MANUAL, INJECT_UNINJECT };
 struct inject_options {
     enum inject_mode mode;
-    const struct inject_values *values;     /* for manual */
-    const char *annotate_value;             /* "enabled" or "ingress" */
-    const char *const (*annotations)[2];    /* further annotations to set, name and value */
+    const struct inject_values *values;  /* for manual */
+    const char *annotate_value;          /* "enabled" or "ingress" */
+    const char *const (*annotations)[2]; /* further annotations to set, name and value */
     size_t annotations_count;
 };
 /*
- * Rewrite a stream of manifests (YAML documents or JSON, Lists included). Bytes outside the edits are
- * untouched; a second run changes nothing. `report` gets the lines for standard error. On failure
- * E_YAML or E_CONFIG, `problem` names line and column, and `to` is left as it was.
+ * Rewrite a stream of manifests (YAML documents or JSON, Lists included). Bytes outside the edits
+ * are untouched; a second run changes nothing. `report` gets the lines for standard error. On
+ * failure E_YAML or E_CONFIG, `problem` names line and column, and `to` is left as it was.
  */
-int inject_text(const struct inject_options *o, struct bytes input, struct text *to, struct text *report,
-                char *problem, size_t problem_bytes) MUST_USE;
+int inject_text(const struct inject_options *o, struct bytes input, struct text *to,
+                struct text *report, char *problem, size_t problem_bytes) MUST_USE;
 
 #endif

@@ -29,7 +29,8 @@ static bool is_image(const char *value)
     return *value != '\0' && strpbrk(value, " \t\r\n\"'\\") == NULL;
 }
 
-/* IANA service names, as Kubernetes has them for ports: at most 15 of a-z, 0-9 and '-', one letter. */
+/* IANA service names, as Kubernetes has them for ports: at most 15 of a-z, 0-9 and '-', one letter.
+ */
 static bool is_port_name(struct bytes name)
 {
     bool has_letter = false;
@@ -60,7 +61,8 @@ static bool is_port_item(struct bytes item)
     if (!bytes_split(item, '-', &low, &high)) {
         high = low;
     }
-    return bytes_to_u64(low, 65535, &from) == 0 && bytes_to_u64(high, 65535, &to) == 0 && from > 0 && from <= to;
+    return bytes_to_u64(low, 65535, &from) == 0 && bytes_to_u64(high, 65535, &to) == 0 &&
+           from > 0 && from <= to;
 }
 
 static bool each_item(const char *value, bool (*is_good)(struct bytes item))
@@ -92,7 +94,8 @@ static bool is_subnet(struct bytes item)
     }
     (void)snprintf(text, sizeof(text), BYTES_FMT, BYTES_ARG(address));
     family = strchr(text, ':') != NULL ? AF_INET6 : AF_INET;
-    return inet_pton(family, text, raw) == 1 && bytes_to_u64(length, family == AF_INET ? 32 : 128, &bits) == 0;
+    return inet_pton(family, text, raw) == 1 &&
+           bytes_to_u64(length, family == AF_INET ? 32 : 128, &bits) == 0;
 }
 
 /* Digits with at most one point; the rest behind them in *out_rest. */
@@ -117,7 +120,7 @@ bool check_read_duration(const char *value, uint64_t *out_ms)
         const char *unit;
         double ms;
     } units[] = {{"ns", 1e-6}, {"us", 1e-3}, {"\xc2\xb5s", 1e-3}, {"ms", 1},
-                 {"s", 1e3},   {"m", 60e3},  {"h", 3600e3},         {"d", 86400e3}};
+                 {"s", 1e3},   {"m", 60e3},  {"h", 3600e3},       {"d", 86400e3}};
     double total = 0;
 
     if (strcmp(value, "0") == 0) {
@@ -136,7 +139,8 @@ bool check_read_duration(const char *value, uint64_t *out_ms)
             return false;
         }
         len = strcspn(rest, "0123456789.");
-        while (unit < ARRAY_LEN(units) && (strlen(units[unit].unit) != len || memcmp(rest, units[unit].unit, len) != 0)) {
+        while (unit < ARRAY_LEN(units) &&
+               (strlen(units[unit].unit) != len || memcmp(rest, units[unit].unit, len) != 0)) {
             unit++;
         }
         if (unit == ARRAY_LEN(units)) {
@@ -157,8 +161,9 @@ bool check_read_quantity(const char *value, double *out_value)
     static const struct {
         const char *suffix;
         double factor;
-    } suffixes[] = {{"", 1},     {"n", 1e-9}, {"u", 1e-6}, {"m", 1e-3}, {"k", 1e3},        {"M", 1e6},
-                    {"G", 1e9},  {"T", 1e12}, {"P", 1e15}, {"E", 1e18}, {"Ki", 1024.0},    {"Mi", 1048576.0},
+    } suffixes[] = {{"", 1},        {"n", 1e-9},    {"u", 1e-6},    {"m", 1e-3},
+                    {"k", 1e3},     {"M", 1e6},     {"G", 1e9},     {"T", 1e12},
+                    {"P", 1e15},    {"E", 1e18},    {"Ki", 1024.0}, {"Mi", 1048576.0},
                     {"Gi", 0x1p30}, {"Ti", 0x1p40}, {"Pi", 0x1p50}, {"Ei", 0x1p60}};
     const char *rest;
     double number;
@@ -193,9 +198,11 @@ static bool is_environment(const char *value)
     bool good = json_is_array(list) && json_array_size(list) <= PORTS_MAX;
     size_t i;
 
-    json_array_foreach(list, i, item) {
+    json_array_foreach(list, i, item)
+    {
         const char *name = json_string_value(json_object_get(item, "name"));
-        const json_t *text = json_object_get(item, "value"), *from = json_object_get(item, "valueFrom");
+        const json_t *text = json_object_get(item, "value"),
+                     *from = json_object_get(item, "valueFrom");
 
         good = good && name != NULL && *name != '\0' && (text == NULL || json_is_string(text)) &&
                (from == NULL || json_is_object(from));
@@ -208,13 +215,19 @@ static const struct {
     const char *const *words;
     const char *allowed;
 } choices[] = {
-#define WORDS(...) (const char *const[]){__VA_ARGS__, NULL}
-    [CHECK_PULL_POLICY] = {WORDS("Always", "IfNotPresent", "Never"), "Always, IfNotPresent or Never"},
+#define WORDS(...)                                                                                 \
+    (const char *const[])                                                                          \
+    {                                                                                              \
+        __VA_ARGS__, NULL                                                                          \
+    }
+    [CHECK_PULL_POLICY] = {WORDS("Always", "IfNotPresent", "Never"),
+                           "Always, IfNotPresent or Never"},
     [CHECK_LOG_FORMAT] = {WORDS("plain", "json"), "plain or json"},
     [CHECK_LOG_HTTP_HEADERS] = {WORDS("off", "insecure"), "off or insecure"},
     [CHECK_POLICY] = {WORDS("all-unauthenticated", "all-authenticated", "cluster-unauthenticated",
                             "cluster-authenticated", "deny", "audit"),
-                      "all-unauthenticated, all-authenticated, cluster-unauthenticated, cluster-authenticated, deny "
+                      "all-unauthenticated, all-authenticated, cluster-unauthenticated, "
+                      "cluster-authenticated, deny "
                       "or audit"},
     [CHECK_BOOLEAN] = {WORDS("true", "false"), "true or false"},
     [CHECK_SWITCH] = {WORDS("enabled", "disabled"), "enabled or disabled"},
@@ -239,13 +252,17 @@ const char *inject_check(enum check check, const char *value)
     case CHECK_QUANTITY:
         return check_read_quantity(value, &number) ? NULL : "a quantity like 100m, 0.5 or 250Mi";
     case CHECK_RATIO:
-        return check_read_quantity(value, &number) && number > 0 && number <= 1 ? NULL : "a number above 0, at most 1";
+        return check_read_quantity(value, &number) && number > 0 && number <= 1
+                   ? NULL
+                   : "a number above 0, at most 1";
     case CHECK_ID:
         return is_number(value, 0, INT32_MAX) ? NULL : "a number from 0 to 2147483647";
     case CHECK_PORT:
         return is_number(value, 1, 65535) ? NULL : "a number from 1 to 65535";
     case CHECK_PORTS:
-        return each_item(value, is_port_item) ? NULL : "ports, ranges and port names like 25,8000-8010,mysql";
+        return each_item(value, is_port_item)
+                   ? NULL
+                   : "ports, ranges and port names like 25,8000-8010,mysql";
     case CHECK_SUBNETS:
         return each_item(value, is_subnet) ? NULL : "networks like 10.0.0.0/8,fd00::/8";
     case CHECK_DURATION:
@@ -253,7 +270,8 @@ const char *inject_check(enum check check, const char *value)
     case CHECK_SECONDS:
         return is_number(value, 0, 86400) ? NULL : "a number of seconds from 0 to 86400";
     case CHECK_ENVIRONMENT:
-        return is_environment(value) ? NULL : "a JSON list like [{\"name\": \"A\", \"value\": \"b\"}]";
+        return is_environment(value) ? NULL
+                                     : "a JSON list like [{\"name\": \"A\", \"value\": \"b\"}]";
     case CHECK_TEXT:
     case CHECK_PULL_POLICY:
     case CHECK_LOG_FORMAT:

@@ -23,7 +23,8 @@ static_assert(ARRAY_LEN(annotations) == CONFIG_COUNT, "one row an annotation");
 
 static bool is_config_name(const char *name)
 {
-    static const char *const prefixes[] = {ANNOTATION_CONFIG, "config.alpha.linkerd.io/", "config.beta.linkerd.io/"};
+    static const char *const prefixes[] = {ANNOTATION_CONFIG, "config.alpha.linkerd.io/",
+                                           "config.beta.linkerd.io/"};
 
     for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
         if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0) {
@@ -41,14 +42,16 @@ static const char *shortened(const char *value, char *to, size_t bytes)
 }
 
 /* `where`: "" or "namespace ". Later calls override what earlier ones set. */
-static int read_annotations(struct inject_config *c, const json_t *from, const char *where, char *problem,
-                            size_t problem_bytes)
+static int read_annotations(struct inject_config *c, const json_t *from, const char *where,
+                            char *problem, size_t problem_bytes)
 {
     void *it;
 
-    for (it = json_object_iter((json_t *)(uintptr_t)from); it != NULL; /* jansson wants it non-const */
+    for (it = json_object_iter((json_t *)(uintptr_t)from);
+         it != NULL; /* jansson wants it non-const */
          it = json_object_iter_next((json_t *)(uintptr_t)from, it)) {
-        const char *name = json_object_iter_key(it), *value = json_string_value(json_object_iter_value(it)), *allowed;
+        const char *name = json_object_iter_key(it),
+                   *value = json_string_value(json_object_iter_value(it)), *allowed;
         char brief[72];
         size_t i = 0;
 
@@ -65,8 +68,9 @@ static int read_annotations(struct inject_config *c, const json_t *from, const c
         allowed = value != NULL ? inject_check(annotations[i].check, value)
                                 : "a text; numbers, true and false stand in quotes";
         if (allowed != NULL) {
-            (void)snprintf(problem, problem_bytes, "%sannotation %s is \"%s\"; allowed is %s", where, name,
-                           value != NULL ? shortened(value, brief, sizeof(brief)) : "no text", allowed);
+            (void)snprintf(
+                problem, problem_bytes, "%sannotation %s is \"%s\"; allowed is %s", where, name,
+                value != NULL ? shortened(value, brief, sizeof(brief)) : "no text", allowed);
             return E_CONFIG;
         }
         c->set[i] = value;
@@ -74,8 +78,8 @@ static int read_annotations(struct inject_config *c, const json_t *from, const c
     return 0;
 }
 
-static int resolve_list(const struct inject_config *c, enum config_key a, const char *fallback, const char **out_list,
-                        char *problem, size_t problem_bytes)
+static int resolve_list(const struct inject_config *c, enum config_key a, const char *fallback,
+                        const char **out_list, char *problem, size_t problem_bytes)
 {
     struct bytes unknown = BYTES_NONE;
     const char *list = config_text(c, a, fallback);
@@ -86,7 +90,8 @@ static int resolve_list(const struct inject_config *c, enum config_key a, const 
     *out_list = ports_resolve(c, list, &unknown);
     if (*out_list == NULL) {
         (void)snprintf(problem, problem_bytes,
-                       "annotation %s names the port \"" BYTES_FMT "\", which no container of the pod has",
+                       "annotation %s names the port \"" BYTES_FMT
+                       "\", which no container of the pod has",
                        annotations[a].name, BYTES_ARG(unknown));
         return E_CONFIG;
     }
@@ -99,12 +104,14 @@ static void add_environment(struct inject_config *c, const char *text)
     json_t *list = json_loads(text, 0, NULL), *item;
     size_t i;
 
-    json_array_foreach(list, i, item) {
+    json_array_foreach(list, i, item)
+    {
         const char *name = json_string_value(json_object_get(item, "name"));
         json_t *old;
         size_t at;
 
-        json_array_foreach(c->additional_env, at, old) {
+        json_array_foreach(c->additional_env, at, old)
+        {
             if (strcmp(json_string_value(json_object_get(old, "name")), name) == 0) {
                 break;
             }
@@ -118,25 +125,28 @@ static void add_environment(struct inject_config *c, const char *text)
     json_decref(list);
 }
 
-static int read_lists(struct inject_config *c, const char *ns_environment, char *problem, size_t problem_bytes)
+static int read_lists(struct inject_config *c, const char *ns_environment, char *problem,
+                      size_t problem_bytes)
 {
     const char *pod_environment = c->set[CONFIG_ADDITIONAL_ENV];
     double request, limit;
 
-    TRY(resolve_list(c, CONFIG_SKIP_INBOUND_PORTS, c->values->skip_inbound_ports, &c->skip_inbound, problem,
-                     problem_bytes));
-    TRY(resolve_list(c, CONFIG_SKIP_OUTBOUND_PORTS, c->values->skip_outbound_ports, &c->skip_outbound, problem,
-                     problem_bytes));
+    TRY(resolve_list(c, CONFIG_SKIP_INBOUND_PORTS, c->values->skip_inbound_ports, &c->skip_inbound,
+                     problem, problem_bytes));
+    TRY(resolve_list(c, CONFIG_SKIP_OUTBOUND_PORTS, c->values->skip_outbound_ports,
+                     &c->skip_outbound, problem, problem_bytes));
     TRY(resolve_list(c, CONFIG_OPAQUE_PORTS, NULL, &c->opaque, problem, problem_bytes));
-    for (size_t i = 0; i < 3; i++) { /* cpu, memory, ephemeral storage: the API server would refuse the pod */
+    for (size_t i = 0; i < 3;
+         i++) { /* cpu, memory, ephemeral storage: the API server would refuse the pod */
         static const enum config_key pairs[][2] = {{CONFIG_CPU_REQUEST, CONFIG_CPU_LIMIT},
                                                    {CONFIG_MEMORY_REQUEST, CONFIG_MEMORY_LIMIT},
                                                    {CONFIG_STORAGE_REQUEST, CONFIG_STORAGE_LIMIT}};
         const char *low = c->set[pairs[i][0]], *high = c->set[pairs[i][1]];
 
-        if (low != NULL && high != NULL && check_read_quantity(low, &request) && check_read_quantity(high, &limit) &&
-            request > limit) {
-            (void)snprintf(problem, problem_bytes, "annotation %s is \"%s\"; allowed is at most %s (%s)",
+        if (low != NULL && high != NULL && check_read_quantity(low, &request) &&
+            check_read_quantity(high, &limit) && request > limit) {
+            (void)snprintf(problem, problem_bytes,
+                           "annotation %s is \"%s\"; allowed is at most %s (%s)",
                            annotations[pairs[i][0]].name, low, high, annotations[pairs[i][1]].name);
             return E_CONFIG;
         }
@@ -153,15 +163,18 @@ static int read_lists(struct inject_config *c, const char *ns_environment, char 
     return 0;
 }
 
-int inject_config_read(struct inject_config *c, struct arena *a, const struct inject_values *v, const char *ns,
-                       const json_t *ns_annotations, const struct inject_owner *owner, const json_t *pod,
-                       char *problem, size_t problem_bytes)
+int inject_config_read(struct inject_config *c, struct arena *a, const struct inject_values *v,
+                       const char *ns, const json_t *ns_annotations,
+                       const struct inject_owner *owner, const json_t *pod, char *problem,
+                       size_t problem_bytes)
 {
     const json_t *metadata = json_object_get(pod, "metadata");
     const char *ns_environment;
 
-    *c = (struct inject_config){.arena = a, .values = v, .ns = ns, .owner = owner, .ns_annotations = ns_annotations};
-    c->component = json_string_value(json_object_get(json_object_get(metadata, "labels"), LABEL_COMPONENT));
+    *c = (struct inject_config){
+        .arena = a, .values = v, .ns = ns, .owner = owner, .ns_annotations = ns_annotations};
+    c->component =
+        json_string_value(json_object_get(json_object_get(metadata, "labels"), LABEL_COMPONENT));
     TRY(read_annotations(c, ns_annotations, "namespace ", problem, problem_bytes));
     ns_environment = c->set[CONFIG_ADDITIONAL_ENV];
     TRY(read_annotations(c, json_object_get(metadata, "annotations"), "", problem, problem_bytes));
@@ -210,9 +223,10 @@ const char *config_duration(const struct inject_config *c, enum config_key a, co
 
 bool config_is_native(const struct inject_config *c)
 {
-    return config_flag(c, CONFIG_NATIVE_SIDECAR,
-                       config_flag(c, CONFIG_NATIVE_SIDECAR_BETA,
-                                   config_flag(c, CONFIG_NATIVE_SIDECAR_ALPHA, c->values->native_sidecar)));
+    return config_flag(
+        c, CONFIG_NATIVE_SIDECAR,
+        config_flag(c, CONFIG_NATIVE_SIDECAR_BETA,
+                    config_flag(c, CONFIG_NATIVE_SIDECAR_ALPHA, c->values->native_sidecar)));
 }
 
 bool config_awaits(const struct inject_config *c)
@@ -222,7 +236,8 @@ bool config_awaits(const struct inject_config *c)
 
 const char *config_image(const struct inject_config *c)
 {
-    return arena_printf(c->arena, "%s:%s", config_text(c, CONFIG_PROXY_IMAGE, c->values->proxy_image),
+    return arena_printf(c->arena, "%s:%s",
+                        config_text(c, CONFIG_PROXY_IMAGE, c->values->proxy_image),
                         config_text(c, CONFIG_PROXY_VERSION, c->values->proxy_version));
 }
 

@@ -5,8 +5,8 @@
 
 #define DEBUG_IMAGE "cr.l5d.io/linkerd/debug"
 
-static void set_resource(const struct inject_config *c, json_t *resources, const char *list, const char *name,
-                         enum config_key a, const char *fallback)
+static void set_resource(const struct inject_config *c, json_t *resources, const char *list,
+                         const char *name, enum config_key a, const char *fallback)
 {
     const char *value = config_text(c, a, fallback);
 
@@ -42,7 +42,9 @@ static void add_arg(json_t *args, const char *flag, const char *value)
 
 static const char *joined(const struct inject_config *c, const char *a, const char *b)
 {
-    return *a != '\0' && b != NULL && *b != '\0' ? arena_printf(c->arena, "%s,%s", a, b) : *a != '\0' ? a : b;
+    return *a != '\0' && b != NULL && *b != '\0' ? arena_printf(c->arena, "%s,%s", a, b)
+           : *a != '\0'                          ? a
+                                                 : b;
 }
 
 static uint64_t close_wait_s(const struct inject_config *c)
@@ -59,10 +61,12 @@ static uint64_t close_wait_s(const struct inject_config *c)
 static json_t *init_args(const struct inject_config *c)
 {
     const struct inject_values *v = c->values;
-    const char *own = arena_printf(c->arena, "%u,%u", config_number(c, CONFIG_CONTROL_PORT, v->control_port),
-                                   config_number(c, CONFIG_ADMIN_PORT, v->admin_port));
+    const char *own =
+        arena_printf(c->arena, "%u,%u", config_number(c, CONFIG_CONTROL_PORT, v->control_port),
+                     config_number(c, CONFIG_ADMIN_PORT, v->admin_port));
     /* The control plane talks to the API server before its own proxy is ready. */
-    const char *skip_outbound = joined(c, c->component != NULL ? API_SERVER_PORTS : "", c->skip_outbound);
+    const char *skip_outbound =
+        joined(c, c->component != NULL ? API_SERVER_PORTS : "", c->skip_outbound);
     const char *gid = config_text(c, CONFIG_PROXY_GID, NULL);
     json_t *args = json_array();
 
@@ -75,7 +79,8 @@ static json_t *init_args(const struct inject_config *c)
             arena_printf(c->arena, "%u", config_number(c, CONFIG_INBOUND_PORT, v->inbound_port)));
     add_arg(args, "--outgoing-proxy-port",
             arena_printf(c->arena, "%u", config_number(c, CONFIG_OUTBOUND_PORT, v->outbound_port)));
-    add_arg(args, "--proxy-uid", arena_printf(c->arena, "%u", config_number(c, CONFIG_PROXY_UID, v->proxy_uid)));
+    add_arg(args, "--proxy-uid",
+            arena_printf(c->arena, "%u", config_number(c, CONFIG_PROXY_UID, v->proxy_uid)));
     add_arg(args, "--proxy-gid", gid);
     add_arg(args, "--inbound-ports-to-ignore", joined(c, own, c->skip_inbound));
     add_arg(args, "--outbound-ports-to-ignore", skip_outbound);
@@ -95,12 +100,13 @@ json_t *inject_init_container(const struct inject_config *c)
         " s:{s:b, s:{s:[s, s]}, s:b, s:b, s:b, s:i, s:i, s:{s:s}},"
         " s:s, s:[{s:s, s:s}]}",
         "name", CONTAINER_INIT, "image", config_image(c), "imagePullPolicy",
-        config_text(c, CONFIG_PULL_POLICY, c->values->pull_policy), "command", c->values->init_command, "args",
-        init_args(c), "securityContext", "allowPrivilegeEscalation", is_privileged, "capabilities", "add", "NET_ADMIN",
-        "NET_RAW", "privileged", is_privileged, "readOnlyRootFilesystem", 1, "runAsNonRoot", !is_privileged,
-        "runAsUser", is_privileged ? 0 : INIT_UID, "runAsGroup", is_privileged ? 0 : INIT_UID, "seccompProfile",
-        "type", "RuntimeDefault", "terminationMessagePolicy", "FallbackToLogsOnError", "volumeMounts", "name",
-        VOLUME_XTABLES, "mountPath", "/run");
+        config_text(c, CONFIG_PULL_POLICY, c->values->pull_policy), "command",
+        c->values->init_command, "args", init_args(c), "securityContext",
+        "allowPrivilegeEscalation", is_privileged, "capabilities", "add", "NET_ADMIN", "NET_RAW",
+        "privileged", is_privileged, "readOnlyRootFilesystem", 1, "runAsNonRoot", !is_privileged,
+        "runAsUser", is_privileged ? 0 : INIT_UID, "runAsGroup", is_privileged ? 0 : INIT_UID,
+        "seccompProfile", "type", "RuntimeDefault", "terminationMessagePolicy",
+        "FallbackToLogsOnError", "volumeMounts", "name", VOLUME_XTABLES, "mountPath", "/run");
 
     assert(container != NULL);
     set_resources(c, container);
@@ -111,8 +117,8 @@ static json_t *probe(const struct inject_config *c, const char *path, int delay_
 {
     unsigned admin = config_number(c, CONFIG_ADMIN_PORT, c->values->admin_port);
 
-    return json_pack("{s:{s:s, s:i}, s:i, s:i}", "httpGet", "path", path, "port", (int)admin, "initialDelaySeconds",
-                     delay_s, "timeoutSeconds", 1);
+    return json_pack("{s:{s:s, s:i}, s:i, s:i}", "httpGet", "path", path, "port", (int)admin,
+                     "initialDelaySeconds", delay_s, "timeoutSeconds", 1);
 }
 
 static void set_probes(const struct inject_config *c, json_t *container)
@@ -136,13 +142,15 @@ static void set_lifecycle(const struct inject_config *c, json_t *container)
     if (!config_is_native(c) && config_awaits(c)) {
         (void)json_object_set_new(
             lifecycle, "postStart",
-            json_pack("{s:{s:[s, s, s]}}", "exec", "command", c->values->await_command, "--timeout=2m",
+            json_pack("{s:{s:[s, s, s]}}", "exec", "command", c->values->await_command,
+                      "--timeout=2m",
                       arena_printf(c->arena, "--port=%u",
                                    config_number(c, CONFIG_ADMIN_PORT, c->values->admin_port))));
     }
     if (strspn(wait_s, "0") != strlen(wait_s)) {
-        (void)json_object_set_new(lifecycle, "preStop",
-                                  json_pack("{s:{s:[s, s]}}", "exec", "command", "/bin/sleep", wait_s));
+        (void)json_object_set_new(
+            lifecycle, "preStop",
+            json_pack("{s:{s:[s, s]}}", "exec", "command", "/bin/sleep", wait_s));
     }
     if (json_object_size(lifecycle) > 0) {
         (void)json_object_set(container, "lifecycle", lifecycle);
@@ -152,13 +160,15 @@ static void set_lifecycle(const struct inject_config *c, json_t *container)
 
 static json_t *proxy_security(const struct inject_config *c)
 {
-    json_t *s = json_pack("{s:b, s:{s:[s]}, s:b, s:b, s:i, s:{s:s}}", "allowPrivilegeEscalation", 0, "capabilities",
-                          "drop", "ALL", "readOnlyRootFilesystem", 1, "runAsNonRoot", 1, "runAsUser",
-                          (int)config_number(c, CONFIG_PROXY_UID, c->values->proxy_uid), "seccompProfile", "type",
-                          "RuntimeDefault");
+    json_t *s =
+        json_pack("{s:b, s:{s:[s]}, s:b, s:b, s:i, s:{s:s}}", "allowPrivilegeEscalation", 0,
+                  "capabilities", "drop", "ALL", "readOnlyRootFilesystem", 1, "runAsNonRoot", 1,
+                  "runAsUser", (int)config_number(c, CONFIG_PROXY_UID, c->values->proxy_uid),
+                  "seccompProfile", "type", "RuntimeDefault");
 
     if (c->set[CONFIG_PROXY_GID] != NULL) {
-        (void)json_object_set_new(s, "runAsGroup", json_integer(config_number(c, CONFIG_PROXY_GID, 0)));
+        (void)json_object_set_new(s, "runAsGroup",
+                                  json_integer(config_number(c, CONFIG_PROXY_GID, 0)));
     }
     return s;
 }
@@ -166,15 +176,16 @@ static json_t *proxy_security(const struct inject_config *c)
 json_t *inject_proxy_container(const struct inject_config *c)
 {
     const struct inject_values *v = c->values;
-    json_t *container =
-        json_pack("{s:s, s:s, s:s, s:o, s:[{s:s, s:i}, {s:s, s:i}], s:o, s:s, s:[{s:s, s:s}, {s:s, s:s}]}", "name",
-                  CONTAINER_PROXY, "image", config_image(c), "imagePullPolicy",
-                  config_text(c, CONFIG_PULL_POLICY, v->pull_policy), "env", inject_env(c), "ports", "name",
-                  PORT_NAME_PROXY, "containerPort", (int)config_number(c, CONFIG_INBOUND_PORT, v->inbound_port),
-                  "name", PORT_NAME_ADMIN, "containerPort",
-                  (int)config_number(c, CONFIG_ADMIN_PORT, v->admin_port), "securityContext", proxy_security(c),
-                  "terminationMessagePolicy", "FallbackToLogsOnError", "volumeMounts", "name", VOLUME_IDENTITY,
-                  "mountPath", IDENTITY_DIR, "name", VOLUME_TOKEN, "mountPath", TOKEN_DIR);
+    json_t *container = json_pack(
+        "{s:s, s:s, s:s, s:o, s:[{s:s, s:i}, {s:s, s:i}], s:o, s:s, s:[{s:s, s:s}, {s:s, s:s}]}",
+        "name", CONTAINER_PROXY, "image", config_image(c), "imagePullPolicy",
+        config_text(c, CONFIG_PULL_POLICY, v->pull_policy), "env", inject_env(c), "ports", "name",
+        PORT_NAME_PROXY, "containerPort",
+        (int)config_number(c, CONFIG_INBOUND_PORT, v->inbound_port), "name", PORT_NAME_ADMIN,
+        "containerPort", (int)config_number(c, CONFIG_ADMIN_PORT, v->admin_port), "securityContext",
+        proxy_security(c), "terminationMessagePolicy", "FallbackToLogsOnError", "volumeMounts",
+        "name", VOLUME_IDENTITY, "mountPath", IDENTITY_DIR, "name", VOLUME_TOKEN, "mountPath",
+        TOKEN_DIR);
 
     assert(container != NULL);
     if (v->proxy_command != NULL) {
@@ -194,18 +205,20 @@ json_t *inject_debug_container(const struct inject_config *c)
     if (!config_flag(c, CONFIG_DEBUG, false)) {
         return NULL;
     }
-    return json_pack("{s:s, s:s, s:s, s:s}", "name", CONTAINER_DEBUG, "image",
-                     arena_printf(c->arena, "%s:%s", config_text(c, CONFIG_DEBUG_IMAGE, DEBUG_IMAGE),
-                                  config_text(c, CONFIG_DEBUG_VERSION, "stable")),
-                     "imagePullPolicy", config_text(c, CONFIG_DEBUG_PULL_POLICY, c->values->pull_policy),
-                     "terminationMessagePolicy", "FallbackToLogsOnError");
+    return json_pack(
+        "{s:s, s:s, s:s, s:s}", "name", CONTAINER_DEBUG, "image",
+        arena_printf(c->arena, "%s:%s", config_text(c, CONFIG_DEBUG_IMAGE, DEBUG_IMAGE),
+                     config_text(c, CONFIG_DEBUG_VERSION, "stable")),
+        "imagePullPolicy", config_text(c, CONFIG_DEBUG_PULL_POLICY, c->values->pull_policy),
+        "terminationMessagePolicy", "FallbackToLogsOnError");
 }
 
 json_t *inject_volumes(const struct inject_config *c)
 {
     (void)c;
-    return json_pack("[{s:s, s:{}}, {s:s, s:{s:s}}, {s:s, s:{s:[{s:{s:s, s:s, s:i}}]}}]", "name", VOLUME_XTABLES,
-                     "emptyDir", "name", VOLUME_IDENTITY, "emptyDir", "medium", "Memory", "name", VOLUME_TOKEN,
-                     "projected", "sources", "serviceAccountToken", "path", strrchr(TOKEN_PATH, '/') + 1, "audience",
-                     TOKEN_AUDIENCE, "expirationSeconds", TOKEN_LIFETIME_S);
+    return json_pack("[{s:s, s:{}}, {s:s, s:{s:s}}, {s:s, s:{s:[{s:{s:s, s:s, s:i}}]}}]", "name",
+                     VOLUME_XTABLES, "emptyDir", "name", VOLUME_IDENTITY, "emptyDir", "medium",
+                     "Memory", "name", VOLUME_TOKEN, "projected", "sources", "serviceAccountToken",
+                     "path", strrchr(TOKEN_PATH, '/') + 1, "audience", TOKEN_AUDIENCE,
+                     "expirationSeconds", TOKEN_LIFETIME_S);
 }

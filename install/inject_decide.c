@@ -37,11 +37,11 @@ static bool is_named(const json_t *container, const char *name)
 /* A mesh's proxy or its redirection: two of them in one pod would redirect each other's traffic. */
 static bool is_sidecar(const json_t *container)
 {
-    static const char *const names[] = {CONTAINER_PROXY, CONTAINER_INIT, CONTAINER_VALIDATOR, "istio-proxy",
-                                        "istio-init"};
-    static const char *const images[] = {"cr.l5d.io/linkerd/proxy:", "gcr.io/istio-release/proxyv2:",
-                                         "docker.io/istio/proxyv2:", "cr.l5d.io/linkerd/proxy-init:",
-                                         "gcr.io/istio-release/proxy_init:"};
+    static const char *const names[] = {CONTAINER_PROXY, CONTAINER_INIT, CONTAINER_VALIDATOR,
+                                        "istio-proxy", "istio-init"};
+    static const char *const images[] = {
+        "cr.l5d.io/linkerd/proxy:", "gcr.io/istio-release/proxyv2:", "docker.io/istio/proxyv2:",
+        "cr.l5d.io/linkerd/proxy-init:", "gcr.io/istio-release/proxy_init:"};
     const char *image = json_string_value(json_object_get(container, "image"));
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -65,7 +65,8 @@ static bool has_sidecar(const json_t *spec)
         const json_t *container;
         size_t i;
 
-        json_array_foreach(json_object_get(spec, lists[l]), i, container) {
+        json_array_foreach(json_object_get(spec, lists[l]), i, container)
+        {
             if (is_sidecar(container)) {
                 return true;
             }
@@ -74,11 +75,12 @@ static bool has_sidecar(const json_t *spec)
     return false;
 }
 
-enum inject_result inject_decide(const json_t *pod, const json_t *ns_annotations, bool *out_is_ingress)
+enum inject_result inject_decide(const json_t *pod, const json_t *ns_annotations,
+                                 bool *out_is_ingress)
 {
     const json_t *spec = json_object_get(pod, "spec");
-    const json_t *own = json_object_get(json_object_get(json_object_get(pod, "metadata"), "annotations"),
-                                        ANNOTATION_INJECT);
+    const json_t *own = json_object_get(
+        json_object_get(json_object_get(pod, "metadata"), "annotations"), ANNOTATION_INJECT);
     const json_t *value = own != NULL ? own : json_object_get(ns_annotations, ANNOTATION_INJECT);
     const char *word = json_string_value(value);
 

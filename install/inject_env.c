@@ -17,8 +17,8 @@ static void add(json_t *env, const char *name, const char *value)
 
 static void add_field(json_t *env, const char *name, const char *path)
 {
-    (void)json_array_append_new(
-        env, json_pack("{s:s, s:{s:{s:s}}}", "name", name, "valueFrom", "fieldRef", "fieldPath", path));
+    (void)json_array_append_new(env, json_pack("{s:s, s:{s:{s:s}}}", "name", name, "valueFrom",
+                                               "fieldRef", "fieldPath", path));
 }
 
 /* Set in front: later values refer to them as $(_pod_ns). */
@@ -41,7 +41,8 @@ static void add_cores(const struct inject_config *c, json_t *env)
     const char *ratio = config_text(c, CONFIG_CPU_RATIO_LIMIT, NULL);
     double cores;
 
-    if (limit != NULL && *limit != '\0' && check_read_quantity(limit, &cores) && cores > 0 && cores < 1e6) {
+    if (limit != NULL && *limit != '\0' && check_read_quantity(limit, &cores) && cores > 0 &&
+        cores < 1e6) {
         add(env, P "CORES", arena_printf(c->arena, "%.0f", ceil(cores)));
     }
     add(env, P "CORES_MIN", "1");
@@ -66,21 +67,24 @@ static void add_logs(const struct inject_config *c, json_t *env)
 
 static bool is_component(const struct inject_config *c, const char *one, const char *other)
 {
-    return c->component != NULL && (strcmp(c->component, one) == 0 || strcmp(c->component, other) == 0);
+    return c->component != NULL &&
+           (strcmp(c->component, one) == 0 || strcmp(c->component, other) == 0);
 }
 
-static const char *service_address(const struct inject_config *c, bool is_local, const char *service, unsigned port)
+static const char *service_address(const struct inject_config *c, bool is_local,
+                                   const char *service, unsigned port)
 {
     if (is_local) {
         return arena_printf(c->arena, "localhost.:%u", port);
     }
-    return arena_printf(c->arena, "%s.%s.svc.%s.:%u", service, c->values->control_ns, c->values->cluster_domain, port);
+    return arena_printf(c->arena, "%s.%s.svc.%s.:%u", service, c->values->control_ns,
+                        c->values->cluster_domain, port);
 }
 
 static const char *control_identity(const struct inject_config *c, const char *account)
 {
-    return arena_printf(c->arena, "%s.%s.serviceaccount.identity.%s.%s", account, c->values->control_ns,
-                        c->values->control_ns, c->values->trust_domain);
+    return arena_printf(c->arena, "%s.%s.serviceaccount.identity.%s.%s", account,
+                        c->values->control_ns, c->values->control_ns, c->values->trust_domain);
 }
 
 static void add_control_plane(const struct inject_config *c, json_t *env)
@@ -90,7 +94,8 @@ static void add_control_plane(const struct inject_config *c, json_t *env)
     add(env, P "DESTINATION_SVC_ADDR",
         service_address(c, is_destination, "linkerd-dst-headless", PORT_PROXY_API));
     add(env, P "DESTINATION_PROFILE_NETWORKS", c->values->cluster_networks);
-    add(env, P "POLICY_SVC_ADDR", service_address(c, is_destination, "linkerd-policy", PORT_POLICY_FRONT));
+    add(env, P "POLICY_SVC_ADDR",
+        service_address(c, is_destination, "linkerd-policy", PORT_POLICY_FRONT));
     add(env, P "POLICY_WORKLOAD", "{\"ns\":\"$(_pod_ns)\", \"pod\":\"$(_pod_name)\"}\n");
     add(env, P "INBOUND_DEFAULT_POLICY",
         config_text(c, CONFIG_DEFAULT_INBOUND_POLICY, c->values->default_inbound_policy));
@@ -102,10 +107,14 @@ static void add_control_plane(const struct inject_config *c, json_t *env)
 
 static void add_timeouts(const struct inject_config *c, json_t *env)
 {
-    add(env, P "INBOUND_CONNECT_TIMEOUT", config_duration(c, CONFIG_INBOUND_CONNECT_TIMEOUT, "100ms"));
-    add(env, P "OUTBOUND_CONNECT_TIMEOUT", config_duration(c, CONFIG_OUTBOUND_CONNECT_TIMEOUT, "1000ms"));
-    add(env, P "INBOUND_DISCOVERY_IDLE_TIMEOUT", config_duration(c, CONFIG_INBOUND_DISCOVERY_TIMEOUT, "90s"));
-    add(env, P "OUTBOUND_DISCOVERY_IDLE_TIMEOUT", config_duration(c, CONFIG_OUTBOUND_DISCOVERY_TIMEOUT, "5s"));
+    add(env, P "INBOUND_CONNECT_TIMEOUT",
+        config_duration(c, CONFIG_INBOUND_CONNECT_TIMEOUT, "100ms"));
+    add(env, P "OUTBOUND_CONNECT_TIMEOUT",
+        config_duration(c, CONFIG_OUTBOUND_CONNECT_TIMEOUT, "1000ms"));
+    add(env, P "INBOUND_DISCOVERY_IDLE_TIMEOUT",
+        config_duration(c, CONFIG_INBOUND_DISCOVERY_TIMEOUT, "90s"));
+    add(env, P "OUTBOUND_DISCOVERY_IDLE_TIMEOUT",
+        config_duration(c, CONFIG_OUTBOUND_DISCOVERY_TIMEOUT, "5s"));
     if (config_flag(c, CONFIG_NO_INBOUND_DETECT_TIMEOUT, false)) {
         add(env, P "INBOUND_DETECT_TIMEOUT", "365d");
     }
@@ -130,14 +139,17 @@ static void add_listeners(const struct inject_config *c, json_t *env)
     const char *local = arena_printf(c->arena, "127.0.0.1:%u", outbound);
 
     add(env, P "CONTROL_LISTEN_ADDR",
-        arena_printf(c->arena, "%s:%u", any, config_number(c, CONFIG_CONTROL_PORT, c->values->control_port)));
+        arena_printf(c->arena, "%s:%u", any,
+                     config_number(c, CONFIG_CONTROL_PORT, c->values->control_port)));
     add(env, P "ADMIN_LISTEN_ADDR",
-        arena_printf(c->arena, "%s:%u", any, config_number(c, CONFIG_ADMIN_PORT, c->values->admin_port)));
+        arena_printf(c->arena, "%s:%u", any,
+                     config_number(c, CONFIG_ADMIN_PORT, c->values->admin_port)));
     add(env, P "OUTBOUND_LISTEN_ADDR", local);
     add(env, P "OUTBOUND_LISTEN_ADDRS",
         c->values->disable_ipv6 ? local : arena_printf(c->arena, "%s,[::1]:%u", local, outbound));
     add(env, P "INBOUND_LISTEN_ADDR",
-        arena_printf(c->arena, "%s:%u", any, config_number(c, CONFIG_INBOUND_PORT, c->values->inbound_port)));
+        arena_printf(c->arena, "%s:%u", any,
+                     config_number(c, CONFIG_INBOUND_PORT, c->values->inbound_port)));
     add_field(env, P "INBOUND_IPS", "status.podIPs");
 }
 
@@ -163,11 +175,13 @@ static void add_ports_and_names(const struct inject_config *c, json_t *env)
     const char *suffix = arena_printf(c->arena, "svc.%s.", c->values->cluster_domain);
 
     add(env, P "INBOUND_PORTS", inbound_ports(c));
-    add(env, P "INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", c->opaque != NULL ? c->opaque : c->values->opaque_ports);
+    add(env, P "INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION",
+        c->opaque != NULL ? c->opaque : c->values->opaque_ports);
     if (c->set[CONFIG_REQUIRE_IDENTITY_PORTS] != NULL) {
         add(env, P "INBOUND_PORTS_REQUIRE_IDENTITY", c->set[CONFIG_REQUIRE_IDENTITY_PORTS]);
     }
-    add(env, P "DESTINATION_PROFILE_SUFFIXES", config_flag(c, CONFIG_EXTERNAL_PROFILES, false) ? "." : suffix);
+    add(env, P "DESTINATION_PROFILE_SUFFIXES",
+        config_flag(c, CONFIG_EXTERNAL_PROFILES, false) ? "." : suffix);
     if (config_flag(c, CONFIG_GATEWAY, false)) {
         add(env, P "INBOUND_GATEWAY_SUFFIXES", suffix);
     }
@@ -191,18 +205,20 @@ static void add_identity(const struct inject_config *c, json_t *env)
     if (c->component != NULL) {
         /* The control plane's own proxies read the bundle where it is kept, so that a change of it
          * needs no new manifests. */
-        (void)json_array_append_new(env, json_pack("{s:s, s:{s:{s:s, s:s}}}", "name", P "IDENTITY_TRUST_ANCHORS",
-                                                   "valueFrom", "configMapKeyRef", "name", TRUST_ROOTS_NAME, "key",
-                                                   TRUST_ROOTS_KEY));
+        (void)json_array_append_new(env, json_pack("{s:s, s:{s:{s:s, s:s}}}", "name",
+                                                   P "IDENTITY_TRUST_ANCHORS", "valueFrom",
+                                                   "configMapKeyRef", "name", TRUST_ROOTS_NAME,
+                                                   "key", TRUST_ROOTS_KEY));
     } else {
         add(env, P "IDENTITY_TRUST_ANCHORS", anchors != NULL ? anchors : "");
     }
     add(env, P "IDENTITY_TOKEN_FILE", TOKEN_PATH);
     add(env, P "IDENTITY_SVC_ADDR",
-        service_address(c, is_component(c, "identity", "identity"), "linkerd-identity-headless", PORT_IDENTITY));
+        service_address(c, is_component(c, "identity", "identity"), "linkerd-identity-headless",
+                        PORT_IDENTITY));
     add(env, P "IDENTITY_LOCAL_NAME",
-        arena_printf(c->arena, "$(_pod_sa).$(_pod_ns).serviceaccount.identity.%s.%s", c->values->control_ns,
-                     c->values->trust_domain));
+        arena_printf(c->arena, "$(_pod_sa).$(_pod_ns).serviceaccount.identity.%s.%s",
+                     c->values->control_ns, c->values->trust_domain));
     add(env, P "IDENTITY_SVC_NAME", control_identity(c, "linkerd-identity"));
     add(env, P "DESTINATION_SVC_NAME", control_identity(c, "linkerd-destination"));
     add(env, P "POLICY_SVC_NAME", control_identity(c, "linkerd-destination"));

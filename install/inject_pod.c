@@ -40,7 +40,8 @@ void inject_values_default(struct inject_values *v)
     };
 }
 
-static json_t *ensure(json_t *parent, const char *key, bool (*is_type)(const json_t *), json_t *(*make)(void))
+static json_t *ensure(json_t *parent, const char *key, bool (*is_type)(const json_t *),
+                      json_t *(*make)(void))
 {
     json_t *child = json_object_get(parent, key);
 
@@ -71,7 +72,8 @@ json_t *json_ensure_array(json_t *parent, const char *key)
     return ensure(parent, key, is_array, json_array);
 }
 
-/* --- shape ------------------------------------------------------------------------------------- */
+/* --- shape -------------------------------------------------------------------------------------
+ */
 
 static bool is_or_absent(const json_t *value, bool (*is_type)(const json_t *))
 {
@@ -100,13 +102,16 @@ static const char *wrong_shape(const json_t *pod)
     if (!is_or_absent(json_object_get(spec, "initContainers"), is_array)) {
         return "spec.initContainers is no list";
     }
-    return is_or_absent(json_object_get(spec, "volumes"), is_array) ? NULL : "spec.volumes is no list";
+    return is_or_absent(json_object_get(spec, "volumes"), is_array) ? NULL
+                                                                    : "spec.volumes is no list";
 }
 
-/* --- the patch --------------------------------------------------------------------------------- */
+/* --- the patch ---------------------------------------------------------------------------------
+ */
 
-static const char *const owner_kinds[] = {"deployment", "replicaset", "replicationcontroller", "statefulset",
-                                          "daemonset",  "job",        "cronjob"};
+static const char *const owner_kinds[] = {"deployment",  "replicaset", "replicationcontroller",
+                                          "statefulset", "daemonset",  "job",
+                                          "cronjob"};
 
 static void set_text(json_t *object, const char *key, const char *value)
 {
@@ -121,9 +126,11 @@ static void set_labels(const struct inject_config *c, json_t *metadata)
 
     set_text(labels, LABEL_CONTROL_NS, c->values->control_ns);
     set_text(labels, LABEL_WORKLOAD_NS, c->ns);
-    for (size_t i = 0; c->owner != NULL && c->owner->kind != NULL && i < ARRAY_LEN(owner_kinds); i++) {
+    for (size_t i = 0; c->owner != NULL && c->owner->kind != NULL && i < ARRAY_LEN(owner_kinds);
+         i++) {
         if (strcmp(owner_kinds[i], c->owner->kind) == 0) {
-            set_text(labels, arena_printf(c->arena, LABEL_PROXY_PREFIX "%s", owner_kinds[i]), c->owner->name);
+            set_text(labels, arena_printf(c->arena, LABEL_PROXY_PREFIX "%s", owner_kinds[i]),
+                     c->owner->name);
         }
     }
 }
@@ -195,8 +202,8 @@ static void set_containers(const struct inject_config *c, json_t *spec)
 }
 
 int inject_pod(const struct inject_values *v, const char *ns, const json_t *ns_annotations,
-               const struct inject_owner *owner, json_t *pod, enum inject_result *out_result, char *problem,
-               size_t problem_bytes)
+               const struct inject_owner *owner, json_t *pod, enum inject_result *out_result,
+               char *problem, size_t problem_bytes)
 {
     const char *wrong = wrong_shape(pod);
     struct inject_config c;
@@ -230,7 +237,8 @@ int inject_pod(const struct inject_values *v, const char *ns, const json_t *ns_a
     return err;
 }
 
-/* --- and back ---------------------------------------------------------------------------------- */
+/* --- and back ----------------------------------------------------------------------------------
+ */
 
 static bool is_in(const char *name, const char *const *names)
 {
@@ -274,9 +282,10 @@ static bool drop_member(json_t *parent, const char *key, const char *name)
 
 bool uninject_pod(json_t *pod)
 {
-    static const char *const containers[] = {CONTAINER_PROXY, CONTAINER_INIT, CONTAINER_DEBUG, CONTAINER_VALIDATOR,
-                                             NULL};
-    static const char *const volumes[] = {VOLUME_IDENTITY, VOLUME_TOKEN, VOLUME_XTABLES, VOLUME_PODINFO, NULL};
+    static const char *const containers[] = {CONTAINER_PROXY, CONTAINER_INIT, CONTAINER_DEBUG,
+                                             CONTAINER_VALIDATOR, NULL};
+    static const char *const volumes[] = {VOLUME_IDENTITY, VOLUME_TOKEN, VOLUME_XTABLES,
+                                          VOLUME_PODINFO, NULL};
     json_t *spec = json_object_get(pod, "spec"), *metadata = json_object_get(pod, "metadata");
     bool changed = drop_items(spec, "initContainers", containers);
 

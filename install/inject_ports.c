@@ -47,7 +47,8 @@ static void add_container_ports(struct inject_config *c, const json_t *container
     const json_t *port;
     size_t i;
 
-    json_array_foreach(json_object_get(container, "ports"), i, port) {
+    json_array_foreach(json_object_get(container, "ports"), i, port)
+    {
         const char *protocol = json_string_value(json_object_get(port, "protocol"));
         const char *name = json_string_value(json_object_get(port, "name"));
         json_int_t number = json_integer_value(json_object_get(port, "containerPort"));
@@ -83,10 +84,12 @@ static void each_container(struct inject_config *c, const json_t *spec,
     const json_t *container;
     size_t i;
 
-    json_array_foreach(json_object_get(spec, "containers"), i, container) {
+    json_array_foreach(json_object_get(spec, "containers"), i, container)
+    {
         visit(c, container);
     }
-    json_array_foreach(json_object_get(spec, "initContainers"), i, container) {
+    json_array_foreach(json_object_get(spec, "initContainers"), i, container)
+    {
         const char *restart = json_string_value(json_object_get(container, "restartPolicy"));
 
         if (restart != NULL && strcmp(restart, "Always") == 0) { /* a sidecar of the user's own */
@@ -118,7 +121,8 @@ int ports_collect(struct inject_config *c, const json_t *spec, char *problem, si
     return 0;
 }
 
-const char *ports_resolve(const struct inject_config *c, const char *list, struct bytes *out_unknown)
+const char *ports_resolve(const struct inject_config *c, const char *list,
+                          struct bytes *out_unknown)
 {
     struct bytes rest = bytes_str(list);
     struct text t;
@@ -161,8 +165,8 @@ bool ports_list_has(const char *list, unsigned port)
         if (!bytes_split(item, '-', &low, &high)) {
             high = low;
         }
-        if (bytes_to_u64(low, 65535, &from) == 0 && bytes_to_u64(high, 65535, &to) == 0 && from <= port &&
-            port <= to) {
+        if (bytes_to_u64(low, 65535, &from) == 0 && bytes_to_u64(high, 65535, &to) == 0 &&
+            from <= port && port <= to) {
             return true;
         }
     }

@@ -10,21 +10,21 @@
 #include "install/inject.h"
 
 /* Names that only the patch knows; those that others look for are in api/names.h. */
-#define CONTAINER_DEBUG      "linkerd-debug"
-#define CONTAINER_VALIDATOR  "linkerd-network-validator"
-#define VOLUME_IDENTITY      "linkerd-identity-end-entity"
-#define VOLUME_TOKEN         "linkerd-identity-token"
-#define VOLUME_XTABLES       "linkerd-proxy-init-xtables-lock"
-#define VOLUME_PODINFO       "linkerd-podinfo"
-#define IDENTITY_DIR         "/var/run/linkerd/identity/end-entity"
-#define TOKEN_DIR            "/var/run/secrets/tokens"
-#define TOKEN_LIFETIME_S     86400
-#define TRUST_ROOTS_NAME     "linkerd-identity-trust-roots"
-#define TRUST_ROOTS_KEY      "ca-bundle.crt"
-#define API_SERVER_PORTS     "443,6443"
-#define INIT_UID             65534
-#define INJECT_ARENA_BYTES   ((size_t)16 << 20)
-#define PORTS_MAX            1024 /* of one pod: container ports, items of a port list */
+#define CONTAINER_DEBUG     "linkerd-debug"
+#define CONTAINER_VALIDATOR "linkerd-network-validator"
+#define VOLUME_IDENTITY     "linkerd-identity-end-entity"
+#define VOLUME_TOKEN        "linkerd-identity-token"
+#define VOLUME_XTABLES      "linkerd-proxy-init-xtables-lock"
+#define VOLUME_PODINFO      "linkerd-podinfo"
+#define IDENTITY_DIR        "/var/run/linkerd/identity/end-entity"
+#define TOKEN_DIR           "/var/run/secrets/tokens"
+#define TOKEN_LIFETIME_S    86400
+#define TRUST_ROOTS_NAME    "linkerd-identity-trust-roots"
+#define TRUST_ROOTS_KEY     "ca-bundle.crt"
+#define API_SERVER_PORTS    "443,6443"
+#define INIT_UID            65534
+#define INJECT_ARENA_BYTES  ((size_t)16 << 20)
+#define PORTS_MAX           1024 /* of one pod: container ports, items of a port list */
 
 enum config_key {
 #define ANNOTATION(id, name, check) CONFIG_##id,
@@ -34,42 +34,60 @@ enum config_key {
 };
 
 enum check {
-    CHECK_TEXT, CHECK_IMAGE, CHECK_PULL_POLICY, CHECK_LOG_FORMAT, CHECK_LOG_HTTP_HEADERS, CHECK_QUANTITY,
-    CHECK_RATIO, CHECK_ID, CHECK_PORT, CHECK_PORTS, CHECK_SUBNETS, CHECK_POLICY, CHECK_BOOLEAN, CHECK_SWITCH,
-    CHECK_DURATION, CHECK_SECONDS, CHECK_ACCESS_LOG, CHECK_ENVIRONMENT,
+    CHECK_TEXT,
+    CHECK_IMAGE,
+    CHECK_PULL_POLICY,
+    CHECK_LOG_FORMAT,
+    CHECK_LOG_HTTP_HEADERS,
+    CHECK_QUANTITY,
+    CHECK_RATIO,
+    CHECK_ID,
+    CHECK_PORT,
+    CHECK_PORTS,
+    CHECK_SUBNETS,
+    CHECK_POLICY,
+    CHECK_BOOLEAN,
+    CHECK_SWITCH,
+    CHECK_DURATION,
+    CHECK_SECONDS,
+    CHECK_ACCESS_LOG,
+    CHECK_ENVIRONMENT,
 };
 /* NULL when `value` is fine, else what is allowed: "enabled or disabled". */
 const char *inject_check(enum check check, const char *value);
-bool check_read_duration(const char *value, uint64_t *out_ms); /* as Go writes them, "1m30s"; also days, "0" */
-bool check_read_quantity(const char *value, double *out_value);  /* of Kubernetes: "100m", "250Mi" */
+bool check_read_duration(const char *value,
+                         uint64_t *out_ms); /* as Go writes them, "1m30s"; also days, "0" */
+bool check_read_quantity(const char *value, double *out_value); /* of Kubernetes: "100m", "250Mi" */
 
 struct inject_config {
-    struct arena *arena;                 /* what is computed for this patch */
+    struct arena *arena; /* what is computed for this patch */
     const struct inject_values *values;
     const char *ns;
     const struct inject_owner *owner;
-    const char *set[CONFIG_COUNT];   /* pod over namespace; NULL when absent */
+    const char *set[CONFIG_COUNT]; /* pod over namespace; NULL when absent */
     const json_t *ns_annotations;
     bool is_ingress;
-    const char *component;               /* of a control-plane pod; NULL for all others */
+    const char *component; /* of a control-plane pod; NULL for all others */
     struct port_name {
         const char *name;
         unsigned port;
-    } *port_names;
+    } * port_names;
     size_t port_names_count;
-    unsigned *ports;                     /* container TCP ports and probe ports, ascending, each once */
+    unsigned *ports; /* container TCP ports and probe ports, ascending, each once */
     size_t ports_count;
-    unsigned *container_ports;           /* without those of the probes */
+    unsigned *container_ports; /* without those of the probes */
     size_t container_ports_count;
-    const char *skip_inbound, *skip_outbound, *opaque; /* names resolved; the last NULL when not set */
-    json_t *additional_env;              /* NULL or an array; owned */
+    const char *skip_inbound, *skip_outbound,
+        *opaque;            /* names resolved; the last NULL when not set */
+    json_t *additional_env; /* NULL or an array; owned */
 };
 
 /* --- inject_config.c --- */
 /* E_CONFIG with a sentence; on success inject_config_clear() must follow. */
-int inject_config_read(struct inject_config *c, struct arena *a, const struct inject_values *v, const char *ns,
-                       const json_t *ns_annotations, const struct inject_owner *owner, const json_t *pod,
-                       char *problem, size_t problem_bytes) MUST_USE;
+int inject_config_read(struct inject_config *c, struct arena *a, const struct inject_values *v,
+                       const char *ns, const json_t *ns_annotations,
+                       const struct inject_owner *owner, const json_t *pod, char *problem,
+                       size_t problem_bytes) MUST_USE;
 void inject_config_clear(struct inject_config *c);
 const char *config_text(const struct inject_config *c, enum config_key a, const char *fallback);
 unsigned config_number(const struct inject_config *c, enum config_key a, unsigned fallback);
@@ -83,14 +101,17 @@ const char *config_image(const struct inject_config *c);
 const char *config_default_opaque(const struct inject_config *c);
 
 /* --- inject_ports.c --- */
-int ports_collect(struct inject_config *c, const json_t *spec, char *problem, size_t problem_bytes) MUST_USE;
+int ports_collect(struct inject_config *c, const json_t *spec, char *problem,
+                  size_t problem_bytes) MUST_USE;
 /* A list of ports, ranges and container port names as numbers only; NULL at an unknown name, which
  * is then in *out_unknown. */
-const char *ports_resolve(const struct inject_config *c, const char *list, struct bytes *out_unknown);
+const char *ports_resolve(const struct inject_config *c, const char *list,
+                          struct bytes *out_unknown);
 bool ports_list_has(const char *list, unsigned port); /* numbers and ranges */
 
 /* --- inject_decide.c --- */
-enum inject_result inject_decide(const json_t *pod, const json_t *ns_annotations, bool *out_is_ingress);
+enum inject_result inject_decide(const json_t *pod, const json_t *ns_annotations,
+                                 bool *out_is_ingress);
 
 /* --- inject_env.c, inject_containers.c: new references --- */
 json_t *inject_env(const struct inject_config *c);
@@ -99,7 +120,8 @@ json_t *inject_proxy_container(const struct inject_config *c);
 json_t *inject_debug_container(const struct inject_config *c); /* NULL when not asked for */
 json_t *inject_volumes(const struct inject_config *c);
 
-/* The member `key` of an object, made if it is absent or null; NULL when it is of another type. Borrowed. */
+/* The member `key` of an object, made if it is absent or null; NULL when it is of another type.
+ * Borrowed. */
 json_t *json_ensure_object(json_t *parent, const char *key);
 json_t *json_ensure_array(json_t *parent, const char *key);
 

@@ -16,9 +16,9 @@
 struct reader {
     struct yaml_build *b;
     yaml_parser_t parser;
-    struct bytes text;   /* without a byte order mark */
-    size_t text_start;   /* length of that mark */
-    uint32_t *offsets;   /* NULL when every byte is a code point */
+    struct bytes text; /* without a byte order mark */
+    size_t text_start; /* length of that mark */
+    uint32_t *offsets; /* NULL when every byte is a code point */
     size_t offsets_count;
 };
 
@@ -90,15 +90,18 @@ static int problem_of_parser(struct reader *r)
             column = r->text.at[i] == '\n' ? 1 : column + !is_continuation(r->text.at[i]);
             line += r->text.at[i] == '\n';
         }
-        return yaml_build_fail(r->b, E_YAML, line, column, "%s", p->problem != NULL ? p->problem : "not UTF-8");
+        return yaml_build_fail(r->b, E_YAML, line, column, "%s",
+                               p->problem != NULL ? p->problem : "not UTF-8");
     }
     line = line_of(p->problem_mark);
     column = column_of(p->problem_mark);
     if (p->context != NULL) {
         return yaml_build_fail(r->b, E_YAML, line, column, "%s %s (which begins on line %u)",
-                               p->problem != NULL ? p->problem : "malformed", p->context, line_of(p->context_mark));
+                               p->problem != NULL ? p->problem : "malformed", p->context,
+                               line_of(p->context_mark));
     }
-    return yaml_build_fail(r->b, E_YAML, line, column, "%s", p->problem != NULL ? p->problem : "malformed");
+    return yaml_build_fail(r->b, E_YAML, line, column, "%s",
+                           p->problem != NULL ? p->problem : "malformed");
 }
 
 /* The end of a block scalar as libyaml has it lies behind the blank lines that follow. Only "keep"
@@ -110,7 +113,8 @@ static size_t block_scalar_end(const struct reader *r, size_t start, size_t end)
     bool keep = false;
 
     /* Past an anchor or tag to the indicator, then through what may stand beside it: "|2+". */
-    while (i < end && ((text[i] != '|' && text[i] != '>') || (i > start && strchr(" \t\r\n", text[i - 1]) == NULL))) {
+    while (i < end && ((text[i] != '|' && text[i] != '>') ||
+                       (i > start && strchr(" \t\r\n", text[i - 1]) == NULL))) {
         i++;
     }
     while (i < end && strchr("|>+-123456789", text[i]) != NULL) {
@@ -128,7 +132,8 @@ static size_t block_scalar_end(const struct reader *r, size_t start, size_t end)
     return end;
 }
 
-static int base64_decode(struct reader *r, const struct yaml_node *n, struct bytes from, struct bytes *out_value)
+static int base64_decode(struct reader *r, const struct yaml_node *n, struct bytes from,
+                         struct bytes *out_value)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     char *to = arena_try(r->b->arena, from.len + 1);
@@ -136,7 +141,8 @@ static int base64_decode(struct reader *r, const struct yaml_node *n, struct byt
     uint32_t group = 0;
 
     if (to == NULL) {
-        return yaml_build_fail(r->b, E_LIMIT, n->line, n->column, "too large for the memory allowed");
+        return yaml_build_fail(r->b, E_LIMIT, n->line, n->column,
+                               "too large for the memory allowed");
     }
     for (size_t i = 0; i < from.len && from.at[i] != '='; i++) {
         const char *digit = from.at[i] != '\0' ? strchr(digits, from.at[i]) : NULL;
@@ -177,10 +183,13 @@ static int apply_tag(struct reader *r, struct yaml_node *n, const char *tag)
             continue;
         }
         value = yaml_resolve(n->value);
-        fits = i < 2 ? json_is_number(value) : i == 2 ? json_is_boolean(value) : json_is_null(value);
+        fits = i < 2    ? json_is_number(value)
+               : i == 2 ? json_is_boolean(value)
+                        : json_is_null(value);
         json_decref(value);
         if (!fits) {
-            return yaml_build_fail(r->b, E_YAML, n->line, n->column, "!!%s does not fit this value", tag);
+            return yaml_build_fail(r->b, E_YAML, n->line, n->column, "!!%s does not fit this value",
+                                   tag);
         }
         n->is_plain = true;
     }
@@ -198,7 +207,8 @@ static int copy_value(struct reader *r, const yaml_event_t *e, struct yaml_node 
         return 0;
     }
     if (arena_copy(r->b->arena, value, &n->value) != 0) {
-        return yaml_build_fail(r->b, E_LIMIT, n->line, n->column, "too large for the memory allowed");
+        return yaml_build_fail(r->b, E_LIMIT, n->line, n->column,
+                               "too large for the memory allowed");
     }
     return 0;
 }
@@ -220,7 +230,8 @@ static int on_scalar(struct reader *r, const yaml_event_t *e)
     n->is_plain = e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     n->has_properties = e->data.scalar.anchor != NULL || e->data.scalar.tag != NULL;
     TRY(copy_value(r, e, n));
-    if (e->data.scalar.style == YAML_LITERAL_SCALAR_STYLE || e->data.scalar.style == YAML_FOLDED_SCALAR_STYLE) {
+    if (e->data.scalar.style == YAML_LITERAL_SCALAR_STYLE ||
+        e->data.scalar.style == YAML_FOLDED_SCALAR_STYLE) {
         n->end = block_scalar_end(r, n->start, n->end);
     }
     if (e->data.scalar.tag != NULL) {
@@ -236,7 +247,8 @@ static int on_scalar(struct reader *r, const yaml_event_t *e)
 static int on_open(struct reader *r, const yaml_event_t *e)
 {
     bool is_mapping = e->type == YAML_MAPPING_START_EVENT;
-    const yaml_char_t *anchor = is_mapping ? e->data.mapping_start.anchor : e->data.sequence_start.anchor;
+    const yaml_char_t *anchor =
+        is_mapping ? e->data.mapping_start.anchor : e->data.sequence_start.anchor;
     const yaml_char_t *tag = is_mapping ? e->data.mapping_start.tag : e->data.sequence_start.tag;
     struct yaml_node *n;
 
@@ -255,9 +267,11 @@ static int on_close(struct reader *r, const yaml_event_t *e)
 {
     struct yaml_node *n = r->b->open[r->b->depth - 1];
 
-    /* A block collection ends for libyaml where the next token begins; for us, with its last item. */
+    /* A block collection ends for libyaml where the next token begins; for us, with its last item.
+     */
     n->end = n->last != NULL && !n->is_flow ? n->last->end : byte_of(r, e->end_mark);
-    if (n->is_flow && n->end > n->start && n->last != NULL && strchr("}]", r->b->text.at[n->end - 1]) == NULL) {
+    if (n->is_flow && n->end > n->start && n->last != NULL &&
+        strchr("}]", r->b->text.at[n->end - 1]) == NULL) {
         n->end = n->last->end; /* the one pair of [a: b] has no braces */
     }
     return yaml_build_close(r->b);
@@ -280,8 +294,9 @@ static int on_event(struct reader *r, const yaml_event_t *e)
     case YAML_SCALAR_EVENT:
         return on_scalar(r, e);
     case YAML_ALIAS_EVENT:
-        return yaml_build_alias(b, bytes_str((const char *)e->data.alias.anchor), byte_of(r, e->start_mark),
-                                byte_of(r, e->end_mark), line_of(e->start_mark), column_of(e->start_mark));
+        return yaml_build_alias(b, bytes_str((const char *)e->data.alias.anchor),
+                                byte_of(r, e->start_mark), byte_of(r, e->end_mark),
+                                line_of(e->start_mark), column_of(e->start_mark));
     case YAML_SEQUENCE_START_EVENT:
     case YAML_MAPPING_START_EVENT:
         return on_open(r, e);

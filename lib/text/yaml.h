@@ -29,22 +29,24 @@ enum yaml_type { YAML_SCALAR, YAML_SEQUENCE, YAML_MAPPING };
 
 struct yaml_node {
     enum yaml_type type;
-    size_t start, end;       /* byte offsets in the input; end is exclusive, without trailing comment/blank */
-    unsigned line, column;   /* 1-based, of start */
-    bool is_plain;           /* a scalar without quotes, block style or tag: is subject to resolution */
-    bool is_flow;            /* {..} or [..] */
-    bool is_alias;           /* reached through *alias or <<; start and end of the topmost one are the alias's own */
-    bool is_merge;           /* the key of a `<<` pair; what it merges follows as pairs with is_alias set */
-    bool has_properties;     /* start is at an anchor or tag, in front of the content */
-    struct bytes value;      /* scalar: the text after unescaping */
+    size_t start,
+        end; /* byte offsets in the input; end is exclusive, without trailing comment/blank */
+    unsigned line, column; /* 1-based, of start */
+    bool is_plain; /* a scalar without quotes, block style or tag: is subject to resolution */
+    bool is_flow;  /* {..} or [..] */
+    bool is_alias; /* reached through *alias or <<; start and end of the topmost one are the alias's
+                      own */
+    bool is_merge; /* the key of a `<<` pair; what it merges follows as pairs with is_alias set */
+    bool has_properties;            /* start is at an anchor or tag, in front of the content */
+    struct bytes value;             /* scalar: the text after unescaping */
     struct yaml_node *first, *last; /* sequence: items; mapping: key, value, key, value, ... */
     struct yaml_node *next;
-    size_t count;            /* items, or pairs */
+    size_t count; /* items, or pairs */
 };
 
 struct yaml_document {
-    struct yaml_node *root;  /* NULL for an empty document */
-    size_t start, end;       /* the document's text, separators excluded */
+    struct yaml_node *root; /* NULL for an empty document */
+    size_t start, end;      /* the document's text, separators excluded */
     unsigned line;
     struct yaml_document *next;
 };
@@ -52,9 +54,10 @@ struct yaml_document {
 /* On failure E_YAML (or E_LIMIT) and `problem` is "line L, column C: what is wrong". */
 int yaml_parse(struct arena *a, struct bytes text, struct yaml_document **out_first, char *problem,
                size_t problem_bytes) MUST_USE;
-const struct yaml_node *yaml_get(const struct yaml_node *mapping, const char *key); /* NULL if absent or no mapping */
-/* The node at "spec.template.spec.containers[0].image", or the deepest existing one on that way: for
- * naming the line of an error. Never NULL when root is not. */
+const struct yaml_node *yaml_get(const struct yaml_node *mapping,
+                                 const char *key); /* NULL if absent or no mapping */
+/* The node at "spec.template.spec.containers[0].image", or the deepest existing one on that way:
+ * for naming the line of an error. Never NULL when root is not. */
 const struct yaml_node *yaml_locate(const struct yaml_node *root, const char *path);
 json_t *yaml_to_json(const struct yaml_node *n); /* new reference; JSON null for NULL */
 

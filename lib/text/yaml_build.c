@@ -5,7 +5,8 @@
 
 #include "core/err.h"
 
-void yaml_build_init(struct yaml_build *b, struct arena *a, struct bytes text, char *problem, size_t problem_bytes)
+void yaml_build_init(struct yaml_build *b, struct arena *a, struct bytes text, char *problem,
+                     size_t problem_bytes)
 {
     memset(b, 0, sizeof(*b));
     b->arena = a;
@@ -20,7 +21,8 @@ void yaml_build_clear(struct yaml_build *b)
     map_clear(&b->anchors);
 }
 
-int yaml_build_fail(struct yaml_build *b, int err, unsigned line, unsigned column, const char *format, ...)
+int yaml_build_fail(struct yaml_build *b, int err, unsigned line, unsigned column,
+                    const char *format, ...)
 {
     char what[256];
     va_list args;
@@ -60,7 +62,8 @@ int yaml_build_node(struct yaml_build *b, enum yaml_type type, unsigned line, un
     struct yaml_node *n;
 
     if (b->nodes >= YAML_NODES_MAX) {
-        return yaml_build_fail(b, E_LIMIT, line, column, "more than %d values, aliases counted as often as used",
+        return yaml_build_fail(b, E_LIMIT, line, column,
+                               "more than %d values, aliases counted as often as used",
                                YAML_NODES_MAX);
     }
     n = arena_try(b->arena, sizeof(*n));
@@ -88,7 +91,8 @@ static bool key_follows(const struct yaml_node *mapping)
 {
     bool key = true;
 
-    /* Only ever asked of `last`: a key is marked while its value is missing, see yaml_build_add(). */
+    /* Only ever asked of `last`: a key is marked while its value is missing, see yaml_build_add().
+     */
     if (mapping->last != NULL && mapping->last->count == SIZE_MAX) {
         key = false;
     }
@@ -112,7 +116,8 @@ int yaml_build_add(struct yaml_build *b, struct yaml_node *n)
     }
     if (key_follows(parent)) {
         if (n->type != YAML_SCALAR) {
-            return yaml_build_fail(b, E_YAML, n->line, n->column, "a key must be a text, not a mapping or a list");
+            return yaml_build_fail(b, E_YAML, n->line, n->column,
+                                   "a key must be a text, not a mapping or a list");
         }
         n->count = SIZE_MAX; /* waits for its value */
         n->is_merge = n->is_plain && !n->is_alias && bytes_eq(n->value, BYTES("<<"));
@@ -127,7 +132,8 @@ int yaml_build_add(struct yaml_build *b, struct yaml_node *n)
 int yaml_build_open(struct yaml_build *b, struct yaml_node *n)
 {
     if (b->depth >= YAML_DEPTH_MAX) {
-        return yaml_build_fail(b, E_LIMIT, n->line, n->column, "nested deeper than %d levels", YAML_DEPTH_MAX);
+        return yaml_build_fail(b, E_LIMIT, n->line, n->column, "nested deeper than %d levels",
+                               YAML_DEPTH_MAX);
     }
     TRY(yaml_build_add(b, n));
     b->open[b->depth++] = n;
@@ -135,13 +141,14 @@ int yaml_build_open(struct yaml_build *b, struct yaml_node *n)
 }
 
 /* A copy below `depth` open collections; the recursion is bounded by that. */
-static int copy(struct yaml_build *b, const struct yaml_node *from, size_t depth, struct yaml_node **out_copy)
+static int copy(struct yaml_build *b, const struct yaml_node *from, size_t depth,
+                struct yaml_node **out_copy)
 {
     struct yaml_node *n;
 
     if (from->type != YAML_SCALAR && depth >= YAML_DEPTH_MAX) {
-        return yaml_build_fail(b, E_LIMIT, from->line, from->column, "nested deeper than %d levels by aliases",
-                               YAML_DEPTH_MAX);
+        return yaml_build_fail(b, E_LIMIT, from->line, from->column,
+                               "nested deeper than %d levels by aliases", YAML_DEPTH_MAX);
     }
     TRY(yaml_build_node(b, from->type, from->line, from->column, &n));
     *n = *from;
@@ -157,19 +164,21 @@ static int copy(struct yaml_build *b, const struct yaml_node *from, size_t depth
     return 0;
 }
 
-int yaml_build_alias(struct yaml_build *b, struct bytes name, size_t start, size_t end, unsigned line,
-                     unsigned column)
+int yaml_build_alias(struct yaml_build *b, struct bytes name, size_t start, size_t end,
+                     unsigned line, unsigned column)
 {
     const struct yaml_node *from = map_get(&b->anchors, name);
     struct yaml_node *n;
 
     if (from == NULL) {
-        return yaml_build_fail(b, E_YAML, line, column, "no anchor &" BYTES_FMT " before this alias",
+        return yaml_build_fail(b, E_YAML, line, column,
+                               "no anchor &" BYTES_FMT " before this alias",
                                (int)MIN(name.len, (size_t)64), name.at);
     }
     for (size_t i = 0; i < b->depth; i++) {
         if (b->open[i] == from) {
-            return yaml_build_fail(b, E_YAML, line, column, "the value of anchor &" BYTES_FMT " contains itself",
+            return yaml_build_fail(b, E_YAML, line, column,
+                                   "the value of anchor &" BYTES_FMT " contains itself",
                                    (int)MIN(name.len, (size_t)64), name.at);
         }
     }
@@ -182,7 +191,8 @@ int yaml_build_alias(struct yaml_build *b, struct bytes name, size_t start, size
     return yaml_build_add(b, n);
 }
 
-/* Copies of all pairs of `from` that count, put in behind `after`, which moves to the last of them. */
+/* Copies of all pairs of `from` that count, put in behind `after`, which moves to the last of them.
+ */
 static int merge_mapping(struct yaml_build *b, struct yaml_node *into, struct yaml_node **after,
                          const struct yaml_node *from)
 {
@@ -223,12 +233,14 @@ static int merge(struct yaml_build *b, struct yaml_node *into, struct yaml_node 
         struct yaml_node *at = key->next;
 
         if (i->type != YAML_MAPPING) {
-            return yaml_build_fail(b, E_YAML, i->line, i->column, "<< takes a mapping or a list of mappings");
+            return yaml_build_fail(b, E_YAML, i->line, i->column,
+                                   "<< takes a mapping or a list of mappings");
         }
         TRY(merge_mapping(b, into, &at, i)); /* in front of those merged before */
     }
     if (value->type == YAML_SCALAR) {
-        return yaml_build_fail(b, E_YAML, value->line, value->column, "<< takes a mapping or a list of mappings");
+        return yaml_build_fail(b, E_YAML, value->line, value->column,
+                               "<< takes a mapping or a list of mappings");
     }
     return 0;
 }

@@ -101,7 +101,8 @@ static void put(json_t *object, const struct yaml_node *key, json_t *value)
         len = strlen(text);
     } else if (json_is_number(name)) {
         len = json_is_integer(name)
-                  ? (size_t)snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(name))
+                  ? (size_t)snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT,
+                                     json_integer_value(name))
                   : (size_t)snprintf(number, sizeof(number), "%.17g", json_real_value(name));
         text = number;
     }

@@ -96,7 +96,8 @@ static bool read_unicode(struct reader *r, unsigned *out_value)
     if (!read_hex4(r, &c)) {
         return false;
     }
-    if (c >= 0xd800 && c < 0xdc00 && r->len - r->at >= 6 && r->text[r->at] == '\\' && r->text[r->at + 1] == 'u') {
+    if (c >= 0xd800 && c < 0xdc00 && r->len - r->at >= 6 && r->text[r->at] == '\\' &&
+        r->text[r->at + 1] == 'u') {
         size_t back = r->at;
 
         r->at += 2;
@@ -138,7 +139,10 @@ static bool skip_utf8(struct reader *r)
 {
     const unsigned char *s = (const unsigned char *)r->text + r->at;
     size_t left = r->len - r->at;
-    size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : 4;
+    size_t n = s[0] < 0x80                   ? 1
+               : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
+               : s[0] >= 0xe0 && s[0] < 0xf0 ? 3
+                                             : 4;
 
     if (s[0] >= 0x80 && (s[0] < 0xc2 || s[0] > 0xf4)) {
         return false;
@@ -151,22 +155,24 @@ static bool skip_utf8(struct reader *r)
             return false;
         }
     }
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) || (s[0] == 0xf0 && s[1] < 0x90) ||
-        (s[0] == 0xf4 && s[1] >= 0x90)) {
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) ||
+        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] >= 0x90)) {
         return false;
     }
     r->at += n;
     return true;
 }
 
-/* Copy the string that starts behind the quote, escapes undone; it is never longer than its text. */
+/* Copy the string that starts behind the quote, escapes undone; it is never longer than its text.
+ */
 static int unescape(struct reader *r, size_t start, size_t end, struct bytes *out_value)
 {
     char *to = arena_try(r->b->arena, end - start + 1);
     size_t used = 0;
 
     if (to == NULL) {
-        return yaml_build_fail(r->b, E_LIMIT, r->line, column(r), "too large for the memory allowed");
+        return yaml_build_fail(r->b, E_LIMIT, r->line, column(r),
+                               "too large for the memory allowed");
     }
     r->at = start;
     while (r->at < end) {

@@ -31,10 +31,12 @@ static void print_quoted(struct text *to, struct bytes b)
         } else if (c == 0xc2 && c1 >= 0x80 && c1 < 0xa0) { /* C1 controls; YAML allows only NEL */
             text_printf(to, "\\u%04x", c1);
             i++;
-        } else if ((c == 0xe2 && c1 == 0x80 && (c2 == 0xa8 || c2 == 0xa9)) || /* line breaks in YAML 1.1 */
-                   (c == 0xef && c1 == 0xbb && c2 == 0xbf) ||                 /* byte order mark */
-                   (c == 0xef && c1 == 0xbf && c2 >= 0xbe)) {                 /* no characters */
-            text_printf(to, "\\u%04x", (unsigned)((c & 0x0f) << 12 | (c1 & 0x3f) << 6 | (c2 & 0x3f)));
+        } else if ((c == 0xe2 && c1 == 0x80 &&
+                    (c2 == 0xa8 || c2 == 0xa9)) ||            /* line breaks in YAML 1.1 */
+                   (c == 0xef && c1 == 0xbb && c2 == 0xbf) || /* byte order mark */
+                   (c == 0xef && c1 == 0xbf && c2 >= 0xbe)) { /* no characters */
+            text_printf(to, "\\u%04x",
+                        (unsigned)((c & 0x0f) << 12 | (c1 & 0x3f) << 6 | (c2 & 0x3f)));
             i += 2;
         } else {
             text_char(to, (char)c);
@@ -63,7 +65,8 @@ static bool is_ambiguous(struct bytes b)
             i++;
         }
         return (i == b.len && has_digit) || bytes_eq_nocase(bytes_from(b, 1), BYTES("inf")) ||
-               bytes_eq_nocase(bytes_from(b, 1), BYTES("nan")) || bytes_eq_nocase(bytes_from(b, 1), BYTES(".inf"));
+               bytes_eq_nocase(bytes_from(b, 1), BYTES("nan")) ||
+               bytes_eq_nocase(bytes_from(b, 1), BYTES(".inf"));
     }
     return false;
 }
@@ -71,18 +74,19 @@ static bool is_ambiguous(struct bytes b)
 /* May it stand without quotes in block context? Stricter than YAML's grammar; when in doubt, no. */
 static bool can_be_plain(struct bytes b)
 {
-    if (b.len == 0 || strchr(" \t-?:,[]{}#&*!|>'\"%@`", b.at[0]) != NULL || b.at[b.len - 1] == ' ' ||
-        b.at[b.len - 1] == ':') {
+    if (b.len == 0 || strchr(" \t-?:,[]{}#&*!|>'\"%@`", b.at[0]) != NULL ||
+        b.at[b.len - 1] == ' ' || b.at[b.len - 1] == ':') {
         /* A dash is fine in front of a word: "--flag". */
-        if (!(b.len > 1 && b.at[0] == '-' && strchr(" \t:-", b.at[1]) == NULL && b.at[b.len - 1] != ' ' &&
-              b.at[b.len - 1] != ':')) {
+        if (!(b.len > 1 && b.at[0] == '-' && strchr(" \t:-", b.at[1]) == NULL &&
+              b.at[b.len - 1] != ' ' && b.at[b.len - 1] != ':')) {
             return false;
         }
     }
     for (size_t i = 0; i < b.len; i++) {
         unsigned char c = (unsigned char)b.at[i];
 
-        if (c < 0x20 || c >= 0x7f || (c == '#' && b.at[i - 1] == ' ') || (c == ':' && b.at[i + 1] == ' ')) {
+        if (c < 0x20 || c >= 0x7f || (c == '#' && b.at[i - 1] == ' ') ||
+            (c == ':' && b.at[i + 1] == ' ')) {
             return false;
         }
     }
@@ -92,7 +96,8 @@ static bool can_be_plain(struct bytes b)
 /* Text of several lines that a literal block holds exactly. */
 static bool can_be_literal(struct bytes b)
 {
-    if (b.len < 2 || memchr(b.at, '\n', b.len) == NULL || b.at[0] == '\n' || b.at[0] == ' ' || b.at[0] == '\t') {
+    if (b.len < 2 || memchr(b.at, '\n', b.len) == NULL || b.at[0] == '\n' || b.at[0] == ' ' ||
+        b.at[0] == '\t') {
         return false;
     }
     for (size_t i = 0; i < b.len; i++) {
@@ -174,7 +179,8 @@ static void print_flow(struct text *to, const json_t *value, unsigned depth)
     }
     if (json_is_object(value)) {
         text_char(to, '{');
-        json_object_keylen_foreach(iterable(value), key, key_len, child) {
+        json_object_keylen_foreach(iterable(value), key, key_len, child)
+        {
             text_str(to, more ? ", " : "");
             more = true;
             print_quoted(to, bytes_of(key, key_len));
@@ -184,7 +190,8 @@ static void print_flow(struct text *to, const json_t *value, unsigned depth)
         text_char(to, '}');
     } else if (json_is_array(value)) {
         text_char(to, '[');
-        json_array_foreach(value, i, child) {
+        json_array_foreach(value, i, child)
+        {
             text_str(to, i > 0 ? ", " : "");
             print_flow(to, child, depth + 1);
         }
@@ -220,7 +227,8 @@ static bool is_filled(const json_t *value)
     return json_object_size(value) > 0 || json_array_size(value) > 0;
 }
 
-static void print_block(struct text *to, const json_t *value, unsigned indent, bool is_started, unsigned depth);
+static void print_block(struct text *to, const json_t *value, unsigned indent, bool is_started,
+                        unsigned depth);
 
 /* Behind "key:" or "-": the rest of that line, and what belongs below it. */
 static void print_value(struct text *to, const json_t *value, unsigned indent, unsigned depth)
@@ -251,7 +259,8 @@ static void print_item(struct text *to, const json_t *item, unsigned indent, uns
 
 /* A collection with content. `is_started`: the first line has its indentation already. Recursion is
  * bounded by YAML_DEPTH_MAX. */
-static void print_block(struct text *to, const json_t *value, unsigned indent, bool is_started, unsigned depth)
+static void print_block(struct text *to, const json_t *value, unsigned indent, bool is_started,
+                        unsigned depth)
 {
     const char *key;
     size_t key_len, i;
@@ -262,13 +271,15 @@ static void print_block(struct text *to, const json_t *value, unsigned indent, b
         return;
     }
     if (json_is_array(value)) {
-        json_array_foreach(value, i, child) {
+        json_array_foreach(value, i, child)
+        {
             print_indent(to, is_started && i == 0 ? 0 : indent);
             print_item(to, child, indent, depth + 1);
         }
         return;
     }
-    json_object_keylen_foreach(iterable(value), key, key_len, child) {
+    json_object_keylen_foreach(iterable(value), key, key_len, child)
+    {
         struct bytes name = bytes_of(key, key_len);
 
         print_indent(to, is_started ? 0 : indent);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a plain scalar means, by the rules of go-yaml v2, through which kubectl reads YAML: the words
- * of YAML 1.1, numbers by Go's strconv (base prefixes, underscores dropped), no timestamps, no base 60.
+ * What a plain scalar means, by the rules of go-yaml v2, through which kubectl reads YAML: the
+ * words of YAML 1.1, numbers by Go's strconv (base prefixes, underscores dropped), no timestamps,
+ * no base 60.
  */
 #include <errno.h>
 #include <math.h>
@@ -23,10 +24,10 @@ static bool is_one_of(struct bytes b, const char *const *words)
 
 static json_t *resolve_word(struct bytes b)
 {
-    static const char *const yes[] = {"y",    "Y",    "yes", "Yes", "YES", "true", "True",
-                                      "TRUE", "on",   "On",  "ON",  NULL};
-    static const char *const no[] = {"n",     "N",   "no",  "No",  "NO", "false", "False",
-                                     "FALSE", "off", "Off", "OFF", NULL};
+    static const char *const yes[] = {"y",    "Y",    "yes", "Yes", "YES", "true",
+                                      "True", "TRUE", "on",  "On",  "ON",  NULL};
+    static const char *const no[] = {"n",     "N",     "no",  "No",  "NO",  "false",
+                                     "False", "FALSE", "off", "Off", "OFF", NULL};
     static const char *const null[] = {"", "~", "null", "Null", "NULL", NULL};
 
     if (is_one_of(b, yes)) {
@@ -48,7 +49,7 @@ static bool read_digits(const char *s, unsigned base, uint64_t *out_value)
     }
     for (; *s != '\0'; s++) {
         char lower = (char)(*s | 0x20);
-        unsigned digit = *s >= '0' && *s <= '9'           ? (unsigned)(*s - '0')
+        unsigned digit = *s >= '0' && *s <= '9'         ? (unsigned)(*s - '0')
                          : lower >= 'a' && lower <= 'f' ? (unsigned)(lower - 'a') + 10
                                                         : 99;
 
@@ -106,7 +107,8 @@ static json_t *resolve_integer(const char *s)
     if (negative && value <= (uint64_t)INT64_MAX + 1) {
         return json_integer((json_int_t)(0 - value));
     }
-    /* Beyond 63 bits a JSON integer of ours ends; Go's unsigned goes on, but with a sign it is a float. */
+    /* Beyond 63 bits a JSON integer of ours ends; Go's unsigned goes on, but with a sign it is a
+     * float. */
     return negative || has_sign ? NULL : json_real((double)value);
 }
 
@@ -166,7 +168,8 @@ json_t *yaml_resolve(struct bytes plain)
     json_t *value = resolve_word(plain);
 
     if (value == NULL && plain.len > 0 && plain.len <= NUMBER_CHARS_MAX &&
-        (strchr("+-.", plain.at[0]) != NULL || (plain.at[0] >= '0' && plain.at[0] <= '9')) && plain.at[0] != '\0') {
+        (strchr("+-.", plain.at[0]) != NULL || (plain.at[0] >= '0' && plain.at[0] <= '9')) &&
+        plain.at[0] != '\0') {
         value = resolve_number(plain);
     }
     /* .inf and .nan have no JSON; they stay the words they are. */

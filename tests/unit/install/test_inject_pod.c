@@ -14,11 +14,14 @@
 #include "install/inject.h"
 
 static const char web[] =
-    "{\"metadata\":{\"labels\":{\"app\":\"web\"},\"annotations\":{\"linkerd.io/inject\":\"enabled\"}},"
-    "\"spec\":{\"containers\":[{\"name\":\"web\",\"image\":\"web:1\",\"ports\":[{\"name\":\"http\",\"containerPort\":8080},"
+    "{\"metadata\":{\"labels\":{\"app\":\"web\"},\"annotations\":{\"linkerd.io/"
+    "inject\":\"enabled\"}},"
+    "\"spec\":{\"containers\":[{\"name\":\"web\",\"image\":\"web:1\",\"ports\":[{\"name\":\"http\","
+    "\"containerPort\":8080},"
     "{\"containerPort\":3306,\"name\":\"mysql\"},{\"containerPort\":53,\"protocol\":\"UDP\"}],"
     "\"livenessProbe\":{\"httpGet\":{\"path\":\"/\",\"port\":\"http\"}},"
-    "\"readinessProbe\":{\"tcpSocket\":{\"port\":9999}}}],\"volumes\":[{\"name\":\"data\",\"emptyDir\":{}}]}}";
+    "\"readinessProbe\":{\"tcpSocket\":{\"port\":9999}}}],\"volumes\":[{\"name\":\"data\","
+    "\"emptyDir\":{}}]}}";
 
 static struct inject_values values;
 static const struct inject_owner deployment = {"deployment", "web"};
@@ -35,8 +38,8 @@ static json_t *web_with(const char *annotation, const char *value)
 {
     json_t *pod = load(web);
 
-    (void)json_object_set_new(json_object_get(json_object_get(pod, "metadata"), "annotations"), annotation,
-                              json_string(value));
+    (void)json_object_set_new(json_object_get(json_object_get(pod, "metadata"), "annotations"),
+                              annotation, json_string(value));
     return pod;
 }
 
@@ -45,7 +48,8 @@ static void inject(json_t *pod, const json_t *ns_annotations)
     enum inject_result result = INJECT_RESULT_COUNT;
     char problem[300] = "";
 
-    if (inject_pod(&values, "shop", ns_annotations, &deployment, pod, &result, problem, sizeof(problem)) != 0) {
+    if (inject_pod(&values, "shop", ns_annotations, &deployment, pod, &result, problem,
+                   sizeof(problem)) != 0) {
         fail_msg("%s", problem);
     }
     assert_int_equal(result, INJECT_OK);
@@ -56,7 +60,8 @@ static json_t *named(json_t *list, const char *name)
     json_t *item;
     size_t i;
 
-    json_array_foreach(list, i, item) {
+    json_array_foreach(list, i, item)
+    {
         if (strcmp(json_string_value(json_object_get(item, "name")), name) == 0) {
             return item;
         }
@@ -121,7 +126,8 @@ static bool has_args(json_t *pod, const char *flag, const char *value)
     json_t *args = member(container(pod, "linkerd-init"), "args"), *arg;
     size_t i;
 
-    json_array_foreach(args, i, arg) {
+    json_array_foreach(args, i, arg)
+    {
         if (strcmp(json_string_value(arg), flag) == 0) {
             const char *next = json_string_value(json_array_get(args, i + 1));
 
@@ -155,18 +161,27 @@ static void test_metadata(void **state)
     (void)state;
     inject(pod, NULL);
     expect_json(member(pod, "metadata/labels"),
-                "{\"app\":\"web\",\"linkerd.io/control-plane-ns\":\"linkerd\",\"linkerd.io/workload-ns\":\"shop\","
+                "{\"app\":\"web\",\"linkerd.io/control-plane-ns\":\"linkerd\",\"linkerd.io/"
+                "workload-ns\":\"shop\","
                 "\"linkerd.io/proxy-deployment\":\"web\"}");
-    /* The digest is sha256sum's of the bundle; 3306 is the one container port that is opaque by default. */
+    /* The digest is sha256sum's of the bundle; 3306 is the one container port that is opaque by
+     * default. */
     {
         json_t *annotations = json_object_get(json_object_get(pod, "metadata"), "annotations");
 
-        assert_string_equal(json_string_value(json_object_get(annotations, "linkerd.io/inject")), "enabled");
-        assert_string_equal(json_string_value(json_object_get(annotations, "linkerd.io/created-by")), "tulle/cli v1");
-        assert_string_equal(json_string_value(json_object_get(annotations, "linkerd.io/proxy-version")), "v1");
-        assert_string_equal(json_string_value(json_object_get(annotations, "config.linkerd.io/opaque-ports")), "3306");
-        assert_string_equal(json_string_value(json_object_get(annotations, "linkerd.io/trust-root-sha256")),
-                            "7cc358aa45100f42d57b76e9b235253bfc6fc830b3e45858d2bc473657aae3f7");
+        assert_string_equal(json_string_value(json_object_get(annotations, "linkerd.io/inject")),
+                            "enabled");
+        assert_string_equal(
+            json_string_value(json_object_get(annotations, "linkerd.io/created-by")),
+            "tulle/cli v1");
+        assert_string_equal(
+            json_string_value(json_object_get(annotations, "linkerd.io/proxy-version")), "v1");
+        assert_string_equal(
+            json_string_value(json_object_get(annotations, "config.linkerd.io/opaque-ports")),
+            "3306");
+        assert_string_equal(
+            json_string_value(json_object_get(annotations, "linkerd.io/trust-root-sha256")),
+            "7cc358aa45100f42d57b76e9b235253bfc6fc830b3e45858d2bc473657aae3f7");
         assert_int_equal(json_object_size(annotations), 5);
     }
     json_decref(pod);
@@ -186,8 +201,10 @@ static void test_volumes(void **state)
     expect_json(named(volumes, "linkerd-proxy-init-xtables-lock"),
                 "{\"name\":\"linkerd-proxy-init-xtables-lock\",\"emptyDir\":{}}");
     expect_json(named(volumes, "linkerd-identity-token"),
-                "{\"name\":\"linkerd-identity-token\",\"projected\":{\"sources\":[{\"serviceAccountToken\":{"
-                "\"path\":\"linkerd-identity-token\",\"audience\":\"identity.l5d.io\",\"expirationSeconds\":86400}}]}}");
+                "{\"name\":\"linkerd-identity-token\",\"projected\":{\"sources\":[{"
+                "\"serviceAccountToken\":{"
+                "\"path\":\"linkerd-identity-token\",\"audience\":\"identity.l5d.io\","
+                "\"expirationSeconds\":86400}}]}}");
     json_decref(pod);
 }
 
@@ -201,16 +218,21 @@ static void test_init_container(void **state)
     assert_string_equal(text_at(init, "name"), "linkerd-init");
     assert_string_equal(text_at(init, "image"), "tulle/proxy:v1");
     expect_json(member(init, "command"), "[\"tulle-init\"]");
-    expect_json(member(init, "args"),
-                "[\"--firewall-bin-path\",\"iptables-nft\",\"--firewall-save-bin-path\",\"iptables-nft-save\","
-                "\"--ipv6=false\",\"--incoming-proxy-port\",\"4143\",\"--outgoing-proxy-port\",\"4140\",\"--proxy-uid\","
-                "\"2102\",\"--inbound-ports-to-ignore\",\"4190,4191,4567,4568\",\"--outbound-ports-to-ignore\","
-                "\"4567,4568\"]");
+    expect_json(member(init, "args"), "[\"--firewall-bin-path\",\"iptables-nft\",\"--firewall-save-"
+                                      "bin-path\",\"iptables-nft-save\","
+                                      "\"--ipv6=false\",\"--incoming-proxy-port\",\"4143\",\"--"
+                                      "outgoing-proxy-port\",\"4140\",\"--proxy-uid\","
+                                      "\"2102\",\"--inbound-ports-to-ignore\",\"4190,4191,4567,"
+                                      "4568\",\"--outbound-ports-to-ignore\","
+                                      "\"4567,4568\"]");
     expect_json(member(init, "securityContext"),
-                "{\"allowPrivilegeEscalation\":false,\"capabilities\":{\"add\":[\"NET_ADMIN\",\"NET_RAW\"]},"
-                "\"privileged\":false,\"readOnlyRootFilesystem\":true,\"runAsNonRoot\":true,\"runAsUser\":65534,"
+                "{\"allowPrivilegeEscalation\":false,\"capabilities\":{\"add\":[\"NET_ADMIN\","
+                "\"NET_RAW\"]},"
+                "\"privileged\":false,\"readOnlyRootFilesystem\":true,\"runAsNonRoot\":true,"
+                "\"runAsUser\":65534,"
                 "\"runAsGroup\":65534,\"seccompProfile\":{\"type\":\"RuntimeDefault\"}}");
-    expect_json(member(init, "volumeMounts"), "[{\"name\":\"linkerd-proxy-init-xtables-lock\",\"mountPath\":\"/run\"}]");
+    expect_json(member(init, "volumeMounts"),
+                "[{\"name\":\"linkerd-proxy-init-xtables-lock\",\"mountPath\":\"/run\"}]");
     json_decref(pod);
 }
 
@@ -233,14 +255,16 @@ static void test_proxy_container(void **state)
     expect_json(member(proxy, "readinessProbe"), "{\"httpGet\":{\"path\":\"/ready\",\"port\":4191},"
                                                  "\"initialDelaySeconds\":2,\"timeoutSeconds\":1}");
     expect_json(member(proxy, "startupProbe"),
-                "{\"httpGet\":{\"path\":\"/ready\",\"port\":4191},\"initialDelaySeconds\":0,\"timeoutSeconds\":1,"
+                "{\"httpGet\":{\"path\":\"/"
+                "ready\",\"port\":4191},\"initialDelaySeconds\":0,\"timeoutSeconds\":1,"
                 "\"periodSeconds\":1,\"failureThreshold\":120}");
     expect_json(member(proxy, "securityContext"),
                 "{\"allowPrivilegeEscalation\":false,\"capabilities\":{\"drop\":[\"ALL\"]},"
                 "\"readOnlyRootFilesystem\":true,\"runAsNonRoot\":true,\"runAsUser\":2102,"
                 "\"seccompProfile\":{\"type\":\"RuntimeDefault\"}}");
     expect_json(member(proxy, "volumeMounts"),
-                "[{\"name\":\"linkerd-identity-end-entity\",\"mountPath\":\"/var/run/linkerd/identity/end-entity\"},"
+                "[{\"name\":\"linkerd-identity-end-entity\",\"mountPath\":\"/var/run/linkerd/"
+                "identity/end-entity\"},"
                 "{\"name\":\"linkerd-identity-token\",\"mountPath\":\"/var/run/secrets/tokens\"}]");
     assert_string_equal(text_at(proxy, "terminationMessagePolicy"), "FallbackToLogsOnError");
     assert_null(member(proxy, "lifecycle"));
@@ -257,7 +281,8 @@ static void test_environment(void **state)
         {"LINKERD2_PROXY_LOG", "warn,linkerd=info,hickory=error,[{headers}]=off,[{request}]=off"},
         {"LINKERD2_PROXY_LOG_FORMAT", "plain"},
         {"LINKERD2_PROXY_CORES_MIN", "1"},
-        {"LINKERD2_PROXY_DESTINATION_SVC_ADDR", "linkerd-dst-headless.linkerd.svc.cluster.local.:8086"},
+        {"LINKERD2_PROXY_DESTINATION_SVC_ADDR",
+         "linkerd-dst-headless.linkerd.svc.cluster.local.:8086"},
         {"LINKERD2_PROXY_DESTINATION_SVC_NAME",
          "linkerd-destination.linkerd.serviceaccount.identity.linkerd.cluster.local"},
         {"LINKERD2_PROXY_DESTINATION_PROFILE_NETWORKS",
@@ -269,9 +294,11 @@ static void test_environment(void **state)
         {"LINKERD2_PROXY_POLICY_SVC_NAME",
          "linkerd-destination.linkerd.serviceaccount.identity.linkerd.cluster.local"},
         {"LINKERD2_PROXY_POLICY_WORKLOAD", "{\"ns\":\"$(_pod_ns)\", \"pod\":\"$(_pod_name)\"}\n"},
-        {"LINKERD2_PROXY_POLICY_CLUSTER_NETWORKS", "10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8"},
+        {"LINKERD2_PROXY_POLICY_CLUSTER_NETWORKS",
+         "10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8"},
         {"LINKERD2_PROXY_INBOUND_DEFAULT_POLICY", "all-unauthenticated"},
-        {"LINKERD2_PROXY_IDENTITY_SVC_ADDR", "linkerd-identity-headless.linkerd.svc.cluster.local.:8080"},
+        {"LINKERD2_PROXY_IDENTITY_SVC_ADDR",
+         "linkerd-identity-headless.linkerd.svc.cluster.local.:8080"},
         {"LINKERD2_PROXY_IDENTITY_SVC_NAME",
          "linkerd-identity.linkerd.serviceaccount.identity.linkerd.cluster.local"},
         {"LINKERD2_PROXY_IDENTITY_LOCAL_NAME",
@@ -286,7 +313,8 @@ static void test_environment(void **state)
         {"LINKERD2_PROXY_CONTROL_LISTEN_ADDR", "0.0.0.0:4190"},
         {"LINKERD2_PROXY_ADMIN_LISTEN_ADDR", "0.0.0.0:4191"},
         {"LINKERD2_PROXY_INBOUND_PORTS", "3306,8080,9999"},
-        {"LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", "25,587,3306,4444,5432,6379,9300,11211"},
+        {"LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION",
+         "25,587,3306,4444,5432,6379,9300,11211"},
         {"LINKERD2_PROXY_INBOUND_CONNECT_TIMEOUT", "100ms"},
         {"LINKERD2_PROXY_OUTBOUND_CONNECT_TIMEOUT", "1000ms"},
         {"LINKERD2_PROXY_INBOUND_DISCOVERY_IDLE_TIMEOUT", "90s"},
@@ -302,9 +330,12 @@ static void test_environment(void **state)
         {"LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD", "120s"},
     };
     static const char *const fields[][2] = {
-        {"_pod_name", "metadata.name"},         {"_pod_ns", "metadata.namespace"},
-        {"_pod_uid", "metadata.uid"},           {"_pod_ip", "status.podIP"},
-        {"_pod_nodeName", "spec.nodeName"},     {"_pod_sa", "spec.serviceAccountName"},
+        {"_pod_name", "metadata.name"},
+        {"_pod_ns", "metadata.namespace"},
+        {"_pod_uid", "metadata.uid"},
+        {"_pod_ip", "status.podIP"},
+        {"_pod_nodeName", "spec.nodeName"},
+        {"_pod_sa", "spec.serviceAccountName"},
         {"LINKERD2_PROXY_INBOUND_IPS", "status.podIPs"},
     };
     json_t *pod = load(web);
@@ -328,8 +359,10 @@ static void test_annotations_in_environment(void **state)
 {
     static const char *const cases[][4] = {
         {"linkerd.io/inject", "ingress", "INGRESS_MODE", "true"},
-        {"config.linkerd.io/proxy-log-level", "debug", "LOG", "debug,[{headers}]=off,[{request}]=off"},
-        {"config.linkerd.io/proxy-log-http-headers", "insecure", "LOG", "warn,linkerd=info,hickory=error"},
+        {"config.linkerd.io/proxy-log-level", "debug", "LOG",
+         "debug,[{headers}]=off,[{request}]=off"},
+        {"config.linkerd.io/proxy-log-http-headers", "insecure", "LOG",
+         "warn,linkerd=info,hickory=error"},
         {"config.linkerd.io/proxy-log-format", "json", "LOG_FORMAT", "json"},
         {"config.linkerd.io/access-log", "apache", "ACCESS_LOG", "apache"},
         {"config.linkerd.io/proxy-cpu-limit", "1500m", "CORES", "2"},
@@ -338,25 +371,33 @@ static void test_annotations_in_environment(void **state)
         {"config.linkerd.io/outbound-port", "5140", "OUTBOUND_LISTEN_ADDRS", "127.0.0.1:5140"},
         {"config.linkerd.io/control-port", "5190", "CONTROL_LISTEN_ADDR", "0.0.0.0:5190"},
         {"config.linkerd.io/admin-port", "5191", "ADMIN_LISTEN_ADDR", "0.0.0.0:5191"},
-        {"config.linkerd.io/opaque-ports", "mysql,7000-7010", "INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION",
-         "3306,7000-7010"},
+        {"config.linkerd.io/opaque-ports", "mysql,7000-7010",
+         "INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", "3306,7000-7010"},
         {"config.linkerd.io/pod-inbound-ports", "80,81", "INBOUND_PORTS", "80,81"},
-        {"config.linkerd.io/proxy-require-identity-inbound-ports", "80", "INBOUND_PORTS_REQUIRE_IDENTITY", "80"},
+        {"config.linkerd.io/proxy-require-identity-inbound-ports", "80",
+         "INBOUND_PORTS_REQUIRE_IDENTITY", "80"},
         {"config.linkerd.io/default-inbound-policy", "deny", "INBOUND_DEFAULT_POLICY", "deny"},
         {"config.linkerd.io/enable-external-profiles", "true", "DESTINATION_PROFILE_SUFFIXES", "."},
-        {"config.linkerd.io/proxy-metrics-hostname-labels", "true", "OUTBOUND_METRICS_HOSTNAME_LABELS", "true"},
-        {"config.linkerd.io/proxy-inbound-connect-timeout", "1.5s", "INBOUND_CONNECT_TIMEOUT", "1500ms"},
-        {"config.linkerd.io/proxy-outbound-connect-timeout", "1m30s", "OUTBOUND_CONNECT_TIMEOUT", "90000ms"},
-        {"config.linkerd.io/proxy-inbound-discovery-cache-unused-timeout", "1d", "INBOUND_DISCOVERY_IDLE_TIMEOUT",
-         "86400000ms"},
-        {"config.linkerd.io/proxy-outbound-discovery-cache-unused-timeout", "0", "OUTBOUND_DISCOVERY_IDLE_TIMEOUT",
-         "0ms"},
-        {"config.linkerd.io/proxy-disable-inbound-protocol-detect-timeout", "true", "INBOUND_DETECT_TIMEOUT", "365d"},
-        {"config.linkerd.io/proxy-disable-outbound-protocol-detect-timeout", "true", "OUTBOUND_DETECT_TIMEOUT", "365d"},
-        {"config.linkerd.io/enable-gateway", "true", "INBOUND_GATEWAY_SUFFIXES", "svc.cluster.local."},
+        {"config.linkerd.io/proxy-metrics-hostname-labels", "true",
+         "OUTBOUND_METRICS_HOSTNAME_LABELS", "true"},
+        {"config.linkerd.io/proxy-inbound-connect-timeout", "1.5s", "INBOUND_CONNECT_TIMEOUT",
+         "1500ms"},
+        {"config.linkerd.io/proxy-outbound-connect-timeout", "1m30s", "OUTBOUND_CONNECT_TIMEOUT",
+         "90000ms"},
+        {"config.linkerd.io/proxy-inbound-discovery-cache-unused-timeout", "1d",
+         "INBOUND_DISCOVERY_IDLE_TIMEOUT", "86400000ms"},
+        {"config.linkerd.io/proxy-outbound-discovery-cache-unused-timeout", "0",
+         "OUTBOUND_DISCOVERY_IDLE_TIMEOUT", "0ms"},
+        {"config.linkerd.io/proxy-disable-inbound-protocol-detect-timeout", "true",
+         "INBOUND_DETECT_TIMEOUT", "365d"},
+        {"config.linkerd.io/proxy-disable-outbound-protocol-detect-timeout", "true",
+         "OUTBOUND_DETECT_TIMEOUT", "365d"},
+        {"config.linkerd.io/enable-gateway", "true", "INBOUND_GATEWAY_SUFFIXES",
+         "svc.cluster.local."},
         {"config.linkerd.io/proxy-admin-shutdown", "enabled", "SHUTDOWN_ENDPOINT_ENABLED", "true"},
         {"config.linkerd.io/shutdown-grace-period", "5s", "SHUTDOWN_GRACE_PERIOD", "5000ms"},
-        {"config.linkerd.io/proxy-additional-env", "[{\"name\":\"LINKERD2_PROXY_X\",\"value\":\"y\"}]", "X", "y"},
+        {"config.linkerd.io/proxy-additional-env",
+         "[{\"name\":\"LINKERD2_PROXY_X\",\"value\":\"y\"}]", "X", "y"},
     };
 
     (void)state;
@@ -377,12 +418,14 @@ static void test_annotations_in_redirection(void **state)
         {"config.linkerd.io/skip-inbound-ports", "25,mysql,100-200", "--inbound-ports-to-ignore",
          "4190,4191,25,3306,100-200"},
         {"config.linkerd.io/skip-outbound-ports", "443", "--outbound-ports-to-ignore", "443"},
-        {"config.linkerd.io/skip-subnets", "10.1.0.0/16,fd00::/8", "--subnets-to-ignore", "10.1.0.0/16,fd00::/8"},
+        {"config.linkerd.io/skip-subnets", "10.1.0.0/16,fd00::/8", "--subnets-to-ignore",
+         "10.1.0.0/16,fd00::/8"},
         {"config.linkerd.io/proxy-uid", "3000", "--proxy-uid", "3000"},
         {"config.linkerd.io/proxy-gid", "3001", "--proxy-gid", "3001"},
         {"config.linkerd.io/inbound-port", "5143", "--incoming-proxy-port", "5143"},
         {"config.linkerd.io/outbound-port", "5140", "--outgoing-proxy-port", "5140"},
-        {"config.linkerd.io/admin-port", "5191", "--inbound-ports-to-ignore", "4190,5191,4567,4568"},
+        {"config.linkerd.io/admin-port", "5191", "--inbound-ports-to-ignore",
+         "4190,5191,4567,4568"},
         {"config.linkerd.io/close-wait-timeout", "3600s", "--timeout-close-wait-secs", "3600"},
     };
 
@@ -401,8 +444,11 @@ static void test_annotations_in_redirection(void **state)
         json_t *pod = web_with("config.linkerd.io/close-wait-timeout", "3600s");
 
         inject(pod, NULL);
-        assert_true(json_is_true(member(container(pod, "linkerd-init"), "securityContext/privileged")));
-        assert_int_equal(json_integer_value(member(container(pod, "linkerd-init"), "securityContext/runAsUser")), 0);
+        assert_true(
+            json_is_true(member(container(pod, "linkerd-init"), "securityContext/privileged")));
+        assert_int_equal(
+            json_integer_value(member(container(pod, "linkerd-init"), "securityContext/runAsUser")),
+            0);
         json_decref(pod);
     }
 }
@@ -414,28 +460,38 @@ static void test_annotations_in_containers(void **state)
     (void)state;
     annotations = member(pod, "metadata/annotations");
     (void)json_object_set_new(annotations, "config.linkerd.io/proxy-version", json_string("v9"));
-    (void)json_object_set_new(annotations, "config.linkerd.io/image-pull-policy", json_string("Always"));
-    (void)json_object_set_new(annotations, "config.linkerd.io/proxy-cpu-request", json_string("100m"));
-    (void)json_object_set_new(annotations, "config.linkerd.io/proxy-memory-limit", json_string("250Mi"));
-    (void)json_object_set_new(annotations, "config.linkerd.io/proxy-ephemeral-storage-request", json_string("1Gi"));
-    (void)json_object_set_new(annotations, "config.alpha.linkerd.io/proxy-wait-before-exit-seconds", json_string("30"));
+    (void)json_object_set_new(annotations, "config.linkerd.io/image-pull-policy",
+                              json_string("Always"));
+    (void)json_object_set_new(annotations, "config.linkerd.io/proxy-cpu-request",
+                              json_string("100m"));
+    (void)json_object_set_new(annotations, "config.linkerd.io/proxy-memory-limit",
+                              json_string("250Mi"));
+    (void)json_object_set_new(annotations, "config.linkerd.io/proxy-ephemeral-storage-request",
+                              json_string("1Gi"));
+    (void)json_object_set_new(annotations, "config.alpha.linkerd.io/proxy-wait-before-exit-seconds",
+                              json_string("30"));
     (void)json_object_set_new(annotations, "config.linkerd.io/proxy-uid", json_string("3000"));
     (void)json_object_set_new(annotations, "config.linkerd.io/proxy-gid", json_string("3001"));
-    (void)json_object_set_new(annotations, "config.linkerd.io/proxy-await", json_string("disabled"));
-    (void)json_object_set_new(annotations, "config.linkerd.io/enable-debug-sidecar", json_string("true"));
-    (void)json_object_set_new(annotations, "config.linkerd.io/debug-image-version", json_string("v8"));
+    (void)json_object_set_new(annotations, "config.linkerd.io/proxy-await",
+                              json_string("disabled"));
+    (void)json_object_set_new(annotations, "config.linkerd.io/enable-debug-sidecar",
+                              json_string("true"));
+    (void)json_object_set_new(annotations, "config.linkerd.io/debug-image-version",
+                              json_string("v8"));
     inject(pod, NULL);
     proxy = container(pod, "linkerd-proxy");
     assert_string_equal(text_at(proxy, "image"), "example.org/p:v9");
     assert_string_equal(text_at(container(pod, "linkerd-init"), "image"), "example.org/p:v9");
     assert_string_equal(text_at(proxy, "imagePullPolicy"), "Always");
-    expect_json(member(proxy, "resources"),
-                "{\"limits\":{\"memory\":\"250Mi\"},\"requests\":{\"cpu\":\"100m\",\"ephemeral-storage\":\"1Gi\"}}");
-    expect_json(member(proxy, "lifecycle"), "{\"preStop\":{\"exec\":{\"command\":[\"/bin/sleep\",\"30\"]}}}");
+    expect_json(member(proxy, "resources"), "{\"limits\":{\"memory\":\"250Mi\"},\"requests\":{"
+                                            "\"cpu\":\"100m\",\"ephemeral-storage\":\"1Gi\"}}");
+    expect_json(member(proxy, "lifecycle"),
+                "{\"preStop\":{\"exec\":{\"command\":[\"/bin/sleep\",\"30\"]}}}");
     assert_int_equal(json_integer_value(member(proxy, "securityContext/runAsUser")), 3000);
     assert_int_equal(json_integer_value(member(proxy, "securityContext/runAsGroup")), 3001);
     assert_null(member(proxy, "startupProbe"));
-    assert_string_equal(text_at(container(pod, "linkerd-debug"), "image"), "cr.l5d.io/linkerd/debug:v8");
+    assert_string_equal(text_at(container(pod, "linkerd-debug"), "image"),
+                        "cr.l5d.io/linkerd/debug:v8");
     json_decref(pod);
 }
 
@@ -455,9 +511,9 @@ static void test_not_native(void **state)
         assert_string_equal(text_at(proxy, "name"), "linkerd-proxy");
         assert_null(member(proxy, "restartPolicy"));
         assert_null(member(proxy, "startupProbe"));
-        expect_json(member(proxy, "lifecycle"),
-                    "{\"postStart\":{\"exec\":{\"command\":[\"/usr/lib/linkerd/linkerd-await\",\"--timeout=2m\","
-                    "\"--port=4191\"]}}}");
+        expect_json(member(proxy, "lifecycle"), "{\"postStart\":{\"exec\":{\"command\":[\"/usr/lib/"
+                                                "linkerd/linkerd-await\",\"--timeout=2m\","
+                                                "\"--port=4191\"]}}}");
         json_decref(pod);
     }
 }
@@ -479,8 +535,10 @@ static void test_ipv6(void **state)
 static void test_namespace_annotations(void **state)
 {
     json_t *pod = web_with("config.linkerd.io/proxy-log-level", "debug");
-    json_t *ns = load("{\"config.linkerd.io/proxy-log-level\":\"trace\",\"config.linkerd.io/opaque-ports\":\"7000\","
-                      "\"config.linkerd.io/proxy-additional-env\":\"[{\\\"name\\\":\\\"A\\\",\\\"value\\\":\\\"ns\\\"},"
+    json_t *ns = load("{\"config.linkerd.io/proxy-log-level\":\"trace\",\"config.linkerd.io/"
+                      "opaque-ports\":\"7000\","
+                      "\"config.linkerd.io/"
+                      "proxy-additional-env\":\"[{\\\"name\\\":\\\"A\\\",\\\"value\\\":\\\"ns\\\"},"
                       "{\\\"name\\\":\\\"B\\\",\\\"value\\\":\\\"ns\\\"}]\",\"other\":\"x\"}");
     json_t *annotations = member(pod, "metadata/annotations");
 
@@ -492,8 +550,11 @@ static void test_namespace_annotations(void **state)
     expect_env(pod, "LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", "7000");
     expect_env(pod, "A", "ns");
     expect_env(pod, "B", "pod");
-    assert_string_equal(json_string_value(json_object_get(annotations, "config.linkerd.io/opaque-ports")), "7000");
-    assert_string_equal(json_string_value(json_object_get(annotations, "config.linkerd.io/proxy-log-level")), "debug");
+    assert_string_equal(
+        json_string_value(json_object_get(annotations, "config.linkerd.io/opaque-ports")), "7000");
+    assert_string_equal(
+        json_string_value(json_object_get(annotations, "config.linkerd.io/proxy-log-level")),
+        "debug");
     assert_null(json_object_get(annotations, "other"));
     json_decref(pod);
     json_decref(ns);
@@ -509,7 +570,8 @@ static void test_control_plane_pod(void **state)
     inject(pod, NULL);
     expect_env(pod, "LINKERD2_PROXY_DESTINATION_SVC_ADDR", "localhost.:8086");
     expect_env(pod, "LINKERD2_PROXY_POLICY_SVC_ADDR", "localhost.:8090");
-    expect_env(pod, "LINKERD2_PROXY_IDENTITY_SVC_ADDR", "linkerd-identity-headless.linkerd.svc.cluster.local.:8080");
+    expect_env(pod, "LINKERD2_PROXY_IDENTITY_SVC_ADDR",
+               "linkerd-identity-headless.linkerd.svc.cluster.local.:8080");
     assert_string_equal(text_at(named(member(container(pod, "linkerd-proxy"), "env"),
                                       "LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS"),
                                 "valueFrom/configMapKeyRef/name"),
@@ -520,11 +582,13 @@ static void test_control_plane_pod(void **state)
 
 static void expect_result(const char *pod_text, const char *ns_text, enum inject_result want)
 {
-    json_t *pod = load(pod_text), *before = json_deep_copy(pod), *ns = ns_text != NULL ? load(ns_text) : NULL;
+    json_t *pod = load(pod_text), *before = json_deep_copy(pod),
+           *ns = ns_text != NULL ? load(ns_text) : NULL;
     enum inject_result result = INJECT_RESULT_COUNT;
     char problem[300] = "";
 
-    assert_int_equal(inject_pod(&values, "shop", ns, NULL, pod, &result, problem, sizeof(problem)), 0);
+    assert_int_equal(inject_pod(&values, "shop", ns, NULL, pod, &result, problem, sizeof(problem)),
+                     0);
     if (result != want) {
         fail_msg("%s: %s", pod_text, inject_reason(result));
     }
@@ -536,8 +600,10 @@ static void expect_result(const char *pod_text, const char *ns_text, enum inject
 
 static void test_decision(void **state)
 {
-#define POD(annotation, spec) "{\"metadata\":{\"annotations\":{" annotation "}},\"spec\":{" spec "\"containers\":[{\"name\":\"a\"}]}}"
-#define ON                    "\"linkerd.io/inject\":\"enabled\""
+#define POD(annotation, spec)                                                                      \
+    "{\"metadata\":{\"annotations\":{" annotation "}},\"spec\":{" spec                             \
+    "\"containers\":[{\"name\":\"a\"}]}}"
+#define ON "\"linkerd.io/inject\":\"enabled\""
     (void)state;
     expect_result(POD(ON, ""), NULL, INJECT_OK);
     expect_result(POD("", ""), NULL, INJECT_ABSENT);
@@ -547,10 +613,13 @@ static void test_decision(void **state)
     expect_result(POD("\"linkerd.io/inject\":true", ""), NULL, INJECT_INVALID_POD);
     expect_result(POD("", ""), "{\"linkerd.io/inject\":\"yes\"}", INJECT_INVALID_NS);
     expect_result(POD(ON, "\"hostNetwork\":true,"), NULL, INJECT_HOST_NETWORK);
-    expect_result(POD(ON, "\"initContainers\":[{\"name\":\"linkerd-proxy\"}],"), NULL, INJECT_SIDECAR);
-    expect_result("{\"metadata\":{\"annotations\":{" ON "}},\"spec\":{\"containers\":[{\"name\":\"istio-proxy\"}]}}",
+    expect_result(POD(ON, "\"initContainers\":[{\"name\":\"linkerd-proxy\"}],"), NULL,
+                  INJECT_SIDECAR);
+    expect_result("{\"metadata\":{\"annotations\":{" ON
+                  "}},\"spec\":{\"containers\":[{\"name\":\"istio-proxy\"}]}}",
                   NULL, INJECT_SIDECAR);
-    expect_result("{\"metadata\":{\"annotations\":{" ON "}},\"spec\":{\"containers\":[{\"name\":\"x\","
+    expect_result("{\"metadata\":{\"annotations\":{" ON
+                  "}},\"spec\":{\"containers\":[{\"name\":\"x\","
                   "\"image\":\"cr.l5d.io/linkerd/proxy:v2\"}]}}",
                   NULL, INJECT_SIDECAR);
     expect_result("{\"spec\":{\"containers\":[]}}", "{" ON "}", INJECT_OK);
@@ -565,7 +634,8 @@ static void expect_problem(json_t *pod, const json_t *ns, const char *want)
     enum inject_result result = INJECT_RESULT_COUNT;
     char problem[300] = "";
 
-    assert_int_equal(inject_pod(&values, "shop", ns, NULL, pod, &result, problem, sizeof(problem)), E_CONFIG);
+    assert_int_equal(inject_pod(&values, "shop", ns, NULL, pod, &result, problem, sizeof(problem)),
+                     E_CONFIG);
     assert_string_equal(problem, want);
     assert_int_equal(result, INJECT_RESULT_COUNT);
     assert_true(json_equal(pod, before)); /* nothing half done */
@@ -594,14 +664,16 @@ static void test_bad_annotations(void **state)
         {"proxy-await", "true", "enabled or disabled"},
         {"proxy-enable-native-sidecar", "yes", "true or false"},
         {"default-inbound-policy", "none",
-         "all-unauthenticated, all-authenticated, cluster-unauthenticated, cluster-authenticated, deny or audit"},
+         "all-unauthenticated, all-authenticated, cluster-unauthenticated, cluster-authenticated, "
+         "deny or audit"},
         {"proxy-inbound-connect-timeout", "1", "a duration like 100ms, 30s or 1m30s"},
         {"proxy-inbound-connect-timeout", "1ms2", "a duration like 100ms, 30s or 1m30s"},
         {"close-wait-timeout", "s", "a duration like 100ms, 30s or 1m30s"},
         {"access-log", "nginx", "apache or json"},
         {"proxy-image", "a b", "an image name or version without spaces"},
         {"proxy-additional-env", "{}", "a JSON list like [{\"name\": \"A\", \"value\": \"b\"}]"},
-        {"proxy-additional-env", "[{\"name\":1}]", "a JSON list like [{\"name\": \"A\", \"value\": \"b\"}]"},
+        {"proxy-additional-env", "[{\"name\":1}]",
+         "a JSON list like [{\"name\": \"A\", \"value\": \"b\"}]"},
     };
 
     (void)state;
@@ -617,33 +689,42 @@ static void test_bad_annotations(void **state)
             json_decref(pod);
             continue;
         }
-        (void)snprintf(want, sizeof(want), "annotation %s is \"%s\"; allowed is %s", name, cases[i][1], cases[i][2]);
+        (void)snprintf(want, sizeof(want), "annotation %s is \"%s\"; allowed is %s", name,
+                       cases[i][1], cases[i][2]);
         expect_problem(web_with(name, cases[i][1]), NULL, want);
-        (void)snprintf(want, sizeof(want), "namespace annotation %s is \"%s\"; allowed is %s", name, cases[i][1],
-                       cases[i][2]);
+        (void)snprintf(want, sizeof(want), "namespace annotation %s is \"%s\"; allowed is %s", name,
+                       cases[i][1], cases[i][2]);
         ns = json_pack("{s:s}", name, cases[i][1]);
         expect_problem(load(web), ns, want);
         json_decref(ns);
     }
-    expect_problem(web_with("config.linkerd.io/proxy-cpu", "1"), NULL, "unknown annotation config.linkerd.io/proxy-cpu");
-    expect_problem(web_with("config.alpha.linkerd.io/x", "1"), NULL, "unknown annotation config.alpha.linkerd.io/x");
+    expect_problem(web_with("config.linkerd.io/proxy-cpu", "1"), NULL,
+                   "unknown annotation config.linkerd.io/proxy-cpu");
+    expect_problem(web_with("config.alpha.linkerd.io/x", "1"), NULL,
+                   "unknown annotation config.alpha.linkerd.io/x");
     expect_problem(web_with("config.linkerd.io/skip-inbound-ports", "redis"), NULL,
-                   "annotation config.linkerd.io/skip-inbound-ports names the port \"redis\", which no container of the "
+                   "annotation config.linkerd.io/skip-inbound-ports names the port \"redis\", "
+                   "which no container of the "
                    "pod has");
     {
         json_t *pod = web_with("config.linkerd.io/proxy-cpu-request", "2");
 
-        (void)json_object_set_new(member(pod, "metadata/annotations"), "config.linkerd.io/proxy-cpu-limit",
-                                  json_string("500m"));
-        expect_problem(pod, NULL, "annotation config.linkerd.io/proxy-cpu-request is \"2\"; allowed is at most 500m "
-                                  "(config.linkerd.io/proxy-cpu-limit)");
+        (void)json_object_set_new(member(pod, "metadata/annotations"),
+                                  "config.linkerd.io/proxy-cpu-limit", json_string("500m"));
+        expect_problem(
+            pod, NULL,
+            "annotation config.linkerd.io/proxy-cpu-request is \"2\"; allowed is at most 500m "
+            "(config.linkerd.io/proxy-cpu-limit)");
     }
     {
         json_t *pod = load(web);
 
-        (void)json_object_set_new(member(pod, "metadata/annotations"), "config.linkerd.io/proxy-uid", json_integer(7));
-        expect_problem(pod, NULL, "annotation config.linkerd.io/proxy-uid is \"no text\"; allowed is a text; numbers, "
-                                  "true and false stand in quotes");
+        (void)json_object_set_new(member(pod, "metadata/annotations"),
+                                  "config.linkerd.io/proxy-uid", json_integer(7));
+        expect_problem(
+            pod, NULL,
+            "annotation config.linkerd.io/proxy-uid is \"no text\"; allowed is a text; numbers, "
+            "true and false stand in quotes");
     }
 }
 
@@ -654,9 +735,10 @@ static void test_bad_shapes(void **state)
     expect_problem(load("{\"metadata\":{}}"), NULL, "spec is missing, or is no mapping");
     expect_problem(load("{\"metadata\":{\"labels\":[]},\"spec\":{\"containers\":[]}}"), NULL,
                    "metadata.labels is no mapping");
-    expect_problem(load("{\"metadata\":{\"annotations\":\"x\"},\"spec\":{\"containers\":[]}}"), NULL,
-                   "metadata.annotations is no mapping");
-    expect_problem(load("{\"spec\":{\"containers\":[],\"volumes\":{}}}"), NULL, "spec.volumes is no list");
+    expect_problem(load("{\"metadata\":{\"annotations\":\"x\"},\"spec\":{\"containers\":[]}}"),
+                   NULL, "metadata.annotations is no mapping");
+    expect_problem(load("{\"spec\":{\"containers\":[],\"volumes\":{}}}"), NULL,
+                   "spec.volumes is no list");
 }
 
 static void test_many_ports(void **state)
@@ -670,7 +752,8 @@ static void test_many_ports(void **state)
         (void)json_array_append_new(ports, json_pack("{s:i}", "containerPort", i));
     }
     (void)json_object_set_new(json_array_get(member(pod, "spec/containers"), 0), "ports", ports);
-    assert_int_equal(inject_pod(&values, "shop", NULL, NULL, pod, &result, problem, sizeof(problem)), E_CONFIG);
+    assert_int_equal(
+        inject_pod(&values, "shop", NULL, NULL, pod, &result, problem, sizeof(problem)), E_CONFIG);
     assert_string_equal(problem, "the pod has more than 1023 ports");
     json_decref(pod);
 }
@@ -684,7 +767,8 @@ static void test_twice_and_back(void **state)
     (void)state;
     inject(pod, NULL);
     once = json_deep_copy(pod);
-    assert_int_equal(inject_pod(&values, "shop", NULL, &deployment, pod, &result, problem, sizeof(problem)), 0);
+    assert_int_equal(
+        inject_pod(&values, "shop", NULL, &deployment, pod, &result, problem, sizeof(problem)), 0);
     assert_int_equal(result, INJECT_SIDECAR);
     assert_true(json_equal(pod, once));
     assert_true(uninject_pod(pod));

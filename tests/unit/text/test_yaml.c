@@ -65,12 +65,15 @@ static void expect_problem(const char *text, int err, const char *want_start)
 static void test_block_and_flow(void **state)
 {
     (void)state;
-    expect_json("a: 1\nb:\n- x\n- {c: [1, 'two', \"th\\u0072ee\"]}\nd:\n", "{\"a\":1,\"b\":[\"x\",{\"c\":[1,\"two\",\"three\"]}],\"d\":null}");
+    expect_json("a: 1\nb:\n- x\n- {c: [1, 'two', \"th\\u0072ee\"]}\nd:\n",
+                "{\"a\":1,\"b\":[\"x\",{\"c\":[1,\"two\",\"three\"]}],\"d\":null}");
     expect_json("|\n a\n b\n", "\"a\\nb\\n\"");
     expect_json("a: >-\n  x\n  y\n\nb: 1\n", "{\"a\":\"x y\",\"b\":1}");
     expect_json("", "null");
     expect_json("# nothing\n", "null");
-    expect_json("\xef\xbb\xbf" "a: \xc3\xa4\n", "{\"a\":\"\xc3\xa4\"}");
+    expect_json("\xef\xbb\xbf"
+                "a: \xc3\xa4\n",
+                "{\"a\":\"\xc3\xa4\"}");
     expect_json("a: 1\r\nb: |\r\n  x\r\n  y\r\n", "{\"a\":1,\"b\":\"x\\ny\\n\"}");
 }
 
@@ -78,7 +81,8 @@ static void test_keys_are_strings(void **state)
 {
     (void)state;
     /* Spelled as kubectl spells them. */
-    expect_json("yes: 1\n0x10: 2\n1.5: 3\n1e3: 4\ny: 5\n1_0: 6\n", "{\"true\":5,\"16\":2,\"1.5\":3,\"1000\":4,\"10\":6}");
+    expect_json("yes: 1\n0x10: 2\n1.5: 3\n1e3: 4\ny: 5\n1_0: 6\n",
+                "{\"true\":5,\"16\":2,\"1.5\":3,\"1000\":4,\"10\":6}");
     expect_json("'yes': 1\n2001-01-01: 2\n", "{\"yes\":1,\"2001-01-01\":2}");
     expect_json("a: 1\na: 2\n", "{\"a\":2}");
     expect_problem("a: {? [1] : 2}\n", E_YAML, "line 1, column 7: a key must be");
@@ -87,7 +91,8 @@ static void test_keys_are_strings(void **state)
 static void test_tags(void **state)
 {
     (void)state;
-    expect_json("[!!str 123, !!int \"12\", !!bool 'yes', !!null \"\", !!binary aGVsbG8=, ! 12, !foo 12, !!float 3]",
+    expect_json("[!!str 123, !!int \"12\", !!bool 'yes', !!null \"\", !!binary aGVsbG8=, ! 12, "
+                "!foo 12, !!float 3]",
                 "[\"123\",12,true,null,\"hello\",\"12\",\"12\",3]");
     expect_json("a: !!map {x: 1}\nb: !!set {x}\n", "{\"a\":{\"x\":1},\"b\":{\"x\":null}}");
     expect_problem("a: !!int abc\n", E_YAML, "line 1, column 4: !!int does not fit");
@@ -99,7 +104,8 @@ static void test_aliases(void **state)
     (void)state;
     expect_json("a: &x {k: 1}\nb: *x\n", "{\"a\":{\"k\":1},\"b\":{\"k\":1}}");
     expect_json("a: &x 1\nb: &x 2\nc: *x\n", "{\"a\":1,\"b\":2,\"c\":2}");
-    expect_problem("a: &x\n  b: *x\n", E_YAML, "line 2, column 6: the value of anchor &x contains itself");
+    expect_problem("a: &x\n  b: *x\n", E_YAML,
+                   "line 2, column 6: the value of anchor &x contains itself");
     expect_problem("a: *x\n", E_YAML, "line 1, column 4: no anchor &x");
     expect_problem("a: &x 1\n---\na: *x\n", E_YAML, "line 3, column 4: no anchor &x");
 }
@@ -107,9 +113,12 @@ static void test_aliases(void **state)
 static void test_merge_keys(void **state)
 {
     (void)state;
-    /* The order of precedence is that of go-yaml v2: what stands later wins, also against the merge. */
-    expect_json("a: &x {k: 1, j: 2}\nb: {<<: *x, k: 5}\n", "{\"a\":{\"k\":1,\"j\":2},\"b\":{\"k\":5,\"j\":2}}");
-    expect_json("a: &x {k: 1, j: 2}\nb: {k: 5, <<: *x}\n", "{\"a\":{\"k\":1,\"j\":2},\"b\":{\"k\":1,\"j\":2}}");
+    /* The order of precedence is that of go-yaml v2: what stands later wins, also against the
+     * merge. */
+    expect_json("a: &x {k: 1, j: 2}\nb: {<<: *x, k: 5}\n",
+                "{\"a\":{\"k\":1,\"j\":2},\"b\":{\"k\":5,\"j\":2}}");
+    expect_json("a: &x {k: 1, j: 2}\nb: {k: 5, <<: *x}\n",
+                "{\"a\":{\"k\":1,\"j\":2},\"b\":{\"k\":1,\"j\":2}}");
     expect_json("a: &x {k: 1}\nc: &y {k: 2, z: 1}\nb: {<<: [*x, *y]}\n",
                 "{\"a\":{\"k\":1},\"c\":{\"k\":2,\"z\":1},\"b\":{\"k\":1,\"z\":1}}");
     expect_json("b: {<<: {q: 1}}\n", "{\"b\":{\"q\":1}}");
@@ -123,8 +132,10 @@ static void test_json(void **state)
     struct parsed p;
 
     (void)state;
-    expect_json("{\"a\":[1,-2.5,1e3,true,false,null,\"\\ud83d\\ude00\\/\\n\",{}],\n\t\"b\"\n:\"\\ud800x\"}",
-                "{\"a\":[1,-2.5,1000,true,false,null,\"\xf0\x9f\x98\x80/\\n\",{}],\"b\":\"\xef\xbf\xbdx\"}");
+    expect_json(
+        "{\"a\":[1,-2.5,1e3,true,false,null,\"\\ud83d\\ude00\\/\\n\",{}],\n\t\"b\"\n:\"\\ud800x\"}",
+        "{\"a\":[1,-2.5,1000,true,false,null,\"\xf0\x9f\x98\x80/"
+        "\\n\",{}],\"b\":\"\xef\xbf\xbdx\"}");
     /* What is flow YAML and no JSON is still read. */
     expect_json("{a: yes, b: [1, 2,],}", "{\"a\":true,\"b\":[1,2]}");
     /* JSON's own complaint is shown when it is neither. */
@@ -147,21 +158,22 @@ static void expect_text(struct bytes text, const struct yaml_node *n, const char
 
 static void test_marks(void **state)
 {
-    static const char text[] = "# \xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80 shifts bytes against characters\n"
-                               "a: one # comment\n"
-                               "b:\n"
-                               "  c: |\n"
-                               "    x\n"
-                               "\n"
-                               "  d: |+\n"
-                               "    y\n"
-                               "\n"
-                               "e: [1, {f: 2}] # c\n"
-                               "g:\n"
-                               "- &h 'q'\n"
-                               "- *h\n"
-                               "\n"
-                               "# end\n";
+    static const char text[] =
+        "# \xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80 shifts bytes against characters\n"
+        "a: one # comment\n"
+        "b:\n"
+        "  c: |\n"
+        "    x\n"
+        "\n"
+        "  d: |+\n"
+        "    y\n"
+        "\n"
+        "e: [1, {f: 2}] # c\n"
+        "g:\n"
+        "- &h 'q'\n"
+        "- *h\n"
+        "\n"
+        "# end\n";
     struct bytes input = bytes_str(text);
     struct parsed p;
     const struct yaml_node *root, *n;
@@ -231,7 +243,8 @@ static void test_documents(void **state)
     d = p.first;
     assert_memory_equal(input.at + d->start, "a: 1\n", d->end - d->start);
     assert_null(d->next->root);
-    assert_memory_equal(input.at + d->next->next->start, "\nb: 2\n", d->next->next->end - d->next->next->start);
+    assert_memory_equal(input.at + d->next->next->start, "\nb: 2\n",
+                        d->next->next->end - d->next->next->start);
     for (; d != NULL; d = d->next) {
         count++;
     }
@@ -271,8 +284,12 @@ static void test_depth_limit(void **state)
     /* The same in what only YAML reads, and by way of an alias. */
     text[YAML_DEPTH_MAX + 1] = '~';
     expect_problem(text, E_LIMIT, "line 1, column 101: nested deeper than 100");
-    expect_problem("a: &a [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]\n"
-                   "b: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[*a]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]\n",
+    expect_problem("a: &a "
+                   "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]"
+                   "]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]\n"
+                   "b: "
+                   "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[*a]]]]]]]]]]]]]]]]]"
+                   "]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]\n",
                    E_LIMIT, "line 1, column ");
 }
 
@@ -322,8 +339,8 @@ static void test_memory_limits(void **state)
     assert_int_equal(p.err, E_LIMIT);
     arena_clear(&p.arena);
     arena_init(&p.arena, 512);
-    p.err = yaml_parse(&p.arena, BYTES("[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]"), &p.first, p.problem,
-                       sizeof(p.problem));
+    p.err = yaml_parse(&p.arena, BYTES("[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]"), &p.first,
+                       p.problem, sizeof(p.problem));
     assert_int_equal(p.err, E_LIMIT);
     arena_clear(&p.arena);
     mem_free(large);
@@ -332,18 +349,12 @@ static void test_memory_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_block_and_flow),
-        cmocka_unit_test(test_keys_are_strings),
-        cmocka_unit_test(test_tags),
-        cmocka_unit_test(test_aliases),
-        cmocka_unit_test(test_merge_keys),
-        cmocka_unit_test(test_json),
-        cmocka_unit_test(test_marks),
-        cmocka_unit_test(test_marks_far_in_utf8),
-        cmocka_unit_test(test_documents),
-        cmocka_unit_test(test_problems_have_a_place),
-        cmocka_unit_test(test_depth_limit),
-        cmocka_unit_test(test_alias_bomb),
+        cmocka_unit_test(test_block_and_flow), cmocka_unit_test(test_keys_are_strings),
+        cmocka_unit_test(test_tags),           cmocka_unit_test(test_aliases),
+        cmocka_unit_test(test_merge_keys),     cmocka_unit_test(test_json),
+        cmocka_unit_test(test_marks),          cmocka_unit_test(test_marks_far_in_utf8),
+        cmocka_unit_test(test_documents),      cmocka_unit_test(test_problems_have_a_place),
+        cmocka_unit_test(test_depth_limit),    cmocka_unit_test(test_alias_bomb),
         cmocka_unit_test(test_memory_limits),
     };
 

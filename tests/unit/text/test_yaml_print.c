@@ -42,11 +42,17 @@ static void test_shape(void **state)
 static void test_quotes(void **state)
 {
     (void)state;
-    expect("[\"yes\",\"y\",\"1\",\"017\",\"1_0\",\"2001-12-14\",\"12:30\",\"null\",\"\",\"~\",\".nan\",\"1e3\"]", 0,
-           "- \"yes\"\n- \"y\"\n- \"1\"\n- \"017\"\n- \"1_0\"\n- \"2001-12-14\"\n- \"12:30\"\n- \"null\"\n- \"\"\n"
+    expect("[\"yes\",\"y\",\"1\",\"017\",\"1_0\",\"2001-12-14\",\"12:30\",\"null\",\"\",\"~\",\"."
+           "nan\",\"1e3\"]",
+           0,
+           "- \"yes\"\n- \"y\"\n- \"1\"\n- \"017\"\n- \"1_0\"\n- \"2001-12-14\"\n- \"12:30\"\n- "
+           "\"null\"\n- \"\"\n"
            "- \"~\"\n- \".nan\"\n- \"1e3\"\n");
-    expect("[\"--flag\",\"-x\",\"-\",\"- a\",\"a: b\",\"a:b\",\"a #b\",\"a#b\",\"*a\",\"{a\",\"100m\",\"a:\",\"---\"]", 0,
-           "- \"--flag\"\n- -x\n- \"-\"\n- \"- a\"\n- \"a: b\"\n- a:b\n- \"a #b\"\n- a#b\n- \"*a\"\n- \"{a\"\n- 100m\n"
+    expect("[\"--flag\",\"-x\",\"-\",\"- a\",\"a: b\",\"a:b\",\"a "
+           "#b\",\"a#b\",\"*a\",\"{a\",\"100m\",\"a:\",\"---\"]",
+           0,
+           "- \"--flag\"\n- -x\n- \"-\"\n- \"- a\"\n- \"a: b\"\n- a:b\n- \"a #b\"\n- a#b\n- "
+           "\"*a\"\n- \"{a\"\n- 100m\n"
            "- \"a:\"\n- \"---\"\n");
     expect("[\"\\u007f\\u0085\\u2028\\ufeff\\t\",\"\xc3\xa4\"]", 0,
            "- \"\\u007f\\u0085\\u2028\\ufeff\\t\"\n- \"\xc3\xa4\"\n");
@@ -108,8 +114,8 @@ static void test_round_trip_of_short_texts(void **state)
 
 static void test_round_trip_of_numbers(void **state)
 {
-    json_t *value = json_pack("[I, I, f, f, f, b, n]", (json_int_t)INT64_MIN, (json_int_t)INT64_MAX, 0.1, 1e300, -2.5e-7,
-                              1);
+    json_t *value = json_pack("[I, I, f, f, f, b, n]", (json_int_t)INT64_MIN, (json_int_t)INT64_MAX,
+                              0.1, 1e300, -2.5e-7, 1);
 
     (void)state;
     round_trip(value, false);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What plain scalars mean. The table is what sigs.k8s.io/yaml 1.4.0, which kubectl uses, answers for
- * the same texts; where ours must differ, the row says why.
+ * What plain scalars mean. The table is what sigs.k8s.io/yaml 1.4.0, which kubectl uses, answers
+ * for the same texts; where ours must differ, the row says why.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -132,8 +132,9 @@ static void test_as_kubectl(void **state)
         json_t *got = yaml_resolve(bytes_str(rows[i].plain));
         json_t *want = json_loads(rows[i].json, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, NULL);
         char *text = json_dumps(got, JSON_ENCODE_ANY);
-        bool same = json_is_number(want) ? json_number_value(got) == json_number_value(want) && json_is_number(got)
-                                         : json_equal(got, want);
+        bool same = json_is_number(want)
+                        ? json_number_value(got) == json_number_value(want) && json_is_number(got)
+                        : json_equal(got, want);
 
         if (!same) {
             fail_msg("%s is %s, not %s", rows[i].plain, text, rows[i].json);
@@ -146,7 +147,8 @@ static void test_as_kubectl(void **state)
 
 static void test_whole_numbers_are_integers(void **state)
 {
-    static const char *const whole[] = {"8.0", "1e3", "08", "1.", "9223372036854775807", "-0x8000000000000000"};
+    static const char *const whole[] = {
+        "8.0", "1e3", "08", "1.", "9223372036854775807", "-0x8000000000000000"};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(whole); i++) {
