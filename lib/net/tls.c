@@ -54,21 +54,33 @@ void tls_set_problem(struct tls_io *t, char *text)
 /* --- what the library tells us -------------------------------------------------------------------
  */
 
+static char *wrong_id_text(const char *expected, const X509 *cert)
+{
+    char *found = tls_cert_first_name(cert);
+    char *text = mem_printf("the peer does not present the identity %s; it presents %s", expected,
+                            found != NULL ? found : "none");
+
+    mem_free(found);
+    return text;
+}
+
 /* Called for each certificate of the peer's chain, the leaf last. Refusing here, rather than after
  * the handshake, tells the peer with an alert and before it takes us for content. */
 static int on_verify(int ok, X509_STORE_CTX *store)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
     struct tls_io *t = SSL_get_app_data(ssl);
+    const X509 *cert = X509_STORE_CTX_get_current_cert(store);
 
     assert(t->magic == TLS_IO_MAGIC);
     if (ok == 0 || X509_STORE_CTX_get_error_depth(store) != 0 || t->expected_id == NULL) {
         return ok;
     }
-    if (tls_cert_has_name(X509_STORE_CTX_get_current_cert(store), bytes_str(t->expected_id))) {
+    if (tls_cert_has_name(cert, bytes_str(t->expected_id))) {
         return 1;
     }
     t->wrong_id = true;
+    tls_set_problem(t, wrong_id_text(t->expected_id, cert));
     X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
     return 0;
 }
@@ -92,17 +104,6 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
     return SSL_TLSEXT_ERR_NOACK;
 }
 
-static char *wrong_id_text(const struct tls_io *t)
-{
-    const X509 *cert = SSL_get0_peer_certificate(t->ssl);
-    char *found = cert != NULL ? tls_cert_first_name(cert) : NULL;
-    char *text = mem_printf("the peer does not present the identity %s; it presents %s",
-                            t->expected_id, found != NULL ? found : "another");
-
-    mem_free(found);
-    return text;
-}
-
 static bool is_not_tls(int reason)
 {
     return reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST ||
@@ -122,7 +123,6 @@ int tls_fail(struct tls_io *t, const char *doing)
         return E_OVERLOAD;
     }
     if (t->wrong_id) {
-        tls_set_problem(t, wrong_id_text(t));
         ERR_clear_error();
         return E_TLS_IDENTITY;
     }
