@@ -106,10 +106,10 @@ def check_calls(path, code):
 
 def check_guard(path, lines):
     parts = [p for p in path.parts if p != "lib"]
-    guard = re.sub(r"\W", "_", "_".join(parts)).upper()
+    guards = {re.sub(r"\W", "_", "_".join(names)).upper() for names in (parts, parts[-2:])}
     text = "\n".join(lines[:6])
-    if f"#ifndef {guard}\n#define {guard}" not in text:
-        yield 2, "guard", f"the include guard is {guard}, right behind the SPDX line"
+    if not any(f"#ifndef {guard}\n#define {guard}" in text for guard in guards):
+        yield 2, "guard", f"the include guard is {' or '.join(sorted(guards))}, behind the SPDX line"
 
 
 def check_c(path, lines):

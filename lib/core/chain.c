@@ -7,8 +7,6 @@
 
 #include <malloc.h>
 
-/* Unused chunks that a trim leaves, so that a connection's next bytes need no heap call. */
-#define CHUNK_RESERVE 2
 /* Returning pages to the system walks the heap: not worth it for less than this many chunks. */
 #define CHUNK_RELEASE_MIN 4
 

@@ -15,7 +15,8 @@
 
 #include <sys/uio.h>
 
-#define CHUNK_BYTES 16384 /* payload of one chunk: a full TLS record fits */
+#define CHUNK_BYTES   16384 /* payload of one chunk: a full TLS record fits */
+#define CHUNK_RESERVE 2     /* unused chunks that a trim leaves, so that the next bytes need no heap */
 
 struct chunk_pool {
     struct list free;

@@ -248,7 +248,7 @@ static void graves_bury(struct loop *l)
 static void chunks_trim(struct loop *l)
 {
     if (l->trim_at_ns == UINT64_MAX) {
-        if (l->chunks.free_count > 0) {
+        if (l->chunks.free_count > CHUNK_RESERVE) {
             l->trim_at_ns = l->now_ns + LOOP_TRIM_NS;
             l->chunks.free_low = l->chunks.free_count;
         }
