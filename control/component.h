@@ -32,11 +32,16 @@ struct control_env {
     uint64_t issuance_lifetime_ns, clock_skew_ns;
     const char *prometheus_url;    /* "http://prometheus.linkerd.svc.cluster.local:9090" */
     struct addr bind;              /* address to listen on; port is the component's */
+    /* Engines that components of one process share; made by main.c when a component that needs them is asked for. */
+    struct destination *destination; /* control/destination/destination.h */
+    struct policy *policy;           /* control/policy/policy.h */
 };
 
+enum engine { ENGINE_DESTINATION = 1, ENGINE_POLICY = 2 };
 struct component {
     const char *name;              /* "destination" */
     uint16_t port, admin_port;     /* port 0: none; a second one is the component's own business */
+    unsigned engines;              /* enum engine bits: what it needs in its environment */
     /* Start serving. `out_state` is the component's. A failure names what to change. */
     int (*open)(const struct control_env *env, void **out_state, char *problem, size_t problem_bytes);
     bool (*is_ready)(const void *state);      /* caches are synced, credentials loaded */
