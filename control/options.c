@@ -14,7 +14,7 @@ struct values {
 };
 
 static const char help_head[] =
-    "usage: tulle-controller COMPONENT[,COMPONENT...] --cluster-dir DIR [options]\n\n"
+    "usage: tulle-controller COMPONENT... --cluster-dir DIR [options]\n\n"
     "Runs components of the control plane: destination, policy, proxy-api, identity, public-api, or all.\n\n";
 
 static size_t options_table(struct options *o, struct values *v, struct opt *to)
