@@ -16,9 +16,10 @@
 #define ANSWER_BYTES   65535
 #define CONNS_MAX      64
 #define CONN_LIFE_NS   (10 * NS_PER_S)
-#define CONN_PENDING   (2 * (ANSWER_BYTES + 2)) /* answers waiting for a client that does not read \
-                                                 */
-#define LENGTH_BYTES 2                          /* RFC 1035 4.2.2: before each message over TCP */
+#define CONN_PENDING                                                                               \
+    (2 * (ANSWER_BYTES + 2)) /* answers waiting for a client that does not read                    \
+                              */
+#define LENGTH_BYTES 2       /* RFC 1035 4.2.2: before each message over TCP */
 
 struct dns_conn {
     struct grave grave;
