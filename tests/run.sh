@@ -26,7 +26,7 @@ check() {
 unit_tests() {
     local build=$1 counts
     rm -f "$build/meson-logs/testlog.json"
-    meson test -C "$build" --no-rebuild --print-errorlogs || true
+    meson test -C "$build" --no-rebuild --timeout-multiplier 4 --print-errorlogs || true
     counts=$(/usr/bin/python3 - "$build/meson-logs/testlog.json" <<'PY'
 import json, sys
 good = bad = 0

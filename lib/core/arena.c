@@ -8,8 +8,8 @@
 #include <pthread.h>
 #include <stdio.h>
 
-#define ARENA_ALIGN      ((size_t)16)
-#define ARENA_CACHE_MAX  64 /* blocks a thread keeps: 256 KiB */
+#define ARENA_ALIGN     ((size_t)16)
+#define ARENA_CACHE_MAX 64 /* blocks a thread keeps: 256 KiB */
 
 struct arena_block {
     struct arena_block *next;

@@ -7,10 +7,10 @@
 #include <limits.h>
 #include <stdio.h>
 
-#define PROC_BYTES_MAX   (1024 * 1024) /* mountinfo of a busy node */
-#define LEVELS_MAX       64            /* ancestors looked at */
+#define PROC_BYTES_MAX (1024 * 1024) /* mountinfo of a busy node */
+#define LEVELS_MAX     64            /* ancestors looked at */
 /* Version 1 writes "no limit" as the largest page count in bytes. */
-#define MEMORY_NONE      (UINT64_C(1) << 62)
+#define MEMORY_NONE (UINT64_C(1) << 62)
 
 /* Limit found in the files of one group; UINT64_MAX: none. */
 typedef uint64_t (*limit_read)(const char *dir, bool v2);
@@ -196,7 +196,8 @@ static uint64_t cgroup_limit(const char *root, const char *controller, limit_rea
     if (file_read(path, PROC_BYTES_MAX, &mounts, &mounts_len) != 0) {
         return UINT64_MAX;
     }
-    v1 = limit_of(root, bytes_of(groups, groups_len), bytes_of(mounts, mounts_len), controller, read);
+    v1 = limit_of(root, bytes_of(groups, groups_len), bytes_of(mounts, mounts_len), controller,
+                  read);
     v2 = limit_of(root, bytes_of(groups, groups_len), bytes_of(mounts, mounts_len), NULL, read);
     return MIN(v1, v2);
 }

@@ -164,7 +164,8 @@ int chain_append(struct chain *c, struct chunk_pool *pool, struct bytes src)
     size_t beyond = src.len > room ? src.len - room : 0;
     size_t want = beyond / CHUNK_BYTES + (beyond % CHUNK_BYTES != 0);
 
-    if (want > 0 && (pool->used_count >= pool->used_max || want > pool->used_max - pool->used_count)) {
+    if (want > 0 &&
+        (pool->used_count >= pool->used_max || want > pool->used_max - pool->used_count)) {
         return E_LIMIT;
     }
     while (src.len > 0) {
@@ -282,7 +283,8 @@ size_t chain_peek(const struct chain *c, void *to, size_t bytes)
 {
     size_t done = 0;
 
-    LIST_FOREACH(node, &c->chunks) {
+    LIST_FOREACH(node, &c->chunks)
+    {
         const struct chunk *chunk = chunk_of(node);
         size_t part = MIN(chunk_size(chunk), bytes - done);
 
@@ -306,7 +308,8 @@ int chain_iov(const struct chain *c, struct iovec *out_iov, int iov_max)
 {
     int count = 0;
 
-    LIST_FOREACH(node, &c->chunks) {
+    LIST_FOREACH(node, &c->chunks)
+    {
         struct chunk *chunk = chunk_of(node);
 
         if (count == iov_max) {

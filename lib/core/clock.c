@@ -48,7 +48,8 @@ static int64_t days_from_date(int64_t year, unsigned month, unsigned day)
     return era * DAYS_PER_ERA + (int64_t)day_of_era - DAYS_TO_1970;
 }
 
-static void date_from_days(uint64_t days, unsigned *out_year, unsigned *out_month, unsigned *out_day)
+static void date_from_days(uint64_t days, unsigned *out_year, unsigned *out_month,
+                           unsigned *out_day)
 {
     uint64_t since = days + DAYS_TO_1970;
     unsigned era = (unsigned)(since / DAYS_PER_ERA);
@@ -178,8 +179,8 @@ int clock_parse_duration(struct bytes text, uint64_t *out_ns)
         const char *name;
         uint64_t ns;
     } units[] = {
-        {"ms", NS_PER_MS},         {"s", NS_PER_S},           {"m", 60 * NS_PER_S},
-        {"h", 3600 * NS_PER_S},    {"d", 86400 * NS_PER_S},
+        {"ms", NS_PER_MS},      {"s", NS_PER_S},         {"m", 60 * NS_PER_S},
+        {"h", 3600 * NS_PER_S}, {"d", 86400 * NS_PER_S},
     };
     uint64_t count;
     size_t digits = 0;

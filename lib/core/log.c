@@ -18,7 +18,7 @@
 
 #define LOG_LINE_BYTES    4096 /* PIPE_BUF: a pipe takes a line whole or not at all */
 #define LOG_MESSAGE_BYTES 3072
-#define LOG_PER_SECOND    10   /* lines a call site may write */
+#define LOG_PER_SECOND    10 /* lines a call site may write */
 
 enum log_output {
     LOG_ASK,      /* shared with others, may block: ask before each write */
@@ -91,9 +91,9 @@ static bool log_take_turn(struct log_site *site)
     uint64_t now_s = clock_mono_ns() / NS_PER_S;
     uint64_t window_s = atomic_load_explicit(&site->window_s, memory_order_relaxed);
 
-    if (window_s != now_s && atomic_compare_exchange_strong_explicit(
-                                 &site->window_s, &window_s, now_s, memory_order_relaxed,
-                                 memory_order_relaxed)) {
+    if (window_s != now_s &&
+        atomic_compare_exchange_strong_explicit(&site->window_s, &window_s, now_s,
+                                                memory_order_relaxed, memory_order_relaxed)) {
         atomic_store_explicit(&site->written, 0, memory_order_relaxed);
     }
     if (atomic_fetch_add_explicit(&site->written, 1, memory_order_relaxed) < LOG_PER_SECOND) {
@@ -156,7 +156,8 @@ static void text_visible(struct text *t, struct bytes message)
     text_add(t, message);
 }
 
-static void line_build(struct text *line, const char *file, enum log_level level, struct bytes message)
+static void line_build(struct text *line, const char *file, enum log_level level,
+                       struct bytes message)
 {
     char when[32], target[LOG_TARGET_BYTES];
 

@@ -7,7 +7,7 @@
 
 #include <sched.h>
 
-#define RULES_MAX  32
+#define RULES_MAX        32
 #define FILTER_BYTES_MAX 512
 
 struct log_rule {
@@ -47,8 +47,8 @@ unsigned log_filter_generation(void)
 
 static bool is_root_folder(struct bytes name)
 {
-    static const char *const roots[] = {"api",     "mesh",    "proxy", "init", "cluster", "install",
-                                        "control", "local",   "cli",   "tests", "tools"};
+    static const char *const roots[] = {"api",     "mesh",  "proxy", "init",  "cluster", "install",
+                                        "control", "local", "cli",   "tests", "tools"};
 
     for (size_t i = 0; i < ARRAY_LEN(roots); i++) {
         if (bytes_eq(name, bytes_str(roots[i]))) {
@@ -244,7 +244,8 @@ void log_get_filter(char *to, size_t bytes)
 
     text_init_fixed(&text, to, bytes);
     filter_acquire();
-    text_add(&text, bytes_first(bytes_str(filter_now.text), MIN(strlen(filter_now.text), bytes - 1)));
+    text_add(&text,
+             bytes_first(bytes_str(filter_now.text), MIN(strlen(filter_now.text), bytes - 1)));
     filter_release();
 }
 

@@ -11,12 +11,12 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#define LOOP_EVENTS_MAX     256 /* taken from the kernel in one turn; the rest waits for the next */
-#define LOOP_TASK_ROUNDS    16  /* of one turn; then the kernel is asked for events again */
-#define LOOP_CLOSE_ROUNDS   1000
-#define LOOP_FREE_CHUNKS    128 /* unused chunks kept: 2 MiB, given back when idle */
-#define LOOP_TRIM_NS        NS_PER_S
-#define LOOP_HEAP_MIN       64
+#define LOOP_EVENTS_MAX   256 /* taken from the kernel in one turn; the rest waits for the next */
+#define LOOP_TASK_ROUNDS  16  /* of one turn; then the kernel is asked for events again */
+#define LOOP_CLOSE_ROUNDS 1000
+#define LOOP_FREE_CHUNKS  128 /* unused chunks kept: 2 MiB, given back when idle */
+#define LOOP_TRIM_NS      NS_PER_S
+#define LOOP_HEAP_MIN     64
 
 static _Thread_local const struct loop *loop_of_thread;
 
@@ -253,8 +253,7 @@ static void chunks_trim(struct loop *l)
             l->chunks.free_low = l->chunks.free_count;
         }
     } else if (l->now_ns >= l->trim_at_ns) {
-        l->trim_at_ns =
-            chunk_pool_trim_unused(&l->chunks) ? l->now_ns + LOOP_TRIM_NS : UINT64_MAX;
+        l->trim_at_ns = chunk_pool_trim_unused(&l->chunks) ? l->now_ns + LOOP_TRIM_NS : UINT64_MAX;
     }
 }
 

@@ -9,7 +9,8 @@
 
 static const struct metric_family folded_family = {
     .name = "tulle_metric_series_folded_total",
-    .help = "Requests for a metric series that were answered with the overflow series of its family.",
+    .help =
+        "Requests for a metric series that were answered with the overflow series of its family.",
     .kind = METRIC_COUNTER,
 };
 
@@ -210,8 +211,8 @@ void metrics_collect(struct metrics *m, struct metric_samples *to, uint64_t now_
     sample->count = m->folded;
 }
 
-void metric_samples_gauge(struct metric_samples *to, const struct metric_family *f, struct bytes labels,
-                          double value)
+void metric_samples_gauge(struct metric_samples *to, const struct metric_family *f,
+                          struct bytes labels, double value)
 {
     struct metric_sample *sample;
 

@@ -102,7 +102,8 @@ static void print_value(struct text *to, const struct metric_sample *s, enum met
     bool total = bytes_ends(bytes_str(f->name), TOTAL);
 
     /* OpenMetrics has no counter sample without _total. */
-    print_name(to, s, format == METRIC_OPENMETRICS && f->kind == METRIC_COUNTER && !total ? "_total" : "");
+    print_name(to, s,
+               format == METRIC_OPENMETRICS && f->kind == METRIC_COUNTER && !total ? "_total" : "");
     if (s->is_computed) {
         print_double(to, s->computed);
     } else if (metric_scale(f) != 1) {

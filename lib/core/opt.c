@@ -110,8 +110,8 @@ static bool take_duration(struct bytes *text, double *out_ns)
         const char *name;
         double ns;
     } units[] = {/* longer names before those that they start with */
-                 {"ns", 1},   {"us", 1e3},  {"\xc2\xb5s", 1e3}, {"ms", 1e6},
-                 {"s", 1e9},  {"m", 60e9},  {"h", 3600e9},      {"d", 86400e9}};
+                 {"ns", 1},  {"us", 1e3}, {"\xc2\xb5s", 1e3}, {"ms", 1e6},
+                 {"s", 1e9}, {"m", 60e9}, {"h", 3600e9},      {"d", 86400e9}};
     size_t digits = 0, dots = 0;
     char number[32];
 
@@ -198,7 +198,8 @@ static int set_value(struct parse *p, const struct opt *o, const char *value)
         return 0;
     case OPT_DURATION:
         if (!parse_duration(bytes_str(value), o->target)) {
-            return fail(p, "--%s needs a duration such as 30s or 1m30s, not \"%s\"", o->name, value);
+            return fail(p, "--%s needs a duration such as 30s or 1m30s, not \"%s\"", o->name,
+                        value);
         }
         return 0;
     }
@@ -283,8 +284,8 @@ static int parse_short(struct parse *p, const char *arg)
     return 0;
 }
 
-int opt_parse(const struct opt *opts, size_t opts_count, int argc, char **argv, struct opt_list *out_args,
-              char *problem, size_t problem_bytes)
+int opt_parse(const struct opt *opts, size_t opts_count, int argc, char **argv,
+              struct opt_list *out_args, char *problem, size_t problem_bytes)
 {
     struct parse p = {opts, opts_count, argv, argc, 1, problem, problem_bytes};
     struct opt_list args = {0};

@@ -21,29 +21,28 @@
 
 /* --- figures ----------------------------------------------------------------------------------- */
 
-static const struct metric_family
-    start_time = {"process_start_time_seconds", "Time the process started (seconds since 1970).",
-                  METRIC_GAUGE, NULL, 0, 0},
-    clock_time = {"process_clock_time_seconds", "Time now (seconds since 1970).", METRIC_GAUGE, NULL,
-                  0, 0},
-    uptime = {"process_uptime_seconds_total", "Seconds since the process started.", METRIC_COUNTER,
-              NULL, 0, 0},
-    cpu = {"process_cpu_seconds_total", "User and system CPU time of the process, in seconds.",
-           METRIC_COUNTER, NULL, 0, 0},
-    virtual_memory = {"process_virtual_memory_bytes", "Address space in use, in bytes.", METRIC_GAUGE,
-                      NULL, 0, 0},
-    resident_memory = {"process_resident_memory_bytes", "Resident memory, in bytes.", METRIC_GAUGE,
-                       NULL, 0, 0},
-    open_fds = {"process_open_fds", "Open file descriptors.", METRIC_GAUGE, NULL, 0, 0},
-    max_fds = {"process_max_fds", "Largest number of open file descriptors allowed.", METRIC_GAUGE,
-               NULL, 0, 0},
-    network_receive = {"process_network_receive_bytes_total",
-                       "Bytes received by the network devices that the process sees.",
-                       METRIC_COUNTER, NULL, 0, 0},
-    network_transmit = {"process_network_transmit_bytes_total",
-                        "Bytes sent by the network devices that the process sees.", METRIC_COUNTER,
-                        NULL, 0, 0},
-    threads = {"process_threads", "Threads of the process.", METRIC_GAUGE, NULL, 0, 0};
+#define FAMILY(variable, kind_, name_, help_)                                                      \
+    static const struct metric_family variable = {.name = name_, .help = help_, .kind = kind_}
+
+FAMILY(start_time, METRIC_GAUGE, "process_start_time_seconds",
+       "Time the process started (seconds since 1970).");
+FAMILY(clock_time, METRIC_GAUGE, "process_clock_time_seconds", "Time now (seconds since 1970).");
+FAMILY(uptime, METRIC_COUNTER, "process_uptime_seconds_total",
+       "Seconds since the process started.");
+FAMILY(cpu, METRIC_COUNTER, "process_cpu_seconds_total",
+       "User and system CPU time of the process, in seconds.");
+FAMILY(virtual_memory, METRIC_GAUGE, "process_virtual_memory_bytes",
+       "Address space in use, in bytes.");
+FAMILY(resident_memory, METRIC_GAUGE, "process_resident_memory_bytes",
+       "Resident memory, in bytes.");
+FAMILY(open_fds, METRIC_GAUGE, "process_open_fds", "Open file descriptors.");
+FAMILY(max_fds, METRIC_GAUGE, "process_max_fds",
+       "Largest number of open file descriptors allowed.");
+FAMILY(network_receive, METRIC_COUNTER, "process_network_receive_bytes_total",
+       "Bytes received by the network devices that the process sees.");
+FAMILY(network_transmit, METRIC_COUNTER, "process_network_transmit_bytes_total",
+       "Bytes sent by the network devices that the process sees.");
+FAMILY(threads, METRIC_GAUGE, "process_threads", "Threads of the process.");
 
 /* The word at `index` of text that is separated by blanks; empty beyond the end. */
 static struct bytes word_at(struct bytes line, unsigned index)

@@ -65,10 +65,8 @@ static void sizes_that_overflow_abort(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(new_memory_is_zeroed),
-        cmocka_unit_test(nothing_is_still_a_pointer),
-        cmocka_unit_test(resize_keeps_the_content),
-        cmocka_unit_test(strings_are_copied_and_cut),
+        cmocka_unit_test(new_memory_is_zeroed),      cmocka_unit_test(nothing_is_still_a_pointer),
+        cmocka_unit_test(resize_keeps_the_content),  cmocka_unit_test(strings_are_copied_and_cut),
         cmocka_unit_test(sizes_that_overflow_abort),
     };
 

@@ -39,7 +39,8 @@ static void the_limit_bounds_all_that_is_handed_out(void **state UNUSED)
     assert_null(arena_try(&a, 41));
     assert_null(arena_try(&a, SIZE_MAX));
     assert_null(arena_try(&a, SIZE_MAX - 8));
-    assert_int_equal(arena_copy(&a, BYTES("0123456789012345678901234567890123456789"), &copy), E_LIMIT);
+    assert_int_equal(arena_copy(&a, BYTES("0123456789012345678901234567890123456789"), &copy),
+                     E_LIMIT);
     assert_bytes(copy, "before");
     assert_non_null(arena_try(&a, 36)); /* 60 took 64 */
     assert_null(arena_try(&a, 1));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/alloc.h"
-#include "core/err.h"
 #include "core/bytes.h"
+#include "core/err.h"
 #include "tests/unit/unit.h"
 
 static void equality_and_order(void **state UNUSED)
@@ -11,7 +11,8 @@ static void equality_and_order(void **state UNUSED)
     assert_false(bytes_eq(BYTES("a"), BYTES("ab")));
     assert_true(bytes_eq(BYTES("a\0b"), bytes_of("a\0b", 3)));
     assert_true(bytes_eq_nocase(BYTES("Content-LENGTH"), BYTES("content-length")));
-    assert_false(bytes_eq_nocase(BYTES("@"), BYTES("`"))); /* differ by the case bit, are no letters */
+    assert_false(
+        bytes_eq_nocase(BYTES("@"), BYTES("`"))); /* differ by the case bit, are no letters */
     assert_true(bytes_cmp(BYTES("a"), BYTES("b")) < 0);
     assert_true(bytes_cmp(BYTES("a"), BYTES("ab")) < 0);
     assert_true(bytes_cmp(BYTES("\xff"), BYTES("a")) > 0);
@@ -93,8 +94,8 @@ static void hash_tells_lengths_apart(void **state UNUSED)
 
 static void numbers(void **state UNUSED)
 {
-    static const char *const malformed[] = {"",   "-1", "+1", " 1", "1 ", "0x1",
-                                            "1a", "/",  ":",  "99999999999999999999999x"};
+    static const char *const malformed[] = {"",    "-1", "+1", " 1", "1 ",
+                                            "0x1", "1a", "/",  ":",  "99999999999999999999999x"};
     uint64_t value = 7;
 
     assert_int_equal(bytes_to_u64(BYTES("0"), 10, &value), 0);

@@ -23,7 +23,8 @@ static void expect(const struct chain *c, size_t from, size_t len)
     assert_int_equal(chain_size(c), len);
     assert_int_equal(chain_peek(c, copy, sizeof(copy)), len);
     assert_memory_equal(copy, pattern + from, len);
-    LIST_FOREACH(node, &c->chunks) {
+    LIST_FOREACH(node, &c->chunks)
+    {
         struct chunk *chunk = LIST_ITEM(node, struct chunk, node);
 
         assert_true(chunk->end > chunk->start && chunk->end <= CHUNK_BYTES);
@@ -217,7 +218,7 @@ static void unused_chunks_are_kept_and_given_back(void **state UNUSED)
     }
     assert_int_equal(pool.free_count, 12); /* the other eight went to the heap */
     chunk_pool_trim(&pool);
-    assert_int_equal(pool.free_count, 7); /* half of what exceeds the reserve of two */
+    assert_int_equal(pool.free_count, 7);       /* half of what exceeds the reserve of two */
     assert_true(chunk_pool_trim_unused(&pool)); /* begins to watch; nothing was unused so far */
     assert_int_equal(pool.free_count, 7);
     for (size_t i = 0; i < 4; i++) {

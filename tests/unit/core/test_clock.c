@@ -96,8 +96,8 @@ static void what_is_printed_reads_back(void **state UNUSED)
 
 static void durations(void **state UNUSED)
 {
-    static const char *const malformed[] = {"", "1", "00", "s", "-1s", "1.5s", "1 s", "1s ", "1S",
-                                            "1m30s", "1us", "1sec"};
+    static const char *const malformed[] = {"",    "1",   "00", "s",     "-1s", "1.5s",
+                                            "1 s", "1s ", "1S", "1m30s", "1us", "1sec"};
     uint64_t got = 7;
 
     assert_int_equal(clock_parse_duration(BYTES("0"), &got), 0);

@@ -91,10 +91,8 @@ static void a_buffer_takes_the_start(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_file_is_read_whole),
-        cmocka_unit_test(a_longer_file_is_refused),
-        cmocka_unit_test(failures_are_told),
-        cmocka_unit_test(empty_files_and_kernel_files),
+        cmocka_unit_test(a_file_is_read_whole),     cmocka_unit_test(a_longer_file_is_refused),
+        cmocka_unit_test(failures_are_told),        cmocka_unit_test(empty_files_and_kernel_files),
         cmocka_unit_test(a_buffer_takes_the_start),
     };
 

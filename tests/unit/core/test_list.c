@@ -9,7 +9,8 @@ struct item {
 
 static void expect(const struct list *head, const char *values)
 {
-    LIST_FOREACH(node, head) {
+    LIST_FOREACH(node, head)
+    {
         assert_int_equal(LIST_ITEM(node, struct item, node)->value, *values);
         values++;
     }
@@ -78,7 +79,8 @@ static void the_visited_node_may_go(void **state UNUSED)
     for (size_t i = 0; i < ARRAY_LEN(items); i++) {
         list_append(&head, &items[i].node);
     }
-    LIST_FOREACH(node, &head) {
+    LIST_FOREACH(node, &head)
+    {
         if (LIST_ITEM(node, struct item, node)->value != 'c') {
             list_unlink(node);
         }

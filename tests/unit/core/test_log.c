@@ -60,7 +60,8 @@ static void a_plain_line(void **state UNUSED)
     assert_int_equal(strlen("2026-08-01T12:00:00.123Z"), 24);
     assert_memory_equal(line + 10, "T", 1);
     assert_memory_equal(line + 19, ".", 1);
-    assert_string_equal(line + 23, "Z  INFO proxy.accept: cannot connect; addr=10.0.0.1:80 err=7\n");
+    assert_string_equal(line + 23,
+                        "Z  INFO proxy.accept: cannot connect; addr=10.0.0.1:80 err=7\n");
     errno = EEXIST;
     AT("lib/net/tls.c", LOG_ERROR, "bad");
     assert_int_equal(errno, EEXIST);
@@ -133,7 +134,8 @@ static void expect_level(const char *target, enum log_level level)
 
 static void filters_name_targets(void **state UNUSED)
 {
-    assert_int_equal(log_set_filter("warn,proxy=info, net=debug ,net.tls=error,mesh=OFF,cluster"), 0);
+    assert_int_equal(log_set_filter("warn,proxy=info, net=debug ,net.tls=error,mesh=OFF,cluster"),
+                     0);
     expect_level("http.h2", LOG_WARN);
     expect_level("proxy.accept", LOG_INFO);
     expect_level("net.sock", LOG_DEBUG);
@@ -153,7 +155,8 @@ static void filters_name_targets(void **state UNUSED)
 /* wire 2.1 and the injector's default */
 static void linkerds_filters_keep_their_meaning(void **state UNUSED)
 {
-    assert_int_equal(log_set_filter("warn,linkerd=info,hickory=error,[{headers}]=off,[{request}]=off"), 0);
+    assert_int_equal(
+        log_set_filter("warn,linkerd=info,hickory=error,[{headers}]=off,[{request}]=off"), 0);
     expect_level("proxy.accept", LOG_INFO);
     expect_level("net.tls", LOG_INFO);
     assert_int_equal(log_set_filter("linkerd=debug,net=warn"), 0);
@@ -167,8 +170,8 @@ static void linkerds_filters_keep_their_meaning(void **state UNUSED)
 
 static void a_bad_filter_changes_nothing(void **state UNUSED)
 {
-    static const char *const bad[] = {"inof",    "proxy=loud", "proxy=",  "=info",
-                                      "a b=info", "[{x}]",     "info,,x", "proxy=info=debug"};
+    static const char *const bad[] = {"inof",     "proxy=loud", "proxy=",  "=info",
+                                      "a b=info", "[{x}]",      "info,,x", "proxy=info=debug"};
     static char many[600], huge[1000];
     char now[64];
 

@@ -37,7 +37,7 @@ static int close_loop(void **state UNUSED)
 struct actor {
     struct task task;
     char name;
-    int wakes_left;             /* how often it wakes itself */
+    int wakes_left;              /* how often it wakes itself */
     struct actor *wake, *cancel; /* others */
     struct actor *wake_late;
 };
@@ -62,7 +62,10 @@ static void actor_run(struct task *t)
     }
 }
 
-#define ACTOR(n, ...) {.task = {.run = actor_run}, .name = (n), __VA_ARGS__}
+#define ACTOR(n, ...)                                                                              \
+    {                                                                                              \
+        .task = {.run = actor_run}, .name = (n), __VA_ARGS__                                       \
+    }
 
 static void tasks_run_in_order_once_a_round(void **state UNUSED)
 {
@@ -264,7 +267,10 @@ static void clockwork_run(struct timer *t)
     }
 }
 
-#define CLOCKWORK(n, ...) {.timer = {.run = clockwork_run}, .name = (n), __VA_ARGS__}
+#define CLOCKWORK(n, ...)                                                                          \
+    {                                                                                              \
+        .timer = {.run = clockwork_run}, .name = (n), __VA_ARGS__                                  \
+    }
 
 static void timers_run_in_order_of_time(void **state UNUSED)
 {

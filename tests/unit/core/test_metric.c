@@ -155,7 +155,8 @@ static void shards_add_up(void **state UNUSED)
     metric_samples_merge(&samples, &other);
     assert_int_equal(other.count, 0);
     assert_int_equal(samples.count, 6);
-    assert_non_null(strstr(print(METRIC_TEXT), "request_total{a=\"0\"} 5\nrequest_total{a=\"1\"} 11\n"));
+    assert_non_null(
+        strstr(print(METRIC_TEXT), "request_total{a=\"0\"} 5\nrequest_total{a=\"1\"} 11\n"));
     assert_true(has_line(print(METRIC_TEXT), "open_connections 2"));
     assert_true(has_line(print(METRIC_TEXT), "cpu_seconds 2.75"));
     assert_true(has_line(print(METRIC_TEXT), "latency_ms_bucket{le=\"2.5\"} 1"));

@@ -104,7 +104,8 @@ static void strings_are_borrowed(void **state UNUSED)
 
     assert_int_equal(opt_parse(opts, ARRAY_LEN(opts), 2, argv, &args, problem, sizeof(problem)), 0);
     assert_ptr_equal(namespace, option + strlen("--namespace="));
-    assert_int_equal(opt_parse(opts, ARRAY_LEN(opts), 3, again, &args, problem, sizeof(problem)), 0);
+    assert_int_equal(opt_parse(opts, ARRAY_LEN(opts), 3, again, &args, problem, sizeof(problem)),
+                     0);
     assert_ptr_equal(namespace, value);
 }
 
@@ -127,8 +128,8 @@ static void lists_repeat_and_split(void **state UNUSED)
 
 static void durations_are_written_as_in_go(void **state UNUSED)
 {
-    static const char *const malformed[] = {"", "5", "s", "1x", "-1s", ".s", "1..5s", "1m ", "1e3s",
-                                            "999999999h"};
+    static const char *const malformed[] = {"",   "5",     "s",   "1x",   "-1s",
+                                            ".s", "1..5s", "1m ", "1e3s", "999999999h"};
 
     assert_int_equal(parse("--wait", "1m30s"), 0);
     assert_true(wait_ns == 90 * NS_PER_S);
@@ -143,7 +144,8 @@ static void durations_are_written_as_in_go(void **state UNUSED)
     for (size_t i = 0; i < ARRAY_LEN(malformed); i++) {
         assert_int_equal(parse("--wait", malformed[i]), E_CONFIG);
     }
-    assert_string_equal(problem, "--wait needs a duration such as 30s or 1m30s, not \"999999999h\"");
+    assert_string_equal(problem,
+                        "--wait needs a duration such as 30s or 1m30s, not \"999999999h\"");
 }
 
 static void mistakes_are_explained(void **state UNUSED)
@@ -189,14 +191,10 @@ static void help_is_aligned(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        OPT_TEST(options_and_arguments_mix),
-        OPT_TEST(every_way_to_give_a_value),
-        OPT_TEST(strings_are_borrowed),
-        OPT_TEST(booleans_can_be_denied),
-        OPT_TEST(lists_repeat_and_split),
-        OPT_TEST(durations_are_written_as_in_go),
-        OPT_TEST(mistakes_are_explained),
-        OPT_TEST(help_is_told_apart),
+        OPT_TEST(options_and_arguments_mix), OPT_TEST(every_way_to_give_a_value),
+        OPT_TEST(strings_are_borrowed),      OPT_TEST(booleans_can_be_denied),
+        OPT_TEST(lists_repeat_and_split),    OPT_TEST(durations_are_written_as_in_go),
+        OPT_TEST(mistakes_are_explained),    OPT_TEST(help_is_told_apart),
         OPT_TEST(help_is_aligned),
     };
 

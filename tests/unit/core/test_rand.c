@@ -75,10 +75,8 @@ static void secrets_and_seeds_differ(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_seed_gives_its_sequence),
-        cmocka_unit_test(the_generator_is_xoshiro),
-        cmocka_unit_test(bounded_numbers_are_fair),
-        cmocka_unit_test(units_fill_the_interval),
+        cmocka_unit_test(a_seed_gives_its_sequence), cmocka_unit_test(the_generator_is_xoshiro),
+        cmocka_unit_test(bounded_numbers_are_fair),  cmocka_unit_test(units_fill_the_interval),
         cmocka_unit_test(secrets_and_seeds_differ),
     };
 

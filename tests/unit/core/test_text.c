@@ -119,14 +119,18 @@ static void json_strings_are_escaped(void **state UNUSED)
 /* RFC 3629 section 4 */
 static void json_strings_are_utf8_whatever_comes(void **state UNUSED)
 {
-    expect_json(BYTES("a\xff" "b"), "\"a" BAD "b\"");
-    expect_json(BYTES("\xc3"), "\"" BAD "\"");                       /* cut short */
+    expect_json(BYTES("a\xff"
+                      "b"),
+                "\"a" BAD "b\"");
+    expect_json(BYTES("\xc3"), "\"" BAD "\""); /* cut short */
     expect_json(BYTES("\xe2\x82"), "\"" BAD BAD "\"");
-    expect_json(BYTES("\xc0\xaf"), "\"" BAD BAD "\"");               /* overlong */
+    expect_json(BYTES("\xc0\xaf"), "\"" BAD BAD "\""); /* overlong */
     expect_json(BYTES("\xe0\x80\xaf"), "\"" BAD BAD BAD "\"");
-    expect_json(BYTES("\xed\xa0\x80"), "\"" BAD BAD BAD "\"");       /* surrogate */
+    expect_json(BYTES("\xed\xa0\x80"), "\"" BAD BAD BAD "\"");         /* surrogate */
     expect_json(BYTES("\xf4\x90\x80\x80"), "\"" BAD BAD BAD BAD "\""); /* beyond U+10FFFF */
-    expect_json(BYTES("\xc3" "\""), "\"" BAD "\\\"\"");
+    expect_json(BYTES("\xc3"
+                      "\""),
+                "\"" BAD "\\\"\"");
 }
 
 int main(void)
