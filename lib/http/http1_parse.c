@@ -10,6 +10,8 @@
 #include "http/http1_private.h"
 #include "http/http1_scan.h"
 
+#define HOPELESS_BYTES_MAX 1024
+
 /* --- the end of the head ------------------------------------------------------------------------- */
 
 static int find_head(const char *in, size_t len, size_t *io_scanned, size_t *out_size)
@@ -47,6 +49,20 @@ static int parse_version(const char *at, enum http_version *out_version)
     }
     *out_version = at[7] == '0' ? HTTP_10 : HTTP_11;
     return 0;
+}
+
+/* Looks at a bounded prefix, and only while that grows: a slow sender costs linear time. */
+bool http1_is_hopeless(struct bytes prefix, bool is_request)
+{
+    enum detected what;
+
+    if (prefix.len >= HOPELESS_BYTES_MAX) {
+        return false;
+    }
+    if (!is_request) {
+        return prefix.len > 0 && memcmp(prefix.at, "HTTP/1.", MIN(prefix.len, 7)) != 0;
+    }
+    return http_detect(prefix, &what) == 0 && what == DETECT_OPAQUE;
 }
 
 /* RFC 9112 9.3. */
@@ -112,17 +128,6 @@ static int finish_request(struct head *h, const struct http1_facts *facts)
     return 0;
 }
 
-/*
- * What is no request line from its first bytes on is refused before its end: the sender may
- * speak another protocol and wait for us. Looks at a bounded prefix while that grows.
- */
-static bool is_hopeless_request(const char *in, size_t len)
-{
-    enum detected what;
-
-    return len < 1024 && http_detect(bytes_of(in, len), &what) == 0 && what == DETECT_OPAQUE;
-}
-
 int http1_parse_request(char *in, size_t len, size_t *io_scanned, struct arena *arena,
                         struct head *out, size_t *out_consumed)
 {
@@ -132,7 +137,7 @@ int http1_parse_request(char *in, size_t len, size_t *io_scanned, struct arena *
     size_t size = 0;
     int rc = find_head(in, len, io_scanned, &size);
 
-    if (rc == E_AGAIN && is_hopeless_request(in, len)) {
+    if (rc == E_AGAIN && http1_is_hopeless(bytes_of(in, len), true)) {
         return E_H1_BAD_HEAD;
     }
     TRY(rc);
@@ -215,11 +220,6 @@ static int finish_response(struct head *h, const struct http1_facts *facts, stru
     return 0;
 }
 
-static bool is_hopeless_response(const char *in, size_t len)
-{
-    return memcmp(in, "HTTP/1.", MIN(len, 7)) != 0;
-}
-
 int http1_parse_response(char *in, size_t len, size_t *io_scanned, struct bytes request_method,
                          struct arena *arena, struct head *out, size_t *out_consumed)
 {
@@ -229,7 +229,7 @@ int http1_parse_response(char *in, size_t len, size_t *io_scanned, struct bytes 
     size_t size = 0;
     int rc = find_head(in, len, io_scanned, &size);
 
-    if (rc == E_AGAIN && is_hopeless_response(in, len)) {
+    if (rc == E_AGAIN && http1_is_hopeless(bytes_of(in, len), false)) {
         return E_H1_BAD_HEAD;
     }
     TRY(rc);

@@ -39,6 +39,9 @@ int http1_parse_target(char *at, size_t len, struct arena *arena, struct head *h
 /* uri-host [ ":" port ] (RFC 9110 7.2), not empty. */
 bool http1_is_authority(struct bytes b, bool needs_port);
 
+/* Can nothing that begins like this be a head? Tells a sender of another protocol apart before its line ends. */
+bool http1_is_hopeless(struct bytes prefix, bool is_request);
+
 /* How to print a head; what http1_print_response() leaves at its default. */
 struct http1_print {
     enum http1_framing framing;
