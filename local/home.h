@@ -10,8 +10,10 @@
  *
  *   home.json            what `up` was told: manifests, options, pid, start time, published ports
  *   lock                 held (flock) while the supervisor lives: a home whose lock is free is a dead one's remains
- *   run/supervisor.sock  commands of the CLI: one JSON object a line there and back (status, restart, stop, exec, reload)
- *   run/api.sock         the public API, forwarded into the node namespace
+ *   run/supervisor.sock  commands of the CLI: one JSON object a line there and back (status, restart, stop, exec, reload,
+ *                        and fetch: an HTTP GET of a pod's port, for `diagnostics proxy-metrics`)
+ *   run/api.sock, run/destination.sock, run/policy.sock   the public API (8085) and the proxies' front door (8086, 8090) of
+ *                        the control plane, forwarded into the node namespace for the CLI
  *   cluster/             the directory of manifests that the control plane follows: one JSON file an object, written by
  *                        rename(2): the user's objects as they were accepted, and Namespaces, ServiceAccounts, Pods with
  *                        status, ReplicaSets and EndpointSlices that the supervisor adds
