@@ -57,8 +57,10 @@ struct object {
 
 /* Takes over `json`, also on failure. E_CONFIG with a sentence when it is no object of a known kind.
  * A missing uid is derived from kind, namespace and name, so that it stays the same. */
-int object_new(json_t *json, const char *source, struct object **out, char *problem, size_t problem_bytes) MUST_USE;
-struct bytes object_key(const char *ns, const char *name, char to[OBJECT_KEY_BYTES]); /* "ns/name"; empty: too long */
+int object_new(json_t *json, const char *source, struct object **out, char *problem,
+               size_t problem_bytes) MUST_USE;
+/* "ns/name"; empty when it is too long. */
+struct bytes object_key(const char *ns, const char *name, char to[OBJECT_KEY_BYTES]);
 void object_ref(const struct object *o);
 void object_unref(const struct object *o); /* NULL is fine */
 const char *object_label(const struct object *o, const char *key);      /* NULL when absent */
@@ -151,7 +153,8 @@ struct token_review {
     void *user;
     struct review *pending; /* private: NULL unless a question is open */
 };
-void cluster_review_token(struct cluster *c, struct token_review *r, struct bytes token, const char *audience);
+void cluster_review_token(struct cluster *c, struct token_review *r, struct bytes token,
+                          const char *audience);
 void cluster_review_cancel(struct token_review *r); /* no answer after it; idempotent. Closing the cluster
                                                        drops open questions in the same way. */
 
@@ -160,11 +163,12 @@ int token_key_create(const char *path) MUST_USE; /* keeps an existing one */
 #define TOKEN_BYTES_MAX      8192 /* a longer one is refused unread */
 #define TOKEN_USER_BYTES     400  /* "system:serviceaccount:NS:SA" and NUL */
 /* A token for NS:SA and audience, valid for lifetime_s; caller mem_free()s. */
-int token_mint(const char *key_path, const char *ns, const char *sa, const char *audience, unsigned lifetime_s,
-               char **out_token) MUST_USE;
-/* 0; E_DENIED and why; or -errno/E_CONFIG when the key cannot be used (also others than the owner can read it). */
-int token_verify(const char *key_path, struct bytes token, const char *audience, char *out_user, size_t user_bytes,
-                 char *problem, size_t problem_bytes) MUST_USE;
+int token_mint(const char *key_path, const char *ns, const char *sa, const char *audience,
+               unsigned lifetime_s, char **out_token) MUST_USE;
+/* 0; E_DENIED and why; -errno or E_CONFIG when the key cannot be used (also when others than its owner
+ * may read it). */
+int token_verify(const char *key_path, struct bytes token, const char *audience, char *out_user,
+                 size_t user_bytes, char *problem, size_t problem_bytes) MUST_USE;
 /* The dir source reviews tokens with the key at "<path>/../token.key". */
 
 #endif

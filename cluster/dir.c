@@ -39,7 +39,8 @@ static void PRINTF_LIKE(2, 3) dir_complain(struct dir *d, const char *format, ..
 /* "sub/web.yaml"; false when it is too long to be one of ours. */
 static bool path_join(const char *folder, const char *name, char to[DIR_PATH_BYTES])
 {
-    return snprintf(to, DIR_PATH_BYTES, "%s%s%s", folder, folder[0] != '\0' ? "/" : "", name) < DIR_PATH_BYTES;
+    return snprintf(to, DIR_PATH_BYTES, "%s%s%s", folder, folder[0] != '\0' ? "/" : "", name) <
+           DIR_PATH_BYTES;
 }
 
 /* --- folders ------------------------------------------------------------------------------------- */
@@ -97,7 +98,8 @@ static void folder_met(struct dir *d, const char *path)
     int err = folder_add(d, path);
 
     if (err == -ENOSPC) {
-        dir_complain(d, "%s/%s cannot be watched: raise the sysctl fs.inotify.max_user_watches", d->root, path);
+        dir_complain(d, "%s/%s cannot be watched: raise the sysctl fs.inotify.max_user_watches",
+                     d->root, path);
     } else if (err != 0 && err != -ENOENT && err != -ENOTDIR && err != E_LIMIT) {
         dir_complain(d, "%s/%s cannot be watched: %s", d->root, path, err_text(err));
     }
@@ -139,7 +141,8 @@ static void scan_met(struct dir *d, const char *folder, const char *name)
     struct dir_file *f;
     struct stat st;
 
-    if (name[0] == '.' || !path_join(folder, name, path) || fstatat(d->root_fd, path, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (name[0] == '.' || !path_join(folder, name, path) ||
+        fstatat(d->root_fd, path, &st, AT_SYMLINK_NOFOLLOW) != 0) {
         return;
     }
     if (S_ISDIR(st.st_mode)) {
@@ -150,6 +153,9 @@ static void scan_met(struct dir *d, const char *folder, const char *name)
         return;
     }
     f->scan = d->scan;
+    if (f->is_open && !d->store.cluster.synced) {
+        return; /* somebody is at it since the start, and will close it */
+    }
     if (d->is_scanning && !f->counts_for_scan) {
         f->counts_for_scan = true;
         d->scan_files++;
@@ -165,7 +171,8 @@ static void scan_met(struct dir *d, const char *folder, const char *name)
 static void folder_scan(struct dir *d, struct dir_folder *folder)
 {
     AUTOFREE char *path = mem_strdup(folder->path);
-    int fd = openat(d->root_fd, path[0] != '\0' ? path : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = openat(d->root_fd, path[0] != '\0' ? path : ".",
+                    O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     struct dirent **names = NULL;
     int count = 0;
 
@@ -321,7 +328,8 @@ static void dir_run(struct task *t)
     if (d->is_scanning && d->scan_files == 0 && list_is_empty(&d->to_scan)) {
         scan_finish(d);
     }
-    if (!list_is_empty(&d->to_scan) || !list_is_empty(&d->dirty) || (d->inotify.ready & WATCH_IN) != 0) {
+    if (!list_is_empty(&d->to_scan) || !list_is_empty(&d->dirty) ||
+        (d->inotify.ready & WATCH_IN) != 0) {
         dir_wake(d);
     }
 }
@@ -378,7 +386,8 @@ static void dir_lose_root(struct dir *d)
     if (timer_is_armed(&d->reopen)) {
         return; /* it moves on; that much is known */
     }
-    dir_complain(d, "%s: the folder was moved or deleted; what it held stays until it is back", d->root);
+    dir_complain(d, "%s: the folder was moved or deleted; what it held stays until it is back",
+                 d->root);
     timer_arm_in(d->store.cluster.loop, &d->reopen, REOPEN_NS);
 }
 
@@ -409,7 +418,8 @@ static void dir_close(struct cluster *c)
     loop_free_later(c->loop, &d->grave, dir_bury);
 }
 
-static void dir_review(struct cluster *c, struct token_review *r, struct bytes token, const char *audience)
+static void dir_review(struct cluster *c, struct token_review *r, struct bytes token,
+                       const char *audience)
 {
     reviews_ask(&dir_of(c)->reviews, c, r, token, audience);
 }

@@ -27,7 +27,8 @@ bool file_is_wanted(const char *name)
     struct bytes b = bytes_str(name);
 
     return b.len > 0 && name[0] != '.' && name[0] != '#' &&
-           (bytes_ends(b, BYTES(".yaml")) || bytes_ends(b, BYTES(".yml")) || bytes_ends(b, BYTES(".json")));
+           (bytes_ends(b, BYTES(".yaml")) || bytes_ends(b, BYTES(".yml")) ||
+            bytes_ends(b, BYTES(".json")));
 }
 
 struct dir_file *file_find(struct dir *d, const char *path)
@@ -49,8 +50,9 @@ struct dir_file *file_need(struct dir *d, const char *path)
             char text[DIR_PROBLEM_BYTES];
 
             d->is_full = true;
-            (void)snprintf(text, sizeof(text), "%s: more than %d files; %s and further ones are left out",
-                           d->root, DIR_FILES_MAX, path);
+            (void)snprintf(text, sizeof(text),
+                           "%s: more than %d files; %s and further ones are left out", d->root,
+                           DIR_FILES_MAX, path);
             store_problem(&d->store, text);
         }
         return NULL;
@@ -114,14 +116,19 @@ void file_opened(struct dir_file *f)
     file_settle(f, SETTLE_NS);
 }
 
-void file_lost(struct dir_file *f, bool now)
+static void file_leave_scan(struct dir_file *f)
 {
-    list_unlink(&f->node);
     if (f->counts_for_scan) {
         f->counts_for_scan = false;
         f->dir->scan_files--;
         dir_wake(f->dir);
     }
+}
+
+void file_lost(struct dir_file *f, bool now)
+{
+    list_unlink(&f->node);
+    file_leave_scan(f);
     timer_cancel(f->dir->store.cluster.loop, &f->settle);
     f->is_open = false;
     f->is_missing = true;
@@ -149,8 +156,9 @@ static void file_settled(struct timer *t)
         file_forget(f);
     } else if (!f->is_open || file_is_link(f)) {
         file_changed(f);
+    } else {
+        file_leave_scan(f); /* its close will come, and nobody need wait for that */
     }
-    /* Otherwise its close will come. */
 }
 
 /* --- who owns what ------------------------------------------------------------------------------- */
@@ -219,8 +227,8 @@ static void object_orphaned(struct dir *d, const struct object *o, const struct 
         return;
     }
     d->shadows_count--;
-    log_info("%s %s/%s is now that of %s, as %s has it no longer", kind_info(o->kind)->name, o->ns, o->name,
-             shadow->object->source, o->source);
+    log_info("%s %s/%s is now that of %s, as %s has it no longer", kind_info(o->kind)->name, o->ns,
+             o->name, shadow->object->source, o->source);
 }
 
 /* The file lets go of what it owns among `entries`, which are freed. */
@@ -277,9 +285,10 @@ static void conflict_note(struct conflicts *c, const struct object *o, const str
     if (c->count++ > 0) {
         return;
     }
-    (void)snprintf(c->text, sizeof(c->text), "%s: %s %s%s%s is %s%s", o->source, kind_info(o->kind)->name, o->ns,
-                   o->ns[0] != '\0' ? "/" : "", o->name,
-                   owner != NULL ? "also defined, and stays as it is, at " : "left out: too many objects",
+    (void)snprintf(c->text, sizeof(c->text), "%s: %s %s%s%s is %s%s", o->source,
+                   kind_info(o->kind)->name, o->ns, o->ns[0] != '\0' ? "/" : "", o->name,
+                   owner != NULL ? "also defined, and stays as it is, at "
+                                 : "left out: too many objects",
                    owner != NULL ? owner->source : "");
 }
 
@@ -288,7 +297,8 @@ static void conflicts_tell(struct dir_file *f, struct conflicts *c)
     size_t len = strlen(c->text);
 
     if (c->count > 1) {
-        (void)snprintf(c->text + len, sizeof(c->text) - len, " (and %zu more of this file)", c->count - 1);
+        (void)snprintf(c->text + len, sizeof(c->text) - len, " (and %zu more of this file)",
+                       c->count - 1);
     }
     file_complain(f, c->count > 0 ? c->text : NULL);
 }
@@ -436,9 +446,8 @@ void file_read_next(struct dir *d)
 
     if (node != NULL) {
         f = LIST_ITEM(node, struct dir_file, node);
-        if (file_read(f) && f->counts_for_scan) {
-            f->counts_for_scan = false;
-            d->scan_files--;
+        if (file_read(f)) {
+            file_leave_scan(f);
         }
     }
 }

@@ -112,7 +112,8 @@ int parse_objects(const char *path, struct bytes text, struct dir_entries *out, 
         struct bytes left = bytes_str(why), number, rest;
         uint64_t value;
 
-        if (bytes_starts(left, BYTES("line ")) && bytes_split(bytes_from(left, 5), ',', &number, &rest) &&
+        if (bytes_starts(left, BYTES("line ")) &&
+            bytes_split(bytes_from(left, 5), ',', &number, &rest) &&
             bytes_to_u64(number, UINT32_MAX, &value) == 0 && bytes_find(rest, BYTES(": "), &at)) {
             line = (unsigned)value;
             left = bytes_from(rest, at + 2);
@@ -121,7 +122,8 @@ int parse_objects(const char *path, struct bytes text, struct dir_entries *out, 
                 column = (unsigned)value;
             }
         }
-        (void)snprintf(problem, problem_bytes, "%s:%u:%u: " BYTES_FMT, path, line, column, BYTES_ARG(left));
+        (void)snprintf(problem, problem_bytes, "%s:%u:%u: " BYTES_FMT, path, line, column,
+                       BYTES_ARG(left));
     }
     for (; err == 0 && doc != NULL; doc = doc->next) {
         err = parse_document(&p, doc->root);

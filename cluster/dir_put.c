@@ -33,10 +33,11 @@ void put_file_name(const struct object *o, char to[PUT_NAME_BYTES])
     }
     lower[i] = '\0';
     /* Two groups have an HTTPRoute; "_" stands for no namespace, as no namespace is called so. */
-    name = mem_printf("%s%s.%s.%s.json", o->kind == KIND_LINKERD_HTTP_ROUTE ? "linkerd-" : "", lower,
-                      o->ns[0] != '\0' ? o->ns : "_", o->name);
+    name = mem_printf("%s%s.%s.%s.json", o->kind == KIND_LINKERD_HTTP_ROUTE ? "linkerd-" : "",
+                      lower, o->ns[0] != '\0' ? o->ns : "_", o->name);
     if (snprintf(to, PUT_NAME_BYTES, "%s", name) >= PUT_NAME_BYTES) {
-        (void)snprintf(to, PUT_NAME_BYTES, "%.200s-%016llx.json", name, (unsigned long long)name_hash(name));
+        (void)snprintf(to, PUT_NAME_BYTES, "%.200s-%016llx.json", name,
+                       (unsigned long long)name_hash(name));
     }
 }
 
@@ -68,8 +69,10 @@ static int write_all(int fd, const char *text, size_t len)
  * temporary name is hidden, so the source of no process reads it. */
 static int write_file(struct dir *d, const char *name, const char *text)
 {
-    AUTOFREE char *temporary = mem_printf(".put-%d-%llu.tmp", (int)getpid(), (unsigned long long)++d->puts);
-    int fd = openat(d->root_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    AUTOFREE char *temporary =
+        mem_printf(".put-%d-%llu.tmp", (int)getpid(), (unsigned long long)++d->puts);
+    int fd =
+        openat(d->root_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     int err;
 
     if (fd < 0) {

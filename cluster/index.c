@@ -123,7 +123,8 @@ static void index_pod(struct cluster_index *ix, const struct object *pod, index_
     arena_clear(&arena);
 }
 
-static void index_service(struct cluster_index *ix, const struct object *service, index_change *change)
+static void index_service(struct cluster_index *ix, const struct object *service,
+                          index_change *change)
 {
     struct arena arena;
     struct service_view v;
@@ -137,7 +138,8 @@ static void index_service(struct cluster_index *ix, const struct object *service
     arena_clear(&arena);
 }
 
-static void index_workload(struct cluster_index *ix, const struct object *workload, index_change *change)
+static void index_workload(struct cluster_index *ix, const struct object *workload,
+                           index_change *change)
 {
     const json_t *list = json_object_get(workload->spec, "workloadIPs");
 
@@ -198,7 +200,8 @@ static void index_on_synced(struct cluster_watch *w)
 
 void cluster_index_open(struct cluster_index *ix, struct cluster *c)
 {
-    *ix = (struct cluster_index){.watch = {.kinds = UINT64_C(1) << KIND_POD | UINT64_C(1) << KIND_SERVICE |
+    *ix = (struct cluster_index){.watch = {.kinds = UINT64_C(1) << KIND_POD |
+                                                    UINT64_C(1) << KIND_SERVICE |
                                                     UINT64_C(1) << KIND_ENDPOINT_SLICE |
                                                     UINT64_C(1) << KIND_EXTERNAL_WORKLOAD,
                                            .on_event = index_on_event,
@@ -237,7 +240,8 @@ static struct index_set index_get(const struct map *m, struct bytes key)
 {
     const struct bucket *b = map_get(m, key);
 
-    return b != NULL ? (struct index_set){.at = b->at, .count = b->count} : (struct index_set){.count = 0};
+    return b != NULL ? (struct index_set){.at = b->at, .count = b->count}
+                     : (struct index_set){.count = 0};
 }
 
 struct index_set cluster_index_pods(const struct cluster_index *ix, const struct addr *ip)
@@ -268,7 +272,8 @@ struct index_set cluster_index_workloads(const struct cluster_index *ix, const s
     return index_get(&ix->workloads, ip_key(&key, ip, false));
 }
 
-struct index_set cluster_index_slices(const struct cluster_index *ix, const char *ns, const char *service)
+struct index_set cluster_index_slices(const struct cluster_index *ix, const char *ns,
+                                      const char *service)
 {
     char buffer[OBJECT_KEY_BYTES];
 

@@ -40,7 +40,8 @@ struct index_set cluster_index_pods(const struct cluster_index *ix, const struct
 /* Pods with a container that is published at this address and port of their node (host network too). */
 struct index_set cluster_index_host_port(const struct cluster_index *ix, const struct addr *at);
 struct index_set cluster_index_services(const struct cluster_index *ix, const struct addr *ip);
-struct index_set cluster_index_workloads(const struct cluster_index *ix, const struct addr *ip); /* ExternalWorkload */
+/* ExternalWorkloads. */
+struct index_set cluster_index_workloads(const struct cluster_index *ix, const struct addr *ip);
 struct index_set cluster_index_slices(const struct cluster_index *ix, const char *ns, const char *service);
 
 #endif

@@ -56,7 +56,8 @@ const struct kind_info *kind_find(struct bytes api_version, struct bytes kind)
         return NULL;
     }
     for (size_t i = 0; i < KIND_COUNT; i++) {
-        if (bytes_eq(bytes_str(kinds[i].name), kind) && bytes_eq(bytes_str(kinds[i].group), group)) {
+        if (bytes_eq(bytes_str(kinds[i].name), kind) &&
+            bytes_eq(bytes_str(kinds[i].group), group)) {
             return &kinds[i];
         }
     }
@@ -152,7 +153,8 @@ void object_unref(const struct object *o)
 }
 
 /* Labels and annotations are strings; "opaque-ports: 6379" without quotes is the usual mistake. */
-static int check_strings(const json_t *metadata, const char *what, char *problem, size_t problem_bytes)
+static int check_strings(const json_t *metadata, const char *what, char *problem,
+                         size_t problem_bytes)
 {
     const json_t *map = json_object_get(metadata, what);
     struct json_iter it = JSON_ITER(map);
@@ -167,14 +169,16 @@ static int check_strings(const json_t *metadata, const char *what, char *problem
     while (json_next(&it)) {
         if (!json_is_string(it.value) && !json_is_null(it.value)) {
             (void)snprintf(problem, problem_bytes,
-                           "the value of %s in metadata.%s is not a string; put it in quotes", it.key, what);
+                           "the value of %s in metadata.%s is not a string; put it in quotes",
+                           it.key, what);
             return E_CONFIG;
         }
     }
     return 0;
 }
 
-static int check_kind(const json_t *json, const struct kind_info **out, char *problem, size_t problem_bytes)
+static int check_kind(const json_t *json, const struct kind_info **out, char *problem,
+                      size_t problem_bytes)
 {
     const char *api_version = json_text(json, "apiVersion");
     const char *kind = json_text(json, "kind");
@@ -188,7 +192,8 @@ static int check_kind(const json_t *json, const struct kind_info **out, char *pr
     }
     *out = kind_find(bytes_str(api_version), bytes_str(kind));
     if (*out == NULL) {
-        (void)snprintf(problem, problem_bytes, "kind %.64s of %.64s is not supported", kind, api_version);
+        (void)snprintf(problem, problem_bytes, "kind %.64s of %.64s is not supported", kind,
+                       api_version);
         return E_CONFIG;
     }
     return 0;
@@ -203,24 +208,29 @@ static int check_names(const json_t *metadata, const struct kind_info *kind, con
 
     if (name == NULL) {
         (void)snprintf(problem, problem_bytes, "%s: metadata.name is %s", kind->name,
-                       json_object_get(metadata, "name") == NULL ? "missing" : "not a string; put it in quotes");
+                       json_object_get(metadata, "name") == NULL
+                           ? "missing"
+                           : "not a string; put it in quotes");
         return E_CONFIG;
     }
     if (!name_is_valid(bytes_str(name), OBJECT_NAME_BYTES - 1, true)) {
-        (void)snprintf(problem, problem_bytes, "%s: metadata.name \"%.64s\" is not a valid name", kind->name, name);
+        (void)snprintf(problem, problem_bytes, "%s: metadata.name \"%.64s\" is not a valid name",
+                       kind->name, name);
         return E_CONFIG;
     }
     if (!kind->namespaced) {
         ns = "";
     } else if (in != NULL && !json_is_string(in) && !json_is_null(in)) {
-        (void)snprintf(problem, problem_bytes, "%s %s: metadata.namespace is not a string; put it in quotes",
-                       kind->name, name);
+        (void)snprintf(problem, problem_bytes,
+                       "%s %s: metadata.namespace is not a string; put it in quotes", kind->name,
+                       name);
         return E_CONFIG;
     } else if (ns == NULL || ns[0] == '\0') {
         ns = "default";
     } else if (!name_is_valid(bytes_str(ns), OBJECT_NS_BYTES - 1, false)) {
-        (void)snprintf(problem, problem_bytes, "%s %s: metadata.namespace \"%.64s\" is not a valid name",
-                       kind->name, name, ns);
+        (void)snprintf(problem, problem_bytes,
+                       "%s %s: metadata.namespace \"%.64s\" is not a valid name", kind->name, name,
+                       ns);
         return E_CONFIG;
     }
     *out_ns = ns;
@@ -245,14 +255,16 @@ static int object_fill(struct object *o, const json_t *json, char *problem, size
     o->status = json_object_get(json, "status");
     created = json_text(o->metadata, "creationTimestamp");
     if (created != NULL && clock_parse_rfc3339(bytes_str(created), &o->created_ns) != 0) {
-        (void)snprintf(problem, problem_bytes, "%s %s: metadata.creationTimestamp is no RFC 3339 time",
-                       kind->name, o->name);
+        (void)snprintf(problem, problem_bytes,
+                       "%s %s: metadata.creationTimestamp is no RFC 3339 time", kind->name,
+                       o->name);
         return E_CONFIG;
     }
     return 0;
 }
 
-int object_new(json_t *json, const char *source, struct object **out, char *problem, size_t problem_bytes)
+int object_new(json_t *json, const char *source, struct object **out, char *problem,
+               size_t problem_bytes)
 {
     struct object filled = {0};
     struct object_memory *m;

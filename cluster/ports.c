@@ -80,7 +80,8 @@ void port_set_read(struct bytes text, port_named *named, const void *user, struc
                                                             : port_set_add_item(out, item);
 
         if (err != 0) {
-            log_debug("an annotation's port is left out; item=" BYTES_FMT " err=%s", BYTES_ARG(item), err_name(err));
+            log_debug("an annotation's port is left out; item=" BYTES_FMT " err=%s",
+                      BYTES_ARG(item), err_name(err));
         }
     }
 }

@@ -37,8 +37,8 @@ static void reviews_run(struct task *t)
     }
     q = LIST_ITEM(node, struct review_open, node);
     asker = q->asker;
-    err = token_verify(rs->key_path, bytes_of(q->token, q->token_len), q->audience, user, sizeof(user),
-                       problem, sizeof(problem));
+    err = token_verify(rs->key_path, bytes_of(q->token, q->token_len), q->audience, user,
+                       sizeof(user), problem, sizeof(problem));
     review_free(q);
     if (!list_is_empty(&rs->open)) {
         task_wake(rs->loop, &rs->run);

@@ -56,7 +56,8 @@ static void event_tell(const struct event *e, struct cluster_watch *w)
     case EVENT_UPSERT:
     case EVENT_DELETE:
         if ((w->kinds & (UINT64_C(1) << e->object->kind)) != 0 && w->on_event != NULL) {
-            w->on_event(w, e->what == EVENT_UPSERT ? CLUSTER_UPSERT : CLUSTER_DELETE, e->object, e->old);
+            w->on_event(w, e->what == EVENT_UPSERT ? CLUSTER_UPSERT : CLUSTER_DELETE, e->object,
+                        e->old);
         }
         break;
     case EVENT_SYNCED:
@@ -144,7 +145,8 @@ void cluster_watch_remove(struct cluster_watch *w)
     }
     list_unlink(&w->node);
     w->cluster = NULL;
-    LIST_FOREACH(node, &s->events) {
+    LIST_FOREACH(node, &s->events)
+    {
         struct event *e = LIST_ITEM(node, struct event, node);
 
         if (e->only == w) {
@@ -243,7 +245,8 @@ void store_close(struct store *s)
 
 /* --- the interface ------------------------------------------------------------------------------- */
 
-const struct object *cluster_get(const struct cluster *c, enum kind k, const char *ns, const char *name)
+const struct object *cluster_get(const struct cluster *c, enum kind k, const char *ns,
+                                 const char *name)
 {
     char buffer[OBJECT_KEY_BYTES];
 
@@ -279,7 +282,8 @@ int cluster_delete(struct cluster *c, enum kind k, const char *ns, const char *n
     return c->ops->remove(c, k, ns, name);
 }
 
-void cluster_review_token(struct cluster *c, struct token_review *r, struct bytes token, const char *audience)
+void cluster_review_token(struct cluster *c, struct token_review *r, struct bytes token,
+                          const char *audience)
 {
     assert(r->pending == NULL && r->on_answer != NULL);
     c->ops->review(c, r, token, audience);

@@ -144,7 +144,8 @@ static int key_read(const char *path, uint8_t out[KEY_BYTES])
 static void mac_of(const uint8_t key[KEY_BYTES], struct bytes text, uint8_t out[MAC_BYTES])
 {
     unsigned len = MAC_BYTES;
-    const uint8_t *done = HMAC(EVP_sha256(), key, KEY_BYTES, (const uint8_t *)text.at, text.len, out, &len);
+    const uint8_t *done =
+        HMAC(EVP_sha256(), key, KEY_BYTES, (const uint8_t *)text.at, text.len, out, &len);
 
     assert(done != NULL && len == MAC_BYTES);
 }
@@ -164,8 +165,8 @@ static void token_add_json(struct text *to, json_t *json)
     json_decref(json);
 }
 
-int token_mint(const char *key_path, const char *ns, const char *sa, const char *audience, unsigned lifetime_s,
-               char **out_token)
+int token_mint(const char *key_path, const char *ns, const char *sa, const char *audience,
+               unsigned lifetime_s, char **out_token)
 {
     json_int_t now = (json_int_t)(clock_wall_ns() / NS_PER_S);
     uint8_t key[KEY_BYTES], mac[MAC_BYTES];
@@ -182,9 +183,10 @@ int token_mint(const char *key_path, const char *ns, const char *sa, const char 
     text_init(&t, TOKEN_BYTES_MAX);
     token_add_json(&t, json_pack("{s:s, s:s}", "alg", "HS256", "typ", "JWT"));
     text_char(&t, '.');
-    token_add_json(&t, json_pack("{s:s, s:s, s:[s], s:I, s:I, s:{s:s, s:{s:s}}}", "iss", ISSUER, "sub", user,
-                                 "aud", audience, "iat", now, "exp", now + (json_int_t)lifetime_s,
-                                 "kubernetes.io", "namespace", ns, "serviceaccount", "name", sa));
+    token_add_json(&t,
+                   json_pack("{s:s, s:s, s:[s], s:I, s:I, s:{s:s, s:{s:s}}}", "iss", ISSUER, "sub",
+                             user, "aud", audience, "iat", now, "exp", now + (json_int_t)lifetime_s,
+                             "kubernetes.io", "namespace", ns, "serviceaccount", "name", sa));
     mac_of(key, text_bytes(&t), mac);
     explicit_bzero(key, sizeof(key));
     text_char(&t, '.');
@@ -247,8 +249,8 @@ static bool claims_have_audience(const json_t *claims, const char *audience)
     return false;
 }
 
-static int claims_check(const json_t *claims, const char *audience, char *out_user, size_t user_bytes,
-                        char *problem, size_t problem_bytes)
+static int claims_check(const json_t *claims, const char *audience, char *out_user,
+                        size_t user_bytes, char *problem, size_t problem_bytes)
 {
     int64_t now = (int64_t)(clock_wall_ns() / NS_PER_S);
     const json_t *kube = json_object_get(claims, "kubernetes.io");
@@ -298,13 +300,15 @@ int token_verify(const char *key_path, struct bytes token, const char *audience,
     }
     if (!bytes_split(text, '.', &header, &rest) || !bytes_split(rest, '.', &payload, &signature) ||
         !header_is_ours(header) ||
-        base64url_read(signature, claimed, sizeof(claimed), &claimed_len) != 0 || claimed_len != MAC_BYTES) {
+        base64url_read(signature, claimed, sizeof(claimed), &claimed_len) != 0 ||
+        claimed_len != MAC_BYTES) {
         return token_deny(problem, problem_bytes, "the token is malformed");
     }
     err = key_read(key_path, key);
     if (err != 0) {
         (void)snprintf(problem, problem_bytes, "the key %s cannot be used: %s", key_path,
-                       err == E_CONFIG ? "it must be a file of mode 0600 with 32 bytes" : err_text(err));
+                       err == E_CONFIG ? "it must be a file of mode 0600 with 32 bytes"
+                                       : err_text(err));
         return err;
     }
     mac_of(key, bytes_of(text.at, (size_t)(signature.at - 1 - text.at)), mac);

@@ -3,7 +3,8 @@
 
 #include "cluster/names.h"
 
-void *view_array(struct arena *a, const json_t *list, size_t item_bytes, size_t max, size_t *out_count, bool *cut)
+void *view_array(struct arena *a, const json_t *list, size_t item_bytes, size_t max,
+                 size_t *out_count, bool *cut)
 {
     size_t count = json_array_size(list);
     void *at;
@@ -70,7 +71,8 @@ static void service_read_ports(struct service_view *v, struct arena *a)
 {
     const json_t *list = json_object_get(v->object->spec, "ports");
     size_t room;
-    struct service_port *ports = view_array(a, list, sizeof(*ports), VIEW_PORTS_MAX, &room, &v->is_cut);
+    struct service_port *ports =
+        view_array(a, list, sizeof(*ports), VIEW_PORTS_MAX, &room, &v->is_cut);
 
     for (size_t i = 0; i < room; i++) {
         if (service_port_read(json_array_get(list, i), &ports[v->ports_count])) {
@@ -186,7 +188,8 @@ static void endpoint_read_hints(const json_t *from, struct slice_view *v, struct
     out->hint_zones = zones;
 }
 
-static void endpoint_read(const json_t *from, struct slice_view *v, struct arena *a, struct slice_endpoint *out)
+static void endpoint_read(const json_t *from, struct slice_view *v, struct arena *a,
+                          struct slice_endpoint *out)
 {
     endpoint_read_addresses(from, v, a, out);
     endpoint_read_hints(from, v, a, out);
@@ -208,7 +211,8 @@ static void slice_read_ports(struct slice_view *v, struct arena *a)
 {
     const json_t *list = json_object_get(v->object->json, "ports");
     size_t room;
-    struct slice_port *ports = view_array(a, list, sizeof(*ports), VIEW_PORTS_MAX, &room, &v->is_cut);
+    struct slice_port *ports =
+        view_array(a, list, sizeof(*ports), VIEW_PORTS_MAX, &room, &v->is_cut);
 
     for (size_t i = 0; i < room; i++) {
         const json_t *from = json_array_get(list, i);

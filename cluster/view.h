@@ -68,15 +68,16 @@ struct service_view {
     unsigned cluster_ips_count;
     const struct service_port *ports;
     size_t ports_count;
-    const json_t *selector;     /* NULL when absent or empty: its endpoints are somebody else's work */
+    const json_t *selector;     /* NULL when absent or empty: somebody else makes its endpoints */
     bool is_local_only;         /* internalTrafficPolicy: Local */
     bool publishes_not_ready;   /* publishNotReadyAddresses */
-    bool has_opaque_ports;      /* the annotation is there, even if empty: the cluster's defaults do not hold */
+    bool has_opaque_ports;      /* the annotation is there, even if empty: no defaults then */
     struct port_set opaque_ports; /* names of ports in it are resolved */
     bool is_cut;
 };
 void service_view_read(const struct object *service, struct arena *a, struct service_view *out);
-const struct service_port *service_view_port(const struct service_view *v, uint16_t port); /* TCP; NULL: none */
+/* The TCP port of that number; NULL when there is none. */
+const struct service_port *service_view_port(const struct service_view *v, uint16_t port);
 
 /* --- endpoint slice ------------------------------------------------------------------------------ */
 
@@ -94,7 +95,8 @@ struct slice_endpoint {
     bool is_ready;        /* an absent condition means ready */
     bool is_serving;      /* absent: as is_ready */
     bool is_terminating;
-    const char *target_kind, *target_ns, *target_name; /* targetRef; NULL when absent; ns defaults to the slice's */
+    /* targetRef; NULL when absent; the namespace defaults to the slice's */
+    const char *target_kind, *target_ns, *target_name;
     const char *node;     /* NULL when absent, like the rest */
     const char *zone;
     const char *hostname;
@@ -112,7 +114,8 @@ struct slice_view {
     bool is_cut;
 };
 void slice_view_read(const struct object *slice, struct arena *a, struct slice_view *out);
-const struct slice_port *slice_view_port(const struct slice_view *v, const char *name); /* TCP; NULL: none */
+/* The TCP port of that name; NULL when there is none. */
+const struct slice_port *slice_view_port(const struct slice_view *v, const char *name);
 
 /* --- pod ----------------------------------------------------------------------------------------- */
 

@@ -5,11 +5,13 @@
 
 static const char *const probe_names[] = {"livenessProbe", "readinessProbe", "startupProbe"};
 
-static void container_read(const json_t *from, struct pod_view *v, struct arena *a, struct pod_container *out)
+static void container_read(const json_t *from, struct pod_view *v, struct arena *a,
+                           struct pod_container *out)
 {
     const json_t *list = json_object_get(from, "ports");
     size_t room;
-    struct container_port *ports = view_array(a, list, sizeof(*ports), VIEW_PORTS_MAX, &room, &v->is_cut);
+    struct container_port *ports =
+        view_array(a, list, sizeof(*ports), VIEW_PORTS_MAX, &room, &v->is_cut);
 
     out->name = view_name(from);
     for (size_t i = 0; i < room; i++) {
@@ -58,8 +60,8 @@ static bool probe_path_read(const char *text, struct arena *a, struct bytes *out
     return true;
 }
 
-static void container_read_probes(const json_t *from, const struct pod_container *c, struct pod_view *v,
-                                  struct arena *a, struct pod_probe *probes)
+static void container_read_probes(const json_t *from, const struct pod_container *c,
+                                  struct pod_view *v, struct arena *a, struct pod_probe *probes)
 {
     for (size_t i = 0; i < ARRAY_LEN(probe_names); i++) {
         const json_t *http = json_object_get(json_object_get(from, probe_names[i]), "httpGet");
@@ -82,9 +84,11 @@ static void pod_read_containers(struct pod_view *v, struct arena *a)
 {
     const json_t *lists[] = {json_object_get(v->object->spec, "initContainers"),
                              json_object_get(v->object->spec, "containers")};
-    size_t room = MIN(json_array_size(lists[0]) + json_array_size(lists[1]), (size_t)VIEW_CONTAINERS_MAX);
+    size_t room =
+        MIN(json_array_size(lists[0]) + json_array_size(lists[1]), (size_t)VIEW_CONTAINERS_MAX);
     struct pod_container *containers = arena_try(a, MAX(room, 1) * sizeof(*containers));
-    struct pod_probe *probes = arena_try(a, MAX(room, 1) * ARRAY_LEN(probe_names) * sizeof(*probes));
+    struct pod_probe *probes =
+        arena_try(a, MAX(room, 1) * ARRAY_LEN(probe_names) * sizeof(*probes));
 
     if (containers == NULL || probes == NULL) {
         v->is_cut = true;
@@ -187,7 +191,8 @@ static const json_t *container_named(const json_t *containers, const char *name)
 
 const char *pod_proxy_env(const struct object *pod, const char *name)
 {
-    const json_t *proxy = container_named(json_object_get(pod->spec, "initContainers"), NAME_PROXY_CONTAINER);
+    const json_t *proxy =
+        container_named(json_object_get(pod->spec, "initContainers"), NAME_PROXY_CONTAINER);
     const json_t *env;
 
     if (proxy == NULL) {

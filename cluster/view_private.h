@@ -13,7 +13,8 @@ enum port_protocol port_protocol_read(const json_t *port);       /* TCP when abs
 uint16_t port_number_read(const json_t *of, const char *path);   /* 0 when absent or out of range */
 
 /* Room for the items of `list`, at most `max`; NULL when there are none, `*cut` when it is less. */
-void *view_array(struct arena *a, const json_t *list, size_t item_bytes, size_t max, size_t *out_count, bool *cut);
+void *view_array(struct arena *a, const json_t *list, size_t item_bytes, size_t max,
+                 size_t *out_count, bool *cut);
 /* Appends the address; false when it is none, known already or one too many. */
 bool view_ip_add(struct addr ips[VIEW_IPS_MAX], unsigned *count, const char *text);
 const char *view_name(const json_t *of); /* "name", "" when absent */

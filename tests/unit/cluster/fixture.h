@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef TESTS_CLUSTER_FIXTURE_H
-#define TESTS_CLUSTER_FIXTURE_H
+#ifndef CLUSTER_FIXTURE_H
+#define CLUSTER_FIXTURE_H
 
 /*
  * A real folder, a loop, a cluster on it, and a watch that writes down what it hears, one line each:
@@ -93,7 +93,7 @@ UNUSED static void remove_file(const struct fixture *f, const char *name)
     assert_int_equal(unlink(fixture_path(f, name)), 0);
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+UNUSED static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
     (void)st;
     (void)type;
@@ -133,7 +133,8 @@ UNUSED static void mark(struct fixture *f)
 {
     char text[128], line[64];
 
-    (void)snprintf(text, sizeof(text), "{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{\"name\":\"mark-%u\"}}",
+    (void)snprintf(text, sizeof(text),
+                   "{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{\"name\":\"mark-%u\"}}",
                    ++f->marks);
     (void)snprintf(line, sizeof(line), "+ Node /mark-%u\n", f->marks);
     write_by_rename(f, "node._.mark.json", text);
@@ -181,7 +182,7 @@ UNUSED static void fixture_close(struct fixture *f)
     (void)loop_turn(&f->loop, 0);
 }
 
-static int fixture_setup(void **state)
+UNUSED static int fixture_setup(void **state)
 {
     struct fixture *f = mem_new(sizeof(*f));
 
@@ -197,7 +198,7 @@ static int fixture_setup(void **state)
     return 0;
 }
 
-static int fixture_teardown(void **state)
+UNUSED static int fixture_teardown(void **state)
 {
     struct fixture *f = *state;
 

@@ -22,10 +22,13 @@ static void present_objects_come_before_synced(void **state)
 {
     struct fixture *f = *state;
 
-    write_in_place(f, "a.yaml", "# nothing\n---\n" SERVICE("a1", "1") "---\n" POD("a2") "---\n---\nnull\n");
-    write_in_place(f, "b.json", "{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":["
-                                "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"b1\"}},"
-                                "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"b2\"}}]}");
+    write_in_place(f, "a.yaml",
+                   "# nothing\n---\n" SERVICE("a1", "1") "---\n" POD("a2") "---\n---\nnull\n");
+    write_in_place(
+        f, "b.json",
+        "{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":["
+        "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"b1\"}},"
+        "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"b2\"}}]}");
     assert_int_equal(mkdir(fixture_path(f, "sub"), 0755), 0);
     assert_int_equal(mkdir(fixture_path(f, "sub/deeper"), 0755), 0);
     write_in_place(f, "sub/deeper/c.yml", POD("c"));
@@ -36,7 +39,8 @@ static void present_objects_come_before_synced(void **state)
     assert_true(f->cluster->synced);
     assert_string_equal(cluster_get(f->cluster, KIND_POD, "default", "a2")->source, "a.yaml:7");
     assert_string_equal(cluster_get(f->cluster, KIND_POD, "default", "b1")->source, "b.json:1");
-    assert_string_equal(cluster_get(f->cluster, KIND_POD, "default", "c")->source, "sub/deeper/c.yml:1");
+    assert_string_equal(cluster_get(f->cluster, KIND_POD, "default", "c")->source,
+                        "sub/deeper/c.yml:1");
 }
 
 static void an_empty_folder_is_synced(void **state)
@@ -60,8 +64,9 @@ static void a_missing_folder_is_refused(void **state)
 static void files_of_editors_are_ignored(void **state)
 {
     struct fixture *f = *state;
-    static const char *const names[] = {".a.yaml.swp", "a.yaml~",  "#a.yaml#", ".#a.yaml", "4913",
-                                        "a.yaml.bak",  "a.yaml.1", "notes.txt", ".hidden.yaml", "yaml"};
+    static const char *const names[] = {".a.yaml.swp",  "a.yaml~",    "#a.yaml#", ".#a.yaml",
+                                        "4913",         "a.yaml.bak", "a.yaml.1", "notes.txt",
+                                        ".hidden.yaml", "yaml"};
 
     open_synced(f);
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -79,15 +84,20 @@ static void only_what_changed_is_told(void **state)
 {
     struct fixture *f = *state;
 
-    write_in_place(f, "a.yaml", SERVICE("a", "1") "---\n" SERVICE("b", "1") "---\n" SERVICE("c", "1"));
+    write_in_place(f, "a.yaml",
+                   SERVICE("a", "1") "---\n" SERVICE("b", "1") "---\n" SERVICE("c", "1"));
     open_synced(f);
-    write_by_rename(f, "a.yaml", "# moves the lines\n" SERVICE("a", "1") "---\n" SERVICE("b", "2") "---\n" SERVICE("d", "1"));
+    write_by_rename(f, "a.yaml",
+                    "# moves the lines\n" SERVICE("a", "1") "---\n" SERVICE(
+                        "b", "2") "---\n" SERVICE("d", "1"));
     assert_heard(f, "~ Service default/b\n+ Service default/d\n- Service default/c\n");
     assert_string_equal(annotation(f, "b"), "2");
     assert_null(annotation(f, "c"));
     /* Equal contents in other words are no news, yet the place is kept up to date. */
     assert_string_equal(cluster_get(f->cluster, KIND_SERVICE, "default", "a")->source, "a.yaml:2");
-    write_by_rename(f, "a.yaml", SERVICE("a", "1") "---\n" SERVICE("b", "2") "---\n# comment\n" SERVICE("d", "1"));
+    write_by_rename(
+        f, "a.yaml",
+        SERVICE("a", "1") "---\n" SERVICE("b", "2") "---\n# comment\n" SERVICE("d", "1"));
     assert_heard_so_far(f, "");
 }
 
@@ -113,6 +123,23 @@ static void a_file_is_read_when_it_is_complete(void **state)
     assert_non_null(annotation(f, "b"));
 }
 
+/* Somebody is in the middle of writing when the source starts, and takes his time. */
+static void a_half_written_file_does_not_hold_up_the_start(void **state)
+{
+    struct fixture *f = *state;
+    int fd;
+
+    write_in_place(f, "a.yaml", SERVICE("a", "1"));
+    fd = open(fixture_path(f, "b.yaml"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    assert_true(write(fd, "apiVersion: v1\nki", 17) > 0);
+    fixture_open(f);
+    assert_true(write(fd, "nd", 2) > 0);
+    assert_heard(f, "+ Service default/a\nsynced\n");
+    assert_true(write(fd, ": Pod\nmetadata: {name: b}\n", 26) > 0);
+    assert_int_equal(close(fd), 0);
+    assert_heard(f, "+ Pod default/b\n");
+}
+
 static void a_deleted_file_deletes_its_objects(void **state)
 {
     struct fixture *f = *state;
@@ -135,7 +162,8 @@ static void a_renamed_file_keeps_its_objects(void **state)
     write_in_place(f, "b.yaml", SERVICE("b", "1"));
     open_synced(f);
     move_file(f, "a.yaml", "z.yaml");
-    WAIT_UNTIL(f, strcmp(cluster_get(f->cluster, KIND_SERVICE, "default", "a")->source, "z.yaml:1") == 0);
+    WAIT_UNTIL(
+        f, strcmp(cluster_get(f->cluster, KIND_SERVICE, "default", "a")->source, "z.yaml:1") == 0);
     /* The old name is forgotten after a while, before one that goes now, and takes nothing along. */
     remove_file(f, "b.yaml");
     assert_heard(f, "- Service default/b\n");
@@ -177,19 +205,23 @@ static void a_bad_file_is_told_once_and_changes_nothing(void **state)
     struct fixture *f = *state;
 
     write_in_place(f, "a.yaml", SERVICE("a", "1"));
-    write_in_place(f, "b.yaml", SERVICE("b", "1") "---\napiVersion: v1\nkind: Gadget\nmetadata: {name: g}\n");
+    write_in_place(f, "b.yaml",
+                   SERVICE("b", "1") "---\napiVersion: v1\nkind: Gadget\nmetadata: {name: g}\n");
     fixture_open(f);
     WAIT_UNTIL(f, has_heard(f, "synced\n"));
-    assert_heard(f, "+ Service default/a\n! b.yaml:5: kind Gadget of v1 is not supported\nsynced\n");
+    assert_heard(f,
+                 "+ Service default/a\n! b.yaml:5: kind Gadget of v1 is not supported\nsynced\n");
     /* All or nothing: the good half of b.yaml is not taken either. */
     assert_null(annotation(f, "b"));
 
-    write_by_rename(f, "a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: a, annotations: {v: \"2\"\n");
+    write_by_rename(f, "a.yaml",
+                    "apiVersion: v1\nkind: Service\nmetadata: {name: a, annotations: {v: \"2\"\n");
     WAIT_UNTIL(f, has_heard(f, "\n"));
     assert_memory_equal(f->heard.at, "! a.yaml:", 9);
     text_reset(&f->heard);
     assert_string_equal(annotation(f, "a"), "1");
-    write_by_rename(f, "a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: a, annotations: {v: \"2\"\n");
+    write_by_rename(f, "a.yaml",
+                    "apiVersion: v1\nkind: Service\nmetadata: {name: a, annotations: {v: \"2\"\n");
     write_by_rename(f, "b.yaml", SERVICE("b", "1"));
     assert_heard(f, "+ Service default/b\n");
     /* The same again, then good, then bad again: that is news. */
@@ -219,8 +251,10 @@ static void wrong_manifests_are_named(void **state)
          "! a.yaml:1: Pod a: metadata.namespace \"A.b\" is not a valid name\n"},
         {"apiVersion: v1\nkind: Pod\nmetadata: {name: a, annotations: {p: 6379}}\n",
          "! a.yaml:1: the value of p in metadata.annotations is not a string; put it in quotes\n"},
-        {"kind: List\napiVersion: v1\nitems: {}\n", "! a.yaml:3: the items of a List are not a sequence\n"},
-        {"kind: List\napiVersion: v1\nitems:\n- kind: List\n", "! a.yaml:4: a List inside a List is not supported\n"},
+        {"kind: List\napiVersion: v1\nitems: {}\n",
+         "! a.yaml:3: the items of a List are not a sequence\n"},
+        {"kind: List\napiVersion: v1\nitems:\n- kind: List\n",
+         "! a.yaml:4: a List inside a List is not supported\n"},
     };
 
     open_synced(f);
@@ -250,14 +284,17 @@ static void the_first_of_two_files_has_the_object(void **state)
     struct fixture *f = *state;
 
     write_in_place(f, "a.yaml", "\n" SERVICE("x", "a"));
-    write_in_place(f, "b.yaml", SERVICE("w", "b") "---\n" SERVICE("x", "b") "---\n" SERVICE("x", "c"));
+    write_in_place(f, "b.yaml",
+                   SERVICE("w", "b") "---\n" SERVICE("x", "b") "---\n" SERVICE("x", "c"));
     fixture_open(f);
     assert_heard(f, "+ Service default/x\n+ Service default/w\n"
-                    "! b.yaml:5: Service default/x is also defined, and stays as it is, at a.yaml:2 (and 1 more of this file)\n"
+                    "! b.yaml:5: Service default/x is also defined, and stays as it is, at "
+                    "a.yaml:2 (and 1 more of this file)\n"
                     "synced\n");
     assert_string_equal(annotation(f, "x"), "a");
     /* Reading b.yaml again is no news; a change of the losing one neither. */
-    write_by_rename(f, "b.yaml", SERVICE("w", "b") "---\n" SERVICE("x", "B") "---\n" SERVICE("x", "c"));
+    write_by_rename(f, "b.yaml",
+                    SERVICE("w", "b") "---\n" SERVICE("x", "B") "---\n" SERVICE("x", "c"));
     assert_heard_so_far(f, "");
     /* When the first one goes, the other steps in: to a reader a change, no deletion. */
     remove_file(f, "a.yaml");
@@ -265,7 +302,8 @@ static void the_first_of_two_files_has_the_object(void **state)
     assert_string_equal(annotation(f, "x"), "B");
     /* And now it is the owner. */
     write_by_rename(f, "a.yaml", SERVICE("x", "a"));
-    assert_heard(f, "! a.yaml:1: Service default/x is also defined, and stays as it is, at b.yaml:5\n");
+    assert_heard(
+        f, "! a.yaml:1: Service default/x is also defined, and stays as it is, at b.yaml:5\n");
     write_by_rename(f, "b.yaml", SERVICE("w", "b"));
     assert_heard(f, "~ Service default/x\n");
     assert_string_equal(annotation(f, "x"), "a");
@@ -281,7 +319,8 @@ static void an_object_moves_between_files(void **state)
     open_synced(f);
     /* First added there, then removed here: told as a conflict in between, never as a deletion. */
     write_by_rename(f, "b.yaml", SERVICE("x", "2"));
-    assert_heard(f, "! b.yaml:1: Service default/x is also defined, and stays as it is, at a.yaml:1\n");
+    assert_heard(
+        f, "! b.yaml:1: Service default/x is also defined, and stays as it is, at a.yaml:1\n");
     write_by_rename(f, "a.yaml", SERVICE("w", "1"));
     assert_heard(f, "~ Service default/x\n");
 }
@@ -299,7 +338,8 @@ static void folders_come_and_go(void **state)
     assert_heard(f, "+ Service default/b\n");
     /* Renamed, it is the same folder to a reader. */
     move_file(f, "sub", "other");
-    WAIT_UNTIL(f, strcmp(cluster_get(f->cluster, KIND_SERVICE, "default", "a")->source, "other/two/a.yaml:1") == 0);
+    WAIT_UNTIL(f, strcmp(cluster_get(f->cluster, KIND_SERVICE, "default", "a")->source,
+                         "other/two/a.yaml:1") == 0);
     write_by_rename(f, "other/two/b.yaml", SERVICE("b", "2"));
     assert_heard(f, "~ Service default/b\n");
     remove_file(f, "other/two/b.yaml");
@@ -405,8 +445,9 @@ static void the_store_ends_as_the_folder_does(void **state)
 
         (void)snprintf(name, sizeof(name), "s%u", s);
         (void)snprintf(value, sizeof(value), "%u", last);
-        WAIT_UNTIL(f, is_there ? annotation(f, name) != NULL && strcmp(annotation(f, name), value) == 0
-                               : annotation(f, name) == NULL);
+        WAIT_UNTIL(f, is_there
+                          ? annotation(f, name) != NULL && strcmp(annotation(f, name), value) == 0
+                          : annotation(f, name) == NULL);
     }
 }
 
@@ -419,6 +460,7 @@ int main(void)
         DIR_TEST(files_of_editors_are_ignored),
         DIR_TEST(only_what_changed_is_told),
         DIR_TEST(a_file_is_read_when_it_is_complete),
+        DIR_TEST(a_half_written_file_does_not_hold_up_the_start),
         DIR_TEST(a_deleted_file_deletes_its_objects),
         DIR_TEST(a_renamed_file_keeps_its_objects),
         DIR_TEST(an_editors_replacement_is_one_change),
