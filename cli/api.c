@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/cli.h"
+
+#include "api/public.pb-c.h"
+#include "core/err.h"
+#include "local/home.h"
+
+#include <curl/curl.h>
+
+#define ANSWER_BYTES_MAX (64u << 20)
+#define CONNECT_MS       5000L
+#define ANSWER_MS        30000L
+
+struct exchange {
+    struct text body;
+    bool is_error; /* the answer carries the header linkerd-error */
+};
+
+static size_t on_body(char *data, size_t size, size_t count, void *user)
+{
+    struct exchange *x = user;
+
+    text_add(&x->body, bytes_of(data, size * count));
+    return x->body.err == 0 ? size * count : 0;
+}
+
+static size_t on_header(char *data, size_t size, size_t count, void *user)
+{
+    struct exchange *x = user;
+    struct bytes line = bytes_of(data, size * count);
+
+    if (line.len >= 14 && bytes_eq_nocase(bytes_first(line, 14), BYTES("linkerd-error:"))) {
+        x->is_error = true;
+    }
+    return size * count;
+}
+
+static void describe_error(const struct exchange *x, char *problem, size_t problem_bytes)
+{
+    Linkerd2__Public__ApiError *e =
+        linkerd2__public__api_error__unpack(NULL, x->body.len, (const uint8_t *)(const void *)x->body.at);
+
+    snprintf(problem, problem_bytes, "%s", e != NULL ? e->error : "the control plane answered with an error it did not explain");
+    if (e != NULL) {
+        linkerd2__public__api_error__free_unpacked(e, NULL);
+    }
+}
+
+static int where(const struct cli_target *t, const char *method, CURL *curl, char *problem, size_t problem_bytes)
+{
+    char path[HOME_PATH_MAX], socket[HOME_PATH_MAX + 16], url[512];
+
+    if (t->api_addr != NULL) {
+        snprintf(url, sizeof(url), "http://%s/api/v1/%s", t->api_addr, method);
+    } else {
+        TRY(home_path(t->home, NULL, path, problem, problem_bytes));
+        snprintf(socket, sizeof(socket), "%s/run/api.sock", path);
+        curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket);
+        snprintf(url, sizeof(url), "http://localhost/api/v1/%s", method);
+    }
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    return 0;
+}
+
+static int perform(const struct cli_target *t, CURL *curl, struct bytes request, struct exchange *x, char *problem,
+                   size_t problem_bytes)
+{
+    struct curl_slist *headers = curl_slist_append(NULL, "content-type: application/octet-stream");
+    long status = 0;
+    CURLcode rc;
+
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.at != NULL ? request.at : "");
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)request.len);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, x);
+    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(curl, CURLOPT_HEADERDATA, x);
+    curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, ANSWER_MS);
+    rc = curl_easy_perform(curl);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_slist_free_all(headers);
+    if (rc != CURLE_OK) {
+        snprintf(problem, problem_bytes,
+                 "the control plane of %s%s cannot be reached (%s); is it up? `tulle check` and `tulle local status` say more",
+                 t->api_addr != NULL ? "" : "the local home ",
+                 t->api_addr != NULL ? t->api_addr : (t->home != NULL ? t->home : "default"), curl_easy_strerror(rc));
+        return E_CLOSED;
+    }
+    if (x->is_error || status != 200) {
+        describe_error(x, problem, problem_bytes);
+        return E_INTERNAL;
+    }
+    return 0;
+}
+
+int api_call(const struct cli_target *t, const char *method, struct bytes request, char **out_answer, size_t *out_len,
+             char *problem, size_t problem_bytes)
+{
+    struct exchange x = {0};
+    CURL *curl = curl_easy_init();
+    int rc;
+
+    if (curl == NULL) {
+        snprintf(problem, problem_bytes, "libcurl cannot be set up");
+        return E_INTERNAL;
+    }
+    text_init(&x.body, ANSWER_BYTES_MAX);
+    rc = where(t, method, curl, problem, problem_bytes);
+    if (rc == 0) {
+        rc = perform(t, curl, request, &x, problem, problem_bytes);
+    }
+    curl_easy_cleanup(curl);
+    if (rc == 0) {
+        *out_len = x.body.len;
+        rc = text_finish(&x.body, out_answer);
+    }
+    text_clear(&x.body);
+    return rc;
+}
