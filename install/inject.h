@@ -69,11 +69,15 @@ struct inject_options {
     const char *annotate_value;          /* "enabled" or "ingress" */
     const char *const (*annotations)[2]; /* further annotations to set, name and value */
     size_t annotations_count;
+    bool verbose; /* report what is in order, too */
 };
 /*
  * Rewrite a stream of manifests (YAML documents or JSON, Lists included). Bytes outside the edits
- * are untouched; a second run changes nothing. `report` gets the lines for standard error. On
- * failure E_YAML or E_CONFIG, `problem` names line and column, and `to` is left as it was.
+ * are untouched; a second run changes nothing; annotating and uninjecting gives back the identical
+ * bytes. Services get only opaque-ports of `annotations`, Namespaces all. What cannot be injected
+ * (host network, a sidecar of some mesh, linkerd.io/inject: disabled, other kinds) passes through.
+ * `report` gets the lines for standard error. On failure E_YAML, E_CONFIG or E_LIMIT, `problem` names
+ * line and column, and `to` and `report` are left as they were.
  */
 int inject_text(const struct inject_options *o, struct bytes input, struct text *to,
                 struct text *report, char *problem, size_t problem_bytes) MUST_USE;

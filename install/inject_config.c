@@ -182,6 +182,29 @@ int inject_config_read(struct inject_config *c, struct arena *a, const struct in
     return read_lists(c, ns_environment, problem, problem_bytes);
 }
 
+int inject_config_check(const json_t *object, bool has_containers, char *problem,
+                        size_t problem_bytes)
+{
+    struct inject_values v;
+    struct inject_config c;
+    struct arena arena;
+    int err;
+
+    inject_values_default(&v);
+    arena_init(&arena, INJECT_ARENA_BYTES);
+    if (has_containers) {
+        err = inject_config_read(&c, &arena, &v, NULL, NULL, NULL, object, problem, problem_bytes);
+        inject_config_clear(&c);
+    } else {
+        c = (struct inject_config){.arena = &arena};
+        err = read_annotations(&c,
+                               json_object_get(json_object_get(object, "metadata"), "annotations"),
+                               "", problem, problem_bytes);
+    }
+    arena_clear(&arena);
+    return err;
+}
+
 void inject_config_clear(struct inject_config *c)
 {
     json_decref(c->additional_env);

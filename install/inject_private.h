@@ -89,6 +89,10 @@ int inject_config_read(struct inject_config *c, struct arena *a, const struct in
                        const struct inject_owner *owner, const json_t *pod, char *problem,
                        size_t problem_bytes) MUST_USE;
 void inject_config_clear(struct inject_config *c);
+/* Only check the annotations of a pod (`has_containers`, port names must be there), or of another
+ * object. */
+int inject_config_check(const json_t *object, bool has_containers, char *problem,
+                        size_t problem_bytes) MUST_USE;
 const char *config_text(const struct inject_config *c, enum config_key a, const char *fallback);
 unsigned config_number(const struct inject_config *c, enum config_key a, unsigned fallback);
 bool config_flag(const struct inject_config *c, enum config_key a, bool fallback);
@@ -119,6 +123,23 @@ json_t *inject_init_container(const struct inject_config *c);
 json_t *inject_proxy_container(const struct inject_config *c);
 json_t *inject_debug_container(const struct inject_config *c); /* NULL when not asked for */
 json_t *inject_volumes(const struct inject_config *c);
+
+/* --- inject_report.c: what `inject` says on standard error --- */
+struct inject_report {
+    struct text host_network, sidecar, udp, disabled, automount, lines;
+    size_t udp_count, done_count;
+};
+struct inject_subject {
+    const char *kind, *name; /* "deployment", "web"; kind NULL when the document names none */
+    const json_t *spec;      /* of its pods; NULL when it has none */
+    enum inject_result result;
+    const char *done; /* "injected", "annotated", "uninjected"; NULL: skipped */
+};
+void report_init(struct inject_report *r);
+void report_clear(struct inject_report *r);
+void report_add(struct inject_report *r, const struct inject_subject *s);
+void report_print(const struct inject_report *r, enum inject_mode mode, bool verbose,
+                  struct text *to);
 
 /* The member `key` of an object, made if it is absent or null; NULL when it is of another type.
  * Borrowed. */
