@@ -11,16 +11,17 @@
 #define NOT_READY SIZE_MAX
 
 struct balancer {
-    struct map members;           /* by address */
+    struct map members; /* by address */
     struct member **ready;
     size_t ready_count, ready_capacity;
     uint64_t default_rtt_ns, decay_ns;
     const struct balancer_events *events;
     void *user;
-    unsigned round;               /* marks the members that the set at hand holds */
+    unsigned round; /* marks the members that the set at hand holds */
 };
 
-struct balancer *balancer_new(uint64_t default_rtt_ns, uint64_t decay_ns, const struct balancer_events *events, void *user)
+struct balancer *balancer_new(uint64_t default_rtt_ns, uint64_t decay_ns,
+                              const struct balancer_events *events, void *user)
 {
     struct balancer *b = mem_new(sizeof(*b));
 
@@ -133,7 +134,9 @@ struct member *balancer_pick(struct balancer *b, struct rand *rand, uint64_t now
     k += k >= i; /* two different ones */
     one = b->ready[i];
     two = b->ready[k];
-    return load_get(&one->load, b->decay_ns, now_ns) <= load_get(&two->load, b->decay_ns, now_ns) ? one : two;
+    return load_get(&one->load, b->decay_ns, now_ns) <= load_get(&two->load, b->decay_ns, now_ns)
+               ? one
+               : two;
 }
 
 size_t balancer_count(const struct balancer *b)

@@ -39,9 +39,11 @@ void endpoint_unref(const struct endpoint *e)
 
 bool endpoint_same(const struct endpoint *a, const struct endpoint *b)
 {
-    return addr_eq(&a->addr, &b->addr) && a->weight == b->weight && text_same(a->labels, b->labels) &&
-           text_same(a->identity, b->identity) && text_same(a->server_name, b->server_name) && a->hint == b->hint &&
-           a->transport_port == b->transport_port && text_same(a->authority_override, b->authority_override) &&
+    return addr_eq(&a->addr, &b->addr) && a->weight == b->weight &&
+           text_same(a->labels, b->labels) && text_same(a->identity, b->identity) &&
+           text_same(a->server_name, b->server_name) && a->hint == b->hint &&
+           a->transport_port == b->transport_port &&
+           text_same(a->authority_override, b->authority_override) &&
            a->zone_locality == b->zone_locality && a->ping_interval_ns == b->ping_interval_ns &&
            a->ping_timeout_ns == b->ping_timeout_ns && a->ping_while_idle == b->ping_while_idle;
 }

@@ -6,26 +6,61 @@
 #include "core/err.h"
 
 #include <pcre2.h>
+#include <threads.h>
 
-#define PATTERN_BYTES_MAX 4096
-#define MATCH_STEPS_MAX   100000
-#define MATCH_DEPTH_MAX   1000
+#define PATTERN_BYTES_MAX  4096
+#define MATCH_STEPS_MAX    100000
+#define MATCH_DEPTH_MAX    1000
+#define MATCH_HEAP_KIB_MAX 1024
 
 struct regex {
     pcre2_code *code;
 };
 
-static pcre2_match_context *limits(void)
-{
-    static _Thread_local pcre2_match_context *context;
+/* What matching needs beside the expression: one a thread, freed when the thread ends. */
+struct scratch {
+    pcre2_match_context *limits;
+    pcre2_match_data *data;
+};
 
-    if (context == NULL) {
-        context = pcre2_match_context_create(NULL);
-        assert(context != NULL);
-        (void)pcre2_set_match_limit(context, MATCH_STEPS_MAX);
-        (void)pcre2_set_depth_limit(context, MATCH_DEPTH_MAX);
+static tss_t scratch_key;
+static once_flag scratch_once = ONCE_FLAG_INIT;
+
+static void scratch_free(void *user)
+{
+    struct scratch *s = user;
+
+    pcre2_match_context_free(s->limits);
+    pcre2_match_data_free(s->data);
+    mem_free(s);
+}
+
+static void scratch_key_open(void)
+{
+    int rc = tss_create(&scratch_key, scratch_free);
+
+    assert(rc == thrd_success);
+}
+
+static struct scratch *scratch(void)
+{
+    struct scratch *s;
+    int rc;
+
+    call_once(&scratch_once, scratch_key_open);
+    s = tss_get(scratch_key);
+    if (s == NULL) {
+        s = mem_new(sizeof(*s));
+        s->limits = pcre2_match_context_create(NULL);
+        s->data = pcre2_match_data_create(1, NULL);
+        assert(s->limits != NULL && s->data != NULL);
+        (void)pcre2_set_match_limit(s->limits, MATCH_STEPS_MAX);
+        (void)pcre2_set_depth_limit(s->limits, MATCH_DEPTH_MAX);
+        (void)pcre2_set_heap_limit(s->limits, MATCH_HEAP_KIB_MAX);
+        rc = tss_set(scratch_key, s);
+        assert(rc == thrd_success);
     }
-    return context;
+    return s;
 }
 
 int regex_new(struct bytes pattern, struct regex **out)
@@ -40,8 +75,9 @@ int regex_new(struct bytes pattern, struct regex **out)
         return E_LIMIT;
     }
     compiled = pcre2_compile((PCRE2_SPTR)pattern.at, pattern.len,
-                             PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_NEVER_BACKSLASH_C | PCRE2_DOLLAR_ENDONLY, &code,
-                             &offset, NULL);
+                             PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_NEVER_BACKSLASH_C |
+                                 PCRE2_DOLLAR_ENDONLY,
+                             &code, &offset, NULL);
     if (compiled == NULL) {
         return E_SYNTAX;
     }
@@ -66,13 +102,10 @@ void regex_free(struct regex *r)
 
 static bool regex_match(const struct regex *r, struct bytes value)
 {
-    static _Thread_local pcre2_match_data *data;
+    struct scratch *s = scratch();
 
-    if (data == NULL) {
-        data = pcre2_match_data_create(1, NULL);
-        assert(data != NULL);
-    }
-    return pcre2_match(r->code, (PCRE2_SPTR)(value.at != NULL ? value.at : ""), value.len, 0, 0, data, limits()) >= 0;
+    return pcre2_match(r->code, (PCRE2_SPTR)(value.at != NULL ? value.at : ""), value.len, 0, 0,
+                       s->data, s->limits) >= 0;
 }
 
 bool text_match(const struct text_match *m, struct bytes value)

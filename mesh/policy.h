@@ -132,10 +132,13 @@ struct profile { /* DestinationProfile */
     /* routes, retry budget and dst_overrides are decoded where service profiles are used */
 };
 
+struct policy_held; /* internal: regexes and endpoints that go with a policy */
+
 /* Everything known of one outbound target. */
 struct outbound_policy {
     struct snapshot ref;
     struct arena arena;
+    struct policy_held *held;
     bool is_fallback;       /* Watch said NotFound: use the profile's endpoint, else the original destination */
     bool is_refused;        /* Watch said InvalidArgument: close */
     char *problem;          /* NULL, or why the message is invalid: answer 500 */
@@ -191,9 +194,10 @@ struct rate_limit {
 struct server_policy {
     struct snapshot ref;
     struct arena arena;
+    struct policy_held *held;
     enum protocol protocol;
     uint64_t detect_timeout_ns;
-    struct bytes labels;                    /* srv_group=...,srv_kind=...,srv_name=... (srv_port is added by the port) */
+    struct bytes labels;                    /* srv_group=...,srv_kind=...,srv_name=...,srv_port="<port>" */
     struct meta meta;
     struct authz *authz;                    /* of the server: for opaque traffic */
     size_t authz_count;

@@ -6,7 +6,7 @@
 
 #include <stdarg.h>
 
-/* --- the trail ----------------------------------------------------------------------------------- */
+/* --- the trail -------------------------------------------------------------------------------- */
 
 static void trail_note(struct trail *trail, const char *format, ...) PRINTF_LIKE(2, 3);
 static void trail_note(struct trail *trail, const char *format, ...)
@@ -22,7 +22,7 @@ static void trail_note(struct trail *trail, const char *format, ...)
     text_char(&trail->text, '\n');
 }
 
-/* --- matching ------------------------------------------------------------------------------------ */
+/* --- matching --------------------------------------------------------------------------------- */
 
 static struct bytes host_of(struct bytes authority)
 {
@@ -31,7 +31,9 @@ static struct bytes host_of(struct bytes authority)
     while (end > 0 && authority.at[end - 1] >= '0' && authority.at[end - 1] <= '9') {
         end--;
     }
-    return end > 0 && end < authority.len && authority.at[end - 1] == ':' ? bytes_first(authority, end - 1) : authority;
+    return end > 0 && end < authority.len && authority.at[end - 1] == ':'
+               ? bytes_first(authority, end - 1)
+               : authority;
 }
 
 /* How well the hosts of a route fit: 0 does not; 1 no host is asked for; more: longer suffix; SIZE_MAX: exact. */
@@ -45,7 +47,8 @@ static size_t host_score(const struct route *r, struct bytes host)
         if (!m->is_suffix && bytes_eq_nocase(m->host, host)) {
             return SIZE_MAX;
         }
-        if (m->is_suffix && host.len > m->host.len + 1 && host.at[host.len - m->host.len - 1] == '.' &&
+        if (m->is_suffix && host.len > m->host.len + 1 &&
+            host.at[host.len - m->host.len - 1] == '.' &&
             bytes_eq_nocase(bytes_from(host, host.len - m->host.len), m->host)) {
             best = MAX(best, m->host.len + 1);
         }
@@ -56,7 +59,8 @@ static size_t host_score(const struct route *r, struct bytes host)
 static bool header_matches(const struct named_match *m, const struct fields *fields)
 {
     for (unsigned i = 0; i < fields->count; i++) {
-        if (bytes_eq_nocase(fields->at[i].name, m->name) && text_match(&m->value, fields->at[i].value)) {
+        if (bytes_eq_nocase(fields->at[i].name, m->name) &&
+            text_match(&m->value, fields->at[i].value)) {
             return true;
         }
     }
@@ -77,7 +81,8 @@ static bool query_matches(const struct named_match *m, struct bytes query)
     return false;
 }
 
-static bool match_fits(const struct route_match *m, const struct head *h, struct bytes path, struct bytes query)
+static bool match_fits(const struct route_match *m, const struct head *h, struct bytes path,
+                       struct bytes query)
 {
     if (m->method.len > 0 && !bytes_eq(m->method, h->method)) {
         return false;
@@ -128,14 +133,15 @@ struct search {
     struct route_choice choice;
 };
 
-static void consider(struct search *s, const struct route *route, const struct rule *rule, const struct route_match *m,
-                     size_t host, struct trail *trail)
+static void consider(struct search *s, const struct route *route, const struct rule *rule,
+                     const struct route_match *m, size_t host, struct trail *trail)
 {
     struct score score = {.host = host};
 
     if (m != NULL) {
         if (!match_fits(m, s->head, s->path, s->query)) {
-            trail_note(trail, "route " BYTES_FMT ": a match does not fit", BYTES_ARG(route->meta.name));
+            trail_note(trail, "route " BYTES_FMT ": a match does not fit",
+                       BYTES_ARG(route->meta.name));
             return;
         }
         score.path = m->has_path ? m->path.text.len + 1 : 0;
@@ -144,8 +150,8 @@ static void consider(struct search *s, const struct route *route, const struct r
         score.method = m->method.len > 0;
     }
     if (s->choice.route != NULL && !score_beats(&score, &s->best)) {
-        trail_note(trail, "route " BYTES_FMT ": fits, but " BYTES_FMT " is more specific", BYTES_ARG(route->meta.name),
-                   BYTES_ARG(s->choice.route->meta.name));
+        trail_note(trail, "route " BYTES_FMT ": fits, but " BYTES_FMT " is more specific",
+                   BYTES_ARG(route->meta.name), BYTES_ARG(s->choice.route->meta.name));
         return;
     }
     s->best = score;
@@ -165,8 +171,8 @@ static void search_route(struct search *s, const struct route *route, struct tra
     size_t host = host_score(route, s->host);
 
     if (host == 0) {
-        trail_note(trail, "route " BYTES_FMT ": host " BYTES_FMT " does not fit", BYTES_ARG(route->meta.name),
-                   BYTES_ARG(s->host));
+        trail_note(trail, "route " BYTES_FMT ": host " BYTES_FMT " does not fit",
+                   BYTES_ARG(route->meta.name), BYTES_ARG(s->host));
         return;
     }
     for (size_t k = 0; k < route->rules_count; k++) {
@@ -181,7 +187,8 @@ static void search_route(struct search *s, const struct route *route, struct tra
     }
 }
 
-int route_choose(const struct route_list *routes, const struct head *h, struct route_choice *out, struct trail *trail)
+int route_choose(const struct route_list *routes, const struct head *h, struct route_choice *out,
+                 struct trail *trail)
 {
     struct search s;
 
@@ -198,8 +205,9 @@ int route_choose(const struct route_list *routes, const struct head *h, struct r
     return 0;
 }
 
-int route_pick_backend(const struct rule *rule, struct rand *rand, bool (*is_available)(void *user, size_t backend),
-                       void *user, size_t *out_index, struct trail *trail)
+int route_pick_backend(const struct rule *rule, struct rand *rand,
+                       bool (*is_available)(void *user, size_t backend), void *user,
+                       size_t *out_index, struct trail *trail)
 {
     uint64_t total = 0, dice;
 
@@ -224,11 +232,13 @@ int route_pick_backend(const struct rule *rule, struct rand *rand, bool (*is_ava
     }
     dice = rand_below(rand, total);
     for (size_t i = 0; i < rule->backends_count; i++) {
-        uint64_t weight = is_available == NULL || is_available(user, rule->backends[i].backend) ? rule->backends[i].weight : 0;
+        uint64_t weight = is_available == NULL || is_available(user, rule->backends[i].backend)
+                              ? rule->backends[i].weight
+                              : 0;
 
         if (dice < weight) {
-            trail_note(trail, "backend %zu: drawn with weight %u of %llu", i, rule->backends[i].weight,
-                       (unsigned long long)total);
+            trail_note(trail, "backend %zu: drawn with weight %u of %llu", i,
+                       rule->backends[i].weight, (unsigned long long)total);
             *out_index = i;
             return 0;
         }
@@ -237,7 +247,7 @@ int route_pick_backend(const struct rule *rule, struct rand *rand, bool (*is_ava
     return E_NO_ENDPOINT; /* availability changed between the two passes */
 }
 
-/* --- who may ------------------------------------------------------------------------------------- */
+/* --- who may ---------------------------------------------------------------------------------- */
 
 static bool network_fits(const struct authz *a, const struct addr *client)
 {
@@ -266,18 +276,20 @@ static bool identity_fits(const struct authz *a, struct bytes id)
         }
     }
     for (size_t i = 0; i < a->suffixes_count; i++) {
-        if (a->suffixes[i].len == 0 || (id.len > a->suffixes[i].len && bytes_ends(id, a->suffixes[i]))) {
+        if (a->suffixes[i].len == 0 ||
+            (id.len > a->suffixes[i].len && bytes_ends(id, a->suffixes[i]))) {
             return true;
         }
     }
     return false;
 }
 
-static const struct authz *authz_find(const struct authz *at, size_t count, const struct client_facts *client,
-                                      struct trail *trail)
+static const struct authz *authz_find(const struct authz *at, size_t count,
+                                      const struct client_facts *client, struct trail *trail)
 {
     static const struct authz localhost = {
-        .labels = {.at = "authz_group=\"\",authz_kind=\"default\",authz_name=\"localhost\"", .len = 57},
+        .labels = {.at = "authz_group=\"\",authz_kind=\"default\",authz_name=\"localhost\"",
+                   .len = 57},
     };
 
     if (addr_is_loopback(&client->addr)) {
@@ -289,9 +301,11 @@ static const struct authz *authz_find(const struct authz *at, size_t count, cons
                      (a->authn == AUTHN_IDENTITY && client->is_tls && identity_fits(a, client->id));
 
         if (!network_fits(a, &client->addr)) {
-            trail_note(trail, "authorization " BYTES_FMT ": the client's network does not fit", BYTES_ARG(a->meta.name));
+            trail_note(trail, "authorization " BYTES_FMT ": the client's network does not fit",
+                       BYTES_ARG(a->meta.name));
         } else if (!known) {
-            trail_note(trail, "authorization " BYTES_FMT ": the client's identity does not fit", BYTES_ARG(a->meta.name));
+            trail_note(trail, "authorization " BYTES_FMT ": the client's identity does not fit",
+                       BYTES_ARG(a->meta.name));
         } else {
             trail_note(trail, "authorization " BYTES_FMT ": fits", BYTES_ARG(a->meta.name));
             return a;
@@ -300,8 +314,8 @@ static const struct authz *authz_find(const struct authz *at, size_t count, cons
     return NULL;
 }
 
-int policy_authorize(const struct server_policy *p, const struct client_facts *client, const struct head *h,
-                     struct authz_choice *out, struct trail *trail)
+int policy_authorize(const struct server_policy *p, const struct client_facts *client,
+                     const struct head *h, struct authz_choice *out, struct trail *trail)
 {
     const struct server_route *route = NULL;
     struct search s;
