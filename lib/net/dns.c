@@ -28,9 +28,9 @@
 #define SOCKETS_MAX 64
 #define TTL_MIN_S   1
 #define TTL_MAX_S   300
-#define TTL_HOSTS_S 30 /* what a hosts file says is looked at again after this time */
-#define TIMEOUT_MS  2000
-#define TRIES       3
+#define TTL_HOSTS_S 30   /* what a hosts file says is looked at again after this time */
+#define TIMEOUT_MS  1000 /* of the first try; doubled with each */
+#define TRIES       4
 #define UDP_BYTES   1232 /* never fragmented; larger answers come by TCP */
 
 enum stage {

@@ -221,7 +221,7 @@ static int decrypt_some(struct tls_io *t, struct chain *to, size_t bytes_max, si
 int tls_recv(struct io *io, struct chain *to, size_t bytes_max, size_t *out_bytes)
 {
     struct tls_io *t = CONTAINER_OF(io, struct tls_io, io);
-    size_t total = 0, n;
+    size_t total = 0, n = 0;
     unsigned fetches = 0;
     int rc = t->err_in;
 
