@@ -21,17 +21,11 @@ static const struct {
 };
 static_assert(ARRAY_LEN(annotations) == CONFIG_COUNT, "one row an annotation");
 
-static bool is_config_name(const char *name)
+bool annotation_is_config(struct bytes name)
 {
-    static const char *const prefixes[] = {ANNOTATION_CONFIG, "config.alpha.linkerd.io/",
-                                           "config.beta.linkerd.io/"};
-
-    for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
-        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0) {
-            return true;
-        }
-    }
-    return false;
+    return bytes_starts(name, BYTES(ANNOTATION_CONFIG)) ||
+           bytes_starts(name, BYTES("config.alpha.linkerd.io/")) ||
+           bytes_starts(name, BYTES("config.beta.linkerd.io/"));
 }
 
 /* As much of a value as a sentence takes. */
@@ -55,7 +49,7 @@ static int read_annotations(struct inject_config *c, const json_t *from, const c
         char brief[72];
         size_t i = 0;
 
-        if (!is_config_name(name)) {
+        if (!annotation_is_config(bytes_str(name))) {
             continue;
         }
         while (i < CONFIG_COUNT && strcmp(annotations[i].name, name) != 0) {

@@ -152,11 +152,6 @@ static const char *sha256_hex(const struct inject_config *c, const char *text)
     return arena_strdup(c->arena, bytes_of(hex, 2 * (size_t)len));
 }
 
-static bool is_config(const char *name)
-{
-    return strncmp(name, "config.", 7) == 0 && strstr(name, "linkerd.io/") != NULL;
-}
-
 static void set_annotations(const struct inject_config *c, json_t *metadata)
 {
     json_t *annotations = json_ensure_object(metadata, "annotations");
@@ -166,7 +161,7 @@ static void set_annotations(const struct inject_config *c, json_t *metadata)
          it = json_object_iter_next((json_t *)(uintptr_t)c->ns_annotations, it)) {
         const char *name = json_object_iter_key(it);
 
-        if (is_config(name) && json_object_get(annotations, name) == NULL) {
+        if (annotation_is_config(bytes_str(name)) && json_object_get(annotations, name) == NULL) {
             (void)json_object_set(annotations, name, json_object_iter_value(it));
         }
     }

@@ -83,6 +83,7 @@ struct inject_config {
 };
 
 /* --- inject_config.c --- */
+bool annotation_is_config(struct bytes name); /* config.linkerd.io/..., its alpha and beta */
 /* E_CONFIG with a sentence; on success inject_config_clear() must follow. */
 int inject_config_read(struct inject_config *c, struct arena *a, const struct inject_values *v,
                        const char *ns, const json_t *ns_annotations,

@@ -237,10 +237,9 @@ static bool drop_annotations(const struct rewrite *r, const struct yaml_node *no
          k = k->next->next) {
         bool is_switch = bytes_eq(k->value, BYTES(ANNOTATION_INJECT)) &&
                          !bytes_eq(k->next->value, BYTES("disabled"));
-        bool is_config =
-            bytes_starts(k->value, BYTES("config.")) && splice_is_ours(&r->splice, node, k);
+        bool is_config = annotation_is_config(k->value) && splice_is_ours(&r->splice, node, k);
 
-        if (!k->is_alias && (is_switch || is_config)) {
+        if (is_switch || is_config) {
             changed |= json_object_deln(json, k->value.at, k->value.len) == 0;
         }
     }

@@ -322,6 +322,16 @@ static int change_pair(struct splice *s, const struct yaml_node *mapping,
     return replace_value(s, mapping, key, from, to);
 }
 
+static bool is_last(const struct yaml_node *key)
+{
+    for (const struct yaml_node *k = key->next->next; k != NULL; k = k->next->next) {
+        if (!k->is_merge && bytes_eq(k->value, key->value)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static int change_pairs(struct splice *s, const struct yaml_node *mapping, const json_t *from,
                         const json_t *to, const struct element *e, size_t count)
 {
@@ -331,7 +341,9 @@ static int change_pairs(struct splice *s, const struct yaml_node *mapping, const
     for (size_t i = 0; i < count; i++) {
         const json_t *a = member_of(from, e[i].node), *b = member_of(to, e[i].node);
 
-        if (a != NULL && b != NULL && !json_equal((json_t *)(uintptr_t)a, (json_t *)(uintptr_t)b)) {
+        /* Of equal keys the last one counts; the others say nothing. */
+        if (a != NULL && b != NULL && !json_equal((json_t *)(uintptr_t)a, (json_t *)(uintptr_t)b) &&
+            is_last(e[i].node)) {
             TRY(change_pair(s, mapping, e[i].node, a, b));
         }
     }

@@ -14,7 +14,7 @@
  *   - a pair goes in front of the first one of its mapping;
  *   - a flow mapping that was made, not extended, has spaces inside its braces, and their number says
  *     what stood there before (see splice_mapping_origin());
- *   - keys of `config.` annotations are quoted in block style, and have two spaces behind the colon in
+ *   - keys of `config.linkerd.io/` annotations are quoted in block style, and have two spaces behind the colon in
  *     flow style.
  *
  * Limits: what cannot be edited in place (a value behind an alias, a key in `? ` form) gives E_YAML and a
@@ -51,7 +51,7 @@ enum splice_origin {
     SPLICE_WAS_NULL,   /* nothing, ~, null ... */
 };
 enum splice_origin splice_mapping_origin(const struct splice *s, const struct yaml_node *mapping);
-/* Was this pair put in by splice, and not by the user? Only for keys that begin with `config.`. */
+/* Was this pair put in by splice, and not by the user? Only for `config.linkerd.io/` keys. */
 bool splice_is_ours(const struct splice *s, const struct yaml_node *mapping,
                     const struct yaml_node *key);
 

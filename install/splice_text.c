@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/err.h"
+#include "install/inject_private.h"
 #include "install/splice_private.h"
-
-#define CONFIG_PREFIX "config."
 
 /* Spellings of null, in the order of the number of spaces that stand for them: two and more. */
 static const char *const nulls[] = {"", "null", "~", "Null", "NULL"};
@@ -13,11 +12,6 @@ const char *splice_null_text(size_t spaces)
     return spaces >= NULL_SPACES && spaces < NULL_SPACES + ARRAY_LEN(nulls)
                ? nulls[spaces - NULL_SPACES]
                : NULL;
-}
-
-static bool is_config(const char *key)
-{
-    return strncmp(key, CONFIG_PREFIX, sizeof(CONFIG_PREFIX) - 1) == 0;
 }
 
 static json_t *iterable(const json_t *value)
@@ -37,7 +31,7 @@ static bool has_config(const json_t *value, unsigned levels)
     }
     json_object_foreach(iterable(value), key, child)
     {
-        if (is_config(key) || has_config(child, levels - 1)) {
+        if (annotation_is_config(bytes_str(key)) || has_config(child, levels - 1)) {
             return true;
         }
     }
@@ -82,7 +76,7 @@ void splice_print_pair(struct text *to, const char *key, const json_t *value, un
         }
         return;
     }
-    if (is_config(key)) {
+    if (annotation_is_config(bytes_str(key))) {
         struct text rest;
 
         text_init(&rest, SPLICE_TEXT_BYTES_MAX);
@@ -112,7 +106,7 @@ void splice_print_flow_pair(struct text *to, const char *key, const json_t *valu
 
     yaml_print_flow(to, name);
     json_decref(name);
-    text_str(to, is_config(key) ? ":  " : ": ");
+    text_str(to, annotation_is_config(bytes_str(key)) ? ":  " : ": ");
     if (json_object_size(value) > 0) {
         splice_print_made(to, value, NULL);
     } else {
