@@ -164,7 +164,7 @@ void http1_stream_begin(struct http1_conn *c, const struct stream_ops *ops)
 
     assert(!c->has_stream);
     c->has_stream = true;
-    c->reset_due = false;
+    c->reset_due = c->is_dead = false;
     c->epoch++;
     s->ops = ops;
     s->events = NULL;
@@ -190,7 +190,7 @@ void http1_stream_end(struct http1_conn *c)
 void http1_reset_stream(struct http1_conn *c, enum reset why, int err)
 {
     /* After both directions ended nothing more comes (stream.h). */
-    if (c->has_stream && !(c->s.got_end && c->s.sent_end) && !c->reset_due) {
+    if (c->has_stream && !(c->s.got_end && c->s.sent_end) && !c->reset_due && !c->is_dead) {
         c->reset_due = true;
         c->reset_why = why;
         c->reset_err = err;
@@ -205,7 +205,7 @@ void http1_deliver_reset(struct http1_conn *c)
         return;
     }
     c->reset_due = false;
-    c->s.got_end = c->s.sent_end = true; /* nobody may deliver or send any more */
+    c->is_dead = true;
     if (c->s.events != NULL && !is_over) {
         c->s.events->on_reset(c->s.user, c->reset_why, c->reset_err);
     }
@@ -394,7 +394,7 @@ static void fail_sending(struct http1_conn *c, int err)
 /* What is given then is dropped: the user learns it from an event that is on its way. */
 static bool cannot_send(const struct http1_conn *c)
 {
-    return c->tx_err != 0 || c->io == NULL || c->reset_due;
+    return c->tx_err != 0 || c->io == NULL || c->reset_due || c->is_dead;
 }
 
 /*
@@ -514,7 +514,7 @@ static void give_room(struct http1_conn *c)
     struct stream *s = &c->s;
     size_t room = output_room(c);
 
-    if (!c->has_stream || s->sent_end || c->reset_due || s->events == NULL || room <= s->room) {
+    if (!c->has_stream || s->sent_end || c->reset_due || c->is_dead || s->events == NULL || room <= s->room) {
         return;
     }
     if (chain_size(&c->out) == 0 || room - s->room >= c->output_high_bytes / 2) {

@@ -30,6 +30,7 @@ struct http1_conn {
     bool is_running;         /* inside `run`, which looks again before it returns */
     unsigned epoch;          /* counts streams: has an event ended the one it was delivered to? */
     bool reset_due;          /* on_reset has yet to be delivered */
+    bool is_dead;            /* it was; what the user still sends is dropped */
     enum reset reset_why;
     int reset_err;
 

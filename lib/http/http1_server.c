@@ -480,7 +480,7 @@ static void server_stream_close(struct stream *s, enum reset why)
     bool has_ended = s->got_end && s->sent_end, is_answered = s->sent_end, is_begun = s->sent_head;
 
     assert(sv->c.has_stream);
-    assert(why != RESET_NONE || is_answered || sv->state != SERVER_EXCHANGE || sv->c.reset_due);
+    assert(why != RESET_NONE || is_answered || sv->state != SERVER_EXCHANGE);
     http1_stream_end(&sv->c);
     http1_conn_wake(&sv->c);
     if (sv->state != SERVER_EXCHANGE) {

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which protocol the first bytes of a connection are (wire 5.1), given whole and byte by byte.
+ */
+#include "core/err.h"
+#include "http/http1.h"
+#include "tests/unit/unit.h"
+
+#define AGAIN E_AGAIN
+
+static const struct {
+    const char *in;
+    int verdict; /* of the whole: enum detected or AGAIN */
+} samples[] = {
+    {"", AGAIN},
+    {"GET / HTTP/1.1\r\n", DETECT_HTTP1},
+    {"GET / HTTP/1.0\r\nx: y", DETECT_HTTP1},
+    {"A / HTTP/1.1\r\n", DETECT_HTTP1},
+    {"\r\nGET / HTTP/1.1\r\n", DETECT_HTTP1},
+    {"GET / HTTP/1.1\n", DETECT_HTTP1},
+    {"GET / HTTP/1.1\r\nx : malformed all the same\r\n\r\n", DETECT_HTTP1},
+    {"OPTIONS * HTTP/1.1\r\n", DETECT_HTTP1},
+    {"CONNECT a:1 HTTP/1.1\r\n", DETECT_HTTP1},
+    {"GET http://a/ HTTP/1.1\r\n", DETECT_HTTP1},
+    {"GET /a/target/that/goes/on", DETECT_HTTP1},
+    {"GET /abc", AGAIN},
+    {"GET", AGAIN},
+    {"GET / HTTP/1.1", AGAIN},
+    {"PRI * HTTP/2.0", DETECT_HTTP2},
+    {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", DETECT_HTTP2},
+    {"PRI * HTTP/2", AGAIN},
+    {"PRI * HTTP/1.1\r\n", DETECT_HTTP1},
+    {"PRI * HTTP/3.0\r\n", DETECT_OPAQUE},
+    {"GET / HTTP/0.9\r\n", DETECT_OPAQUE},
+    {"GET / HTTP/1.2\r\n", DETECT_OPAQUE},
+    {"GET /\r\n", DETECT_OPAQUE},
+    {"GET  / HTTP/1.1\r\n", DETECT_OPAQUE},
+    {"EHLO mail.example.com\r\n", DETECT_OPAQUE},
+    {"SSH-2.0-OpenSSH_9.2\r\n", DETECT_OPAQUE},
+    {"SET key value\r\n", DETECT_OPAQUE},
+    {"*1\r\n$4\r\nPING\r\n", DETECT_OPAQUE},
+    {"USER anonymous\r\n", DETECT_OPAQUE},
+    {"get key\r\n", DETECT_OPAQUE},
+    {"\x16\x03\x01\x02\x00\x01", DETECT_OPAQUE},
+    {"\r\r", DETECT_OPAQUE},
+    {"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", DETECT_OPAQUE},
+};
+
+static int detect(const char *in, size_t len)
+{
+    enum detected out = DETECT_OPAQUE;
+    char *copy = bytes_dup(bytes_of(in, len));
+    int rc = http_detect(bytes_of(copy, len), &out);
+
+    free(copy);
+    assert_true(rc == 0 || rc == E_AGAIN);
+    return rc == 0 ? (int)out : AGAIN;
+}
+
+static void protocols_are_told_apart(void **state UNUSED)
+{
+    for (size_t i = 0; i < ARRAY_LEN(samples); i++) {
+        size_t len = strlen(samples[i].in);
+        int first = AGAIN;
+
+        if (detect(samples[i].in, len) != samples[i].verdict) {
+            fail_msg("%s: %d", samples[i].in, detect(samples[i].in, len));
+        }
+        for (size_t part = 0; part <= len && first == AGAIN; part++) {
+            first = detect(samples[i].in, part);
+        }
+        /* What is decided early is decided alike, but for a line whose start looks like a request. */
+        if (first != samples[i].verdict && first != DETECT_HTTP1) {
+            fail_msg("%s: %d byte by byte", samples[i].in, first);
+        }
+    }
+}
+
+static void it_is_decided_at_1024_bytes(void **state UNUSED)
+{
+    static char text[2048];
+
+    memset(text, 'x', sizeof(text));
+    memcpy(text, "GET a", 5);
+    assert_int_equal(detect(text, 1023), AGAIN); /* a scheme, as far as one can tell */
+    assert_int_equal(detect(text, 1024), DETECT_OPAQUE);
+    assert_int_equal(detect(text, 2048), DETECT_OPAQUE);
+    memset(text + 4, '/', 2044);
+    assert_int_equal(detect(text, 2048), DETECT_HTTP1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(protocols_are_told_apart),
+        cmocka_unit_test(it_is_decided_at_1024_bytes),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
