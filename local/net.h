@@ -53,7 +53,8 @@ struct net;
  * After a failure the process may be half moved: it has to end. */
 int net_open(const struct net_config *config, struct net **out, char *problem,
              size_t problem_bytes) MUST_USE;
-void net_close(struct net *n);                 /* ends every process of the home; NULL is fine */
+/* Ends every process of the home and reaps all children of the caller. NULL is fine. */
+void net_close(struct net *n);
 struct addr net_node_ip4(const struct net *n); /* the bridge's own address: DNS (port 53), probes */
 struct addr
 net_node_ip6(const struct net *n); /* none when IPv6 is off (also when the kernel has none) */

@@ -115,6 +115,7 @@ void net_host_stop(struct net *n)
     if (n->host_fd >= 0) {
         close(n->host_fd);
         n->host_fd = -1;
+        (void)kill(n->host_pid, SIGKILL);
         while (waitpid(n->host_pid, NULL, 0) < 0 && errno == EINTR) {
         }
     }

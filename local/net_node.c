@@ -181,6 +181,9 @@ int net_open(const struct net_config *config, struct net **out, char *problem, s
         err = net_check_routes(config, n->ip_program, problem, problem_bytes);
     }
     if (err == 0) {
+        err = net_pod_files_init(n, problem, problem_bytes);
+    }
+    if (err == 0) {
         err = net_host_start(n);
     }
     if (err == 0) {
@@ -191,9 +194,6 @@ int net_open(const struct net_config *config, struct net **out, char *problem, s
     }
     if (err == 0) {
         err = make_links(n, problem, problem_bytes);
-    }
-    if (err == 0) {
-        err = net_pod_files_init(n, problem, problem_bytes);
     }
     if (err != 0) {
         if (problem[0] == '\0') {

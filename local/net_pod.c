@@ -101,8 +101,9 @@ int net_pod_files_init(struct net *n, char *problem, size_t problem_bytes)
     if (err != 0) {
         snprintf(problem, problem_bytes, "cannot write to the state folder %s: %s", n->state,
                  err_text(err));
+        return E_CONFIG;
     }
-    return err;
+    return 0;
 }
 
 /* "demo/web-0": namespace and host name; without a namespace the first is empty. */
@@ -335,7 +336,7 @@ int net_pod_add(struct net *n, const char *name, struct net_pod *out, char *prob
 
     problem[0] = '\0';
     split_name(bytes_str(name), &ns, &host);
-    if (!is_host_name(host) || (ns.len > 0 && !is_host_name(ns)) ||
+    if (!is_host_name(host) || (host.len < strlen(name) && !is_host_name(ns)) ||
         strlen(name) >= sizeof(pod.name)) {
         snprintf(
             problem, problem_bytes,
@@ -421,6 +422,10 @@ int net_pod_enter(struct net *n, const struct net_pod *pod)
 {
     struct bytes ns, host;
 
+    /* What keeps the home's helpers alive is the supervisor's alone, also if this child never
+     * executes anything. */
+    close(n->init_fd);
+    close(n->host_fd);
     if (setns(pod->netns_fd, CLONE_NEWNET) != 0 || unshare(CLONE_NEWNS | CLONE_NEWUTS) != 0) {
         return -errno;
     }

@@ -169,11 +169,17 @@ int net_space_enter(struct net *n, char *problem, size_t problem_bytes)
 
 void net_space_leave(struct net *n)
 {
+    pid_t ended;
+
     if (n->init_fd >= 0) {
         close(n->init_fd);
         n->init_fd = -1;
-        while (waitpid(n->init_pid, NULL, 0) < 0 && errno == EINTR) {
-        }
+        (void)kill(n->init_pid, SIGKILL); /* a child may still hold the pipe */
+        /* It is gone only when every process of its namespace has been waited for, and those that
+         * we forked are ours to wait for. */
+        do {
+            ended = waitpid(-1, NULL, 0);
+        } while (ended != n->init_pid && (ended >= 0 || errno == EINTR));
     }
     if (n->old_pidns_fd >= 0) {
         (void)setns(n->old_pidns_fd,
