@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/alloc.h"
+#include "core/err.h"
+#include "core/text.h"
+#include "mesh/control_private.h"
+
+/*
+ * Unary calls. The channel's part of one is on the heap, so that an owner may start its next call
+ * from on_answer.
+ */
+struct pending {
+    struct list node;
+    struct control *control;
+    struct control_call *owner;
+    const char *path;
+    struct bytes request; /* owned */
+    struct grpc_call *call;
+    struct timer deadline;
+    struct text answer;
+    bool has_answer;
+};
+
+static void pending_free(struct pending *p)
+{
+    list_unlink(&p->node);
+    timer_cancel(p->control->loop, &p->deadline);
+    if (p->call != NULL) {
+        grpc_call_cancel(p->call);
+    }
+    mem_free((char *)(uintptr_t)p->request.at);
+    text_clear(&p->answer);
+    mem_free(p);
+}
+
+static void answer(struct pending *p, enum grpc_status status, struct bytes message)
+{
+    struct control_call *owner = p->owner;
+
+    list_unlink(&p->node);
+    timer_cancel(p->control->loop, &p->deadline);
+    owner->pending = NULL;
+    owner->on_answer(owner, status, message); /* may free the owner and start another call */
+    pending_free(p);
+}
+
+static void on_deadline(struct timer *t)
+{
+    struct pending *p = CONTAINER_OF(t, struct pending, deadline);
+    const char *why = p->control->problem;
+
+    answer(p, GRPC_DEADLINE_EXCEEDED,
+           bytes_str(p->call == NULL && why[0] != '\0' ? why : "no answer came in time"));
+}
+
+static void on_message(void *user, struct bytes message)
+{
+    struct pending *p = user;
+
+    control_heard(p->control);
+    text_reset(&p->answer);
+    text_add(&p->answer, message);
+    p->has_answer = true;
+}
+
+static void on_end(void *user, enum grpc_status status, struct bytes message, int err)
+{
+    struct pending *p = user;
+
+    p->call = NULL;
+    if (status == GRPC_OK && p->has_answer && p->answer.err == 0) {
+        answer(p, GRPC_OK, text_bytes(&p->answer));
+    } else if (status == GRPC_OK) {
+        answer(p, GRPC_INTERNAL, BYTES("the service answered without a message"));
+    } else if (message.len > 0 || err == 0) {
+        control_heard(p->control); /* it works, and refuses */
+        answer(p, status, message.len > 0 ? message : bytes_str(grpc_status_name(status)));
+    } else {
+        answer(p, status, bytes_str(err_text(err)));
+    }
+}
+
+static const struct grpc_call_events events = {.on_message = on_message, .on_end = on_end};
+
+bool control_call_open_next(struct control *c)
+{
+    struct pending *p = LIST_ITEM(c->waiting_calls.next, struct pending, node);
+    int rc;
+
+    if (c->client == NULL || http_client_capacity(c->client) == 0) {
+        return false;
+    }
+    list_unlink(&p->node);
+    rc = grpc_call_open(c->client, bytes_str(c->authority), p->path, 0, NULL, &events, p, &p->call);
+    if (rc == 0) {
+        rc = grpc_call_send(p->call, p->request);
+    }
+    if (rc != 0) {
+        answer(p, GRPC_UNAVAILABLE, bytes_str(err_text(rc)));
+        return true;
+    }
+    grpc_call_finish(p->call);
+    list_append(&c->open_calls, &p->node);
+    return true;
+}
+
+void control_call_start(struct control *c, struct control_call *call, const char *path,
+                        struct bytes request, uint64_t timeout_ns)
+{
+    struct pending *p = mem_new(sizeof(*p));
+
+    assert(call->pending == NULL && call->on_answer != NULL);
+    p->control = c;
+    p->owner = call;
+    p->path = path;
+    p->request = bytes_of(bytes_dup(request), request.len);
+    p->deadline.run = on_deadline;
+    text_init(&p->answer, GRPC_MESSAGE_MAX);
+    call->pending = p;
+    timer_arm_in(c->loop, &p->deadline, timeout_ns);
+    list_append(&c->waiting_calls, &p->node);
+    control_want(c);
+}
+
+void control_call_cancel(struct control_call *call)
+{
+    if (call->pending != NULL) {
+        pending_free(call->pending);
+        call->pending = NULL;
+    }
+}

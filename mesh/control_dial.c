@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/alloc.h"
+#include "core/clock.h"
+#include "core/err.h"
+#include "core/log.h"
+#include "mesh/control_private.h"
+#include "net/sock.h"
+
+/*
+ * From the name of a service to a connection. The addresses of one answer are tried one after the
+ * other, from a random one on; when all failed, the channel backs off and asks for the name again.
+ *
+ * A connection that ends after it was of use is replaced at once. One that ended before a message
+ * came counts as a failure, so that a peer that only hangs up is not dialed in a loop.
+ */
+#define CONNECT_TIMEOUT_NS   NS_PER_S
+#define HANDSHAKE_TIMEOUT_NS (5 * NS_PER_S)
+#define KEEPALIVE_MS         10000 /* notices a dead peer behind a silent stream */
+#define USER_TIMEOUT_MS      30000
+
+static const char *const state_doing[] = {
+#define X(id, doing) [CONTROL_##id] = doing,
+    CONTROL_STATES(X)
+#undef X
+};
+
+static void set_state(struct control *c, enum control_state next)
+{
+    c->state = next;
+    log_trace("channel to %s: %s", c->name, state_doing[next]);
+}
+
+/* --- failure ---------------------------------------------------------------------------------- */
+
+static void close_io(struct control *c)
+{
+    io_close(c->io);
+    c->io = NULL;
+    task_cancel(&c->dial);
+    timer_cancel(c->loop, &c->timer);
+}
+
+static void note_problem(struct control *c, const char *what, int err, const char *detail)
+{
+    char at[ADDR_TEXT_BYTES];
+
+    if (c->state == CONTROL_RESOLVE) {
+        (void)snprintf(c->problem, sizeof(c->problem), "%s: %s", what, err_text(err));
+    } else {
+        (void)snprintf(c->problem, sizeof(c->problem), "%s (%s): %s", what,
+                       addr_format(&c->addrs[c->addr_next], at),
+                       detail != NULL ? detail : err_text(err));
+    }
+    log_debug("no connection to the %s service; service=%s reason=\"%s\"", c->name, c->authority,
+              c->problem);
+}
+
+/* Nothing that was tried worked. The first time of an outage is worth a line. */
+static void back_off(struct control *c)
+{
+    if (!c->is_out) {
+        c->is_out = true;
+        log_warn("the %s service cannot be reached, trying on; service=%s reason=\"%s\"", c->name,
+                 c->authority, c->problem);
+    }
+    c->addrs_until_ns = 0;
+    c->addr_tried = 0;
+    set_state(c, CONTROL_BACKOFF);
+    timer_arm_in(c->loop, &c->timer, control_backoff_ns(c->loop, c->failures++));
+}
+
+/* --- dialing ---------------------------------------------------------------------------------- */
+
+static int start_dial(struct control *c)
+{
+    const struct sock_opts opts = {
+        .keepalive_ms = KEEPALIVE_MS,
+        .user_timeout_ms = USER_TIMEOUT_MS,
+        .mark = c->mark,
+    };
+
+    set_state(c, CONTROL_DIAL);
+    TRY(sock_dial(c->loop, &c->addrs[c->addr_next], &opts, &c->dial, &c->io));
+    timer_arm_in(c->loop, &c->timer, CONNECT_TIMEOUT_NS);
+    task_wake(c->loop, &c->dial);
+    return 0;
+}
+
+/* Dial the address at hand, or the next that can be dialed; back off when there is none. */
+static void dial_next(struct control *c)
+{
+    while (c->addr_tried < c->addr_count) {
+        int rc = start_dial(c);
+
+        if (rc == 0) {
+            return;
+        }
+        note_problem(c, "cannot dial", rc, NULL);
+        c->addr_tried++;
+        c->addr_next = (c->addr_next + 1) % c->addr_count;
+    }
+    back_off(c);
+}
+
+static void dial_failed(struct control *c, const char *what, int err, const char *detail)
+{
+    note_problem(c, what, err, detail);
+    close_io(c);
+    c->addr_tried++;
+    c->addr_next = (c->addr_next + 1) % c->addr_count;
+    dial_next(c);
+}
+
+/* --- an open connection ----------------------------------------------------------------------- */
+
+static void on_capacity(void *user)
+{
+    struct control *c = user;
+
+    task_wake(c->loop, &c->serve);
+}
+
+/* No stream can be opened on it any more; those that are open end by themselves. */
+static void on_closed(void *user, int err)
+{
+    struct control *c = user;
+
+    assert(c->state == CONTROL_OPEN);
+    log_debug("the connection to the %s service ended; service=%s err=%s", c->name, c->authority,
+              err_name(err));
+    c->client = NULL;
+    (void)snprintf(c->problem, sizeof(c->problem), "the connection ended: %s",
+                   err != 0 ? err_text(err) : "the service closed it");
+    if (c->failures > 0) {
+        back_off(c);
+        return;
+    }
+    c->failures = 1; /* until the next message */
+    c->addrs_until_ns = 0;
+    set_state(c, CONTROL_IDLE);
+    control_connect(c);
+}
+
+static const struct http_client_events client_events = {
+    .on_capacity = on_capacity,
+    .on_closed = on_closed,
+};
+
+static void connected(struct control *c)
+{
+    char at[ADDR_TEXT_BYTES];
+    struct io *io = c->io;
+
+    c->io = NULL;
+    task_cancel(&c->dial);
+    timer_cancel(c->loop, &c->timer);
+    c->addr_tried = 0;
+    c->problem[0] = '\0';
+    set_state(c, CONTROL_OPEN);
+    c->client = http2_client_new(io, NULL, &client_events, c);
+    (void)addr_format(&c->addrs[c->addr_next], at);
+    if (c->is_out) {
+        c->is_out = false;
+        log_info("the %s service is reachable again; service=%s addr=%s", c->name, c->authority,
+                 at);
+    } else {
+        log_debug("connected to the %s service; service=%s addr=%s", c->name, c->authority, at);
+    }
+    task_wake(c->loop, &c->serve);
+}
+
+static void start_tls(struct control *c)
+{
+    struct bytes name = bytes_str(c->server_name);
+
+    set_state(c, CONTROL_HANDSHAKE);
+    c->io = io_tls_client_new(c->tls, c->io, name, name, BYTES_NONE);
+    io_set_owner(c->io, &c->dial);
+    timer_arm_in(c->loop, &c->timer, HANDSHAKE_TIMEOUT_NS);
+}
+
+static void dial_run(struct task *t)
+{
+    struct control *c = CONTAINER_OF(t, struct control, dial);
+    int rc = io_handshake(c->io);
+
+    if (rc == 0 && c->state == CONTROL_DIAL && !c->is_local) {
+        start_tls(c);
+        rc = io_handshake(c->io);
+    }
+    if (rc == 0) {
+        connected(c);
+    } else if (rc != E_AGAIN && c->state == CONTROL_DIAL) {
+        dial_failed(c, "cannot connect", rc, NULL);
+    } else if (rc != E_AGAIN) {
+        char detail[160];
+
+        (void)snprintf(detail, sizeof(detail), "%s", io_tls_problem(c->io)); /* goes with the io */
+        dial_failed(c, "the TLS handshake failed", rc, detail);
+    }
+}
+
+/* --- resolving -------------------------------------------------------------------------------- */
+
+static void on_resolved(struct dns_query *q, int err, const struct dns_answer *answer)
+{
+    struct control *c = CONTAINER_OF(q, struct control, query);
+
+    assert(c->state == CONTROL_RESOLVE);
+    if (err != 0 || answer->count == 0) {
+        note_problem(c, "cannot resolve the name", err != 0 ? err : E_DNS_NAME, NULL);
+        back_off(c);
+        return;
+    }
+    c->addr_count = MIN(answer->count, (size_t)CONTROL_ADDRS_MAX);
+    memcpy(c->addrs, answer->addrs, c->addr_count * sizeof(*c->addrs));
+    c->addr_next = rand_below(&c->loop->rand, c->addr_count);
+    c->addr_tried = 0;
+    c->addrs_until_ns = c->loop->now_ns + answer->ttl_ns;
+    dial_next(c);
+}
+
+static void on_timer(struct timer *t)
+{
+    struct control *c = CONTAINER_OF(t, struct control, timer);
+
+    switch (c->state) {
+    case CONTROL_BACKOFF:
+        set_state(c, CONTROL_IDLE);
+        control_connect(c);
+        break;
+    case CONTROL_DIAL:
+        dial_failed(c, "cannot connect", E_TIMEOUT, NULL);
+        break;
+    case CONTROL_HANDSHAKE:
+        dial_failed(c, "the TLS handshake did not end", E_TIMEOUT, NULL);
+        break;
+    case CONTROL_IDLE:
+    case CONTROL_RESOLVE:
+    case CONTROL_OPEN:
+        assert(!"no timer in this state");
+    }
+}
+
+void control_dial_init(struct control *c)
+{
+    c->dial.run = dial_run;
+    c->timer.run = on_timer;
+    c->query.on_answer = on_resolved;
+}
+
+void control_connect(struct control *c)
+{
+    if (c->state != CONTROL_IDLE || !control_is_wanted(c) || (!c->is_local && c->tls == NULL)) {
+        return;
+    }
+    if (c->addr_count > 0 && c->loop->now_ns < c->addrs_until_ns) {
+        dial_next(c);
+        return;
+    }
+    set_state(c, CONTROL_RESOLVE);
+    /* Only names of the cluster have SRV records; asking for one of an address makes no sense. */
+    dns_resolve(c->dns, &c->query, bytes_str(c->host), c->port, !c->is_local);
+}
+
+void control_disconnect(struct control *c)
+{
+    struct http_client *client = c->client;
+
+    dns_cancel(&c->query);
+    close_io(c);
+    c->client = NULL;
+    c->addrs_until_ns = 0;
+    c->addr_tried = 0;
+    set_state(c, CONTROL_IDLE);
+    if (client != NULL) {
+        http_client_close(client, E_CANCELED);
+    }
+}
