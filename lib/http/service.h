@@ -33,6 +33,7 @@ struct service *service_new(struct loop *l, size_t body_max, service_handler *ha
 void service_accept(struct service *s, int fd, const struct addr *peer);      /* takes fd; detects the version */
 void service_accept_io(struct service *s, struct io *io, const struct addr *peer); /* after a handshake (TLS) */
 void service_answer(struct service_request *r);
+/* Closes all. Requests that wait for their answer end here: `on_gone` is called for each, from within. */
 void service_free(struct service *s);
 
 #endif
