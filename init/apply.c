@@ -77,7 +77,14 @@ static void run_child(const char *program, int in_fd, int out_fd)
 {
     if (dup2(in_fd, STDIN_FILENO) == STDIN_FILENO && dup2(out_fd, STDOUT_FILENO) == STDOUT_FILENO &&
         dup2(out_fd, STDERR_FILENO) == STDERR_FILENO) {
+        char sbin[256];
+
         execlp(program, program, "-f", "-", (char *)NULL);
+        /* Paths of containers and users often lack the folder that Debian puts nft into. */
+        if (strchr(program, '/') == NULL &&
+            snprintf(sbin, sizeof(sbin), "/usr/sbin/%s", program) < (int)sizeof(sbin)) {
+            execl(sbin, program, "-f", "-", (char *)NULL);
+        }
     }
     _exit(EXIT_NO_PROGRAM);
 }
