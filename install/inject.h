@@ -58,6 +58,8 @@ struct inject_owner {
 int inject_pod(const struct inject_values *v, const char *ns, const json_t *ns_annotations,
                const struct inject_owner *owner, json_t *pod, enum inject_result *out_result,
                char *problem, size_t problem_bytes) MUST_USE;
+/* What is allowed instead of `value` for the annotation `name`; NULL when it is fine. */
+const char *inject_annotation_problem(const char *name, const char *value);
 /* Remove what inject_pod() adds; true when anything was removed. `config.linkerd.io/` annotations
  * and linkerd.io/inject stay: which of them the user wrote cannot be told any more. */
 bool uninject_pod(json_t *pod);

@@ -28,6 +28,22 @@ bool annotation_is_config(struct bytes name)
            bytes_starts(name, BYTES("config.beta.linkerd.io/"));
 }
 
+const char *inject_annotation_problem(const char *name, const char *value)
+{
+    json_t *text = json_string(value); /* NULL when it is not UTF-8 */
+
+    if (text == NULL) {
+        return "a text in UTF-8";
+    }
+    json_decref(text);
+    for (size_t i = 0; i < CONFIG_COUNT; i++) {
+        if (strcmp(annotations[i].name, name) == 0) {
+            return inject_check(annotations[i].check, value);
+        }
+    }
+    return "nothing: there is no such annotation";
+}
+
 /* As much of a value as a sentence takes. */
 static const char *shortened(const char *value, char *to, size_t bytes)
 {

@@ -279,16 +279,20 @@ static int replace_value(struct splice *s, const struct yaml_node *mapping,
     if (json_is_null(to) && value->type == YAML_MAPPING && value->is_flow) {
         return replace_by_null(s, value, colon_end);
     }
-    text_init(&t, SPLICE_TEXT_BYTES_MAX);
     if (json_object_size(to) > 0 && json_is_null(from)) {
         AUTOFREE char *was =
             bytes_dup(bytes_of(s->input.at + value->start, value->end - value->start));
 
+        if (!splice_is_null_text(was)) { /* an anchor or a tag: it could not be put back */
+            return refuse(s, value, "an empty value with an anchor or a tag; write {} instead");
+        }
+        text_init(&t, SPLICE_TEXT_BYTES_MAX);
         text_str(&t, is_empty ? " " : "");
         splice_print_made(&t, to, was);
         return put(s, key, is_empty ? colon_end : value->start, is_empty ? colon_end : value->end,
                    &t);
     }
+    text_init(&t, SPLICE_TEXT_BYTES_MAX);
     if ((json_is_object(to) || json_is_array(to)) && !mapping->is_flow) {
         AUTOFREE char *name = bytes_dup(key->value);
 
@@ -505,6 +509,9 @@ static int by_place(const void *a, const void *b)
 
     if (x->start != y->start) {
         return x->start < y->start ? -1 : 1;
+    }
+    if ((x->start == x->end) != (y->start == y->end)) {
+        return x->start == x->end ? -1 : 1; /* what is put in front of what is replaced */
     }
     return x->order < y->order ? -1 : x->order > y->order;
 }

@@ -23,6 +23,7 @@ void splice_print_flow_pair(struct text *to, const char *key, const json_t *valu
 void splice_print_made(struct text *to, const json_t *object, const char *was);
 /* The null that splice_print_made() replaced, from the number of spaces; NULL when out of range. */
 const char *splice_null_text(size_t spaces);
+bool splice_is_null_text(const char *text); /* one of those */
 
 /* --- splice_place.c: where it goes ------------------------------------------------------------- */
 

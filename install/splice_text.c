@@ -14,6 +14,16 @@ const char *splice_null_text(size_t spaces)
                : NULL;
 }
 
+bool splice_is_null_text(const char *text)
+{
+    for (size_t i = 0; i < ARRAY_LEN(nulls); i++) {
+        if (strcmp(nulls[i], text) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static json_t *iterable(const json_t *value)
 {
     return (

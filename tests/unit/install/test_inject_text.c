@@ -513,6 +513,14 @@ static void test_manual(void **state)
                   "    jobTemplate:\n      spec:\n        template:\n          spec:\n            "
                   "containers:\n"
                   "            - name: a\n- kind: Service\n");
+    {
+        const struct inject_values native = values;
+
+        values.native_sidecar = false;
+        expect_manual("kind: Pod\nspec:\n  containers: []\n");
+        expect_manual("kind: Pod\nspec:\n  containers:\n  - name: a\n  - name: b\n");
+        values = native;
+    }
     there = run(&manual,
                 HEAD "metadata: {name: web}\nspec:\n  template:\n    spec:\n      containers:\n    "
                      "  - name: web\n"
