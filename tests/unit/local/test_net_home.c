@@ -6,10 +6,12 @@
 #include "net_fixture.h"
 
 #include <dirent.h>
+#include <netdb.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 
 #include "core/alloc.h"
+#include "local/dns.h"
 
 /* --- a home that serves until it is told to stop ---------------------------------------------- */
 
@@ -191,6 +193,114 @@ static void two_homes_use_the_same_subnets(void **state)
     assert_int_equal(host_ask_ip("::1", two.hello.port, answer, sizeof(answer)), 0);
     assert_string_equal(answer, "second 10.42.0.1");
     home_stop(&two);
+}
+
+/* In a pod: what the C library makes of names, over UDP and, for the long answer, TCP. */
+static void look_up(void)
+{
+    struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *found, *a;
+    const char *names[] = {"web", "web.demo", "web.demo.svc", "web.demo.svc.cluster.local", "WEB"};
+    char host[256];
+    size_t count = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        CHECK(getaddrinfo(names[i], "80", &hints, &found) == 0);
+        CHECK(getnameinfo(found->ai_addr, found->ai_addrlen, host, sizeof(host), NULL, 0,
+                          NI_NUMERICHOST) == 0);
+        CHECK(strcmp(host, "10.43.0.2") == 0);
+        freeaddrinfo(found);
+    }
+    CHECK(getaddrinfo("many", "80", &hints, &found) == 0);
+    for (a = found; a != NULL; a = a->ai_next) {
+        count++;
+    }
+    freeaddrinfo(found);
+    CHECK(count == 100);
+    CHECK(getaddrinfo("nobody", "80", &hints, &found) != 0);
+    CHECK(getaddrinfo("client", "80", &hints, &found) == 0); /* the pod itself, from its hosts */
+    CHECK(getnameinfo(found->ai_addr, found->ai_addrlen, host, sizeof(host), NULL, 0,
+                      NI_NAMEREQD) == 0);
+    CHECK(strcmp(host, "client") == 0);
+    freeaddrinfo(found);
+    hints.ai_family = AF_INET6;
+    CHECK(getaddrinfo("web", "80", &hints, &found) == 0);
+    freeaddrinfo(found);
+}
+
+static void names_from_a_pod(struct home *h)
+{
+    struct net_pod pod = pod_add(h, "demo/client");
+    struct dns_zone *zone = dns_zone_new("cluster.local");
+    struct addr at = with_port(net_node_ip4(h->net), 53), v4, v6;
+    struct talk talk = {.task = {.run = on_talk}};
+    struct dns_server *server;
+    struct loop loop;
+    int fds[2], status;
+    pid_t pid;
+
+    CHECK(net_service_ip(h->net, "demo", "web", &v4, &v6) == 0);
+    dns_zone_add(zone, "web.demo.svc.cluster.local", &v4, 5);
+    dns_zone_add(zone, "web.demo.svc.cluster.local", &v6, 5);
+    for (uint32_t i = 0; i < 100; i++) {
+        v4 = addr_v4(0x0a2a0001 + i, 0);
+        dns_zone_add(zone, "many.demo.svc.cluster.local", &v4, 5);
+    }
+    CHECK(loop_open(&loop, 0, 1024) == 0);
+    CHECK(dns_server_open(&loop, &at, &server) == 0);
+    dns_server_set_zone(server, zone);
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) == 0);
+    pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        close(fds[0]);
+        CHECK(net_pod_enter(h->net, &pod) == 0);
+        look_up();
+        _exit(0);
+    }
+    close(fds[1]); /* the loop runs until the child has ended */
+    CHECK(watch_open(&talk.watch, &loop, fds[0], &talk.task) == 0);
+    loop_run(&loop);
+    CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+    watch_close(&talk.watch);
+    dns_server_close(server);
+    (void)loop_turn(&loop, 0);
+    loop_close(&loop);
+    net_pod_remove(h->net, &pod);
+}
+
+static void pods_look_up_names(void **state)
+{
+    (void)state;
+    run(names_from_a_pod, false);
+}
+
+static void many_pods(struct home *h)
+{
+    struct net_pod pods[100];
+    char name[64], peer[64];
+
+    for (unsigned i = 0; i < ARRAY_LEN(pods); i++) {
+        snprintf(name, sizeof(name), "demo/pod-%u", i);
+        pods[i] = pod_add(h, name);
+    }
+    /* The last reaches the first and the first the last, at once. */
+    (void)pod_serve(h, &pods[0]);
+    (void)pod_serve(h, &pods[99]);
+    for (unsigned i = 0; i < 2; i++) {
+        struct addr to = with_port(pods[i == 0 ? 99 : 0].ip6, 80);
+
+        ask(h, pods[i == 0 ? 0 : 99].netns_fd, &to, name, peer);
+        CHECK(strcmp(name, i == 0 ? "demo/pod-99" : "demo/pod-0") == 0);
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(pods); i++) {
+        net_pod_remove(h->net, &pods[i]);
+    }
+}
+
+static void a_hundred_pods(void **state)
+{
+    (void)state;
+    run(many_pods, false);
 }
 
 /* All processes that are in one of two network namespaces: their number, and a pidfd for each. */
@@ -444,6 +554,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(published_ports_are_on_the_hosts_localhost),
         cmocka_unit_test(two_homes_use_the_same_subnets),
+        cmocka_unit_test(pods_look_up_names),
+        cmocka_unit_test(a_hundred_pods),
         cmocka_unit_test(nothing_stays_when_the_supervisor_is_killed),
         cmocka_unit_test(subnets_of_this_machine_are_refused),
         cmocka_unit_test(subnets_that_cannot_work_are_refused),
