@@ -100,7 +100,7 @@ static void open_index(struct fixture *f, struct cluster_index *ix)
 static void everything_is_found(void **state)
 {
     struct fixture *f = *state;
-    struct cluster_index ix;
+    static struct cluster_index ix;
     struct addr workload = ip("172.16.9.9");
 
     write_in_place(f, "pods.yaml", pods_first);
@@ -125,7 +125,7 @@ static void everything_is_found(void **state)
 static void addresses_move(void **state)
 {
     struct fixture *f = *state;
-    struct cluster_index ix;
+    static struct cluster_index ix;
 
     write_in_place(f, "pods.yaml", pods_first);
     open_index(f, &ix);
@@ -154,7 +154,7 @@ static json_t *slice_of_web(const char *name)
 static void slices_come_and_go(void **state)
 {
     struct fixture *f = *state;
-    struct cluster_index ix;
+    static struct cluster_index ix;
     const char *expected = "default/web-0 default/web-1";
 
     write_in_place(f, "web.yaml", web);
@@ -171,7 +171,7 @@ static void slices_come_and_go(void **state)
 static void the_index_agrees_with_the_store(void **state)
 {
     struct fixture *f = *state;
-    struct cluster_index ix;
+    static struct cluster_index ix;
     struct rand r;
 
     rand_seed(&r, 7);

@@ -33,12 +33,16 @@ static void reader_synced(struct cluster_watch *w)
     text_printf(&r->f->heard, "%s synced\n", r->name);
 }
 
-static struct reader reader_of(struct fixture *f, const char *name, uint64_t kinds)
+/* Not on a test's stack: the cluster of a test that fails is closed after its function is gone. */
+static struct reader readers[3];
+
+static struct reader *reader_at(size_t i, struct fixture *f, const char *name, uint64_t kinds)
 {
-    return (struct reader){
+    readers[i] = (struct reader){
         .watch = {.kinds = kinds, .on_event = reader_event, .on_synced = reader_synced},
         .f = f,
         .name = name};
+    return &readers[i];
 }
 
 static void put(struct fixture *f, const char *name, const char *value)
@@ -60,36 +64,35 @@ static void open_bare(struct fixture *f)
 static void a_late_watch_hears_the_present_then_the_news(void **state)
 {
     struct fixture *f = *state;
-    struct reader early = reader_of(f, "early", SERVICES), late = reader_of(f, "late", SERVICES);
+    struct reader *early = reader_at(0, f, "early", SERVICES),
+                  *late = reader_at(1, f, "late", SERVICES);
 
     open_bare(f);
-    cluster_watch_add(f->cluster, &early.watch);
+    cluster_watch_add(f->cluster, &early->watch);
     put(f, "a", "1");
-    put(f, "a",
-        "2"); /* both still on their way when the late one comes: it has the newest state only */
-    cluster_watch_add(f->cluster, &late.watch);
+    put(f, "a", "2");
+    /* Both are still on their way when the late one comes: it has the newest state only. */
+    cluster_watch_add(f->cluster, &late->watch);
     put(f, "a", "3");
     assert_int_equal(f->heard.len, 0);
     assert_heard(f, "early synced\nearly + a >1\nearly + a 1>2\nlate + a >2\nlate synced\n"
                     "early + a 2>3\nlate + a 2>3\n");
     assert_int_equal(cluster_delete(f->cluster, KIND_SERVICE, "default", "a"), 0);
     assert_heard(f, "early - a 3>3\nlate - a 3>3\n");
-    fixture_close(f); /* the readers are of this function */
 }
 
 static void only_wanted_kinds_are_told(void **state)
 {
     struct fixture *f = *state;
-    struct reader pods = reader_of(f, "pods", UINT64_C(1) << KIND_POD),
-                  all = reader_of(f, "all", ~UINT64_C(0));
+    struct reader *pods = reader_at(0, f, "pods", UINT64_C(1) << KIND_POD),
+                  *all = reader_at(1, f, "all", ~UINT64_C(0));
 
     open_bare(f);
     put(f, "a", "1");
-    cluster_watch_add(f->cluster, &pods.watch);
-    cluster_watch_add(f->cluster, &all.watch);
+    cluster_watch_add(f->cluster, &pods->watch);
+    cluster_watch_add(f->cluster, &all->watch);
     put(f, "a", "2");
     assert_heard(f, "pods synced\nall + a >1\nall synced\nall + a 1>2\n");
-    fixture_close(f); /* the readers are of this function */
 }
 
 static void remove_victim(struct reader *r)
@@ -101,27 +104,26 @@ static void remove_victim(struct reader *r)
 static void a_watch_may_remove_any_watch(void **state)
 {
     struct fixture *f = *state;
-    struct reader a = reader_of(f, "a", SERVICES), b = reader_of(f, "b", SERVICES),
-                  c = reader_of(f, "c", SERVICES);
+    struct reader *a = reader_at(0, f, "a", SERVICES), *b = reader_at(1, f, "b", SERVICES),
+                  *c = reader_at(2, f, "c", SERVICES);
 
     open_bare(f);
-    cluster_watch_add(f->cluster, &a.watch);
-    cluster_watch_add(f->cluster, &b.watch);
-    cluster_watch_add(f->cluster, &c.watch);
+    cluster_watch_add(f->cluster, &a->watch);
+    cluster_watch_add(f->cluster, &b->watch);
+    cluster_watch_add(f->cluster, &c->watch);
     assert_heard(f, "a synced\nb synced\nc synced\n");
-    a.on_first = remove_victim;
-    a.victim = &b;
-    c.on_first = remove_victim;
-    c.victim = &c;
+    a->on_first = remove_victim;
+    a->victim = b;
+    c->on_first = remove_victim;
+    c->victim = c;
     put(f, "x", "1");
     put(f, "x", "2");
     assert_heard(f, "a + x >1\nc + x >1\na + x 1>2\n");
     /* What a removed one was still owed is gone as well. */
-    cluster_watch_add(f->cluster, &b.watch);
-    cluster_watch_remove(&b.watch);
+    cluster_watch_add(f->cluster, &b->watch);
+    cluster_watch_remove(&b->watch);
     put(f, "x", "3");
     assert_heard(f, "a + x 2>3\n");
-    fixture_close(f); /* the readers are of this function */
 }
 
 static void add_victim(struct reader *r)
@@ -132,16 +134,15 @@ static void add_victim(struct reader *r)
 static void a_watch_may_add_another(void **state)
 {
     struct fixture *f = *state;
-    struct reader a = reader_of(f, "a", SERVICES), b = reader_of(f, "b", SERVICES);
+    struct reader *a = reader_at(0, f, "a", SERVICES), *b = reader_at(1, f, "b", SERVICES);
 
     open_bare(f);
-    a.on_first = add_victim;
-    a.victim = &b;
-    cluster_watch_add(f->cluster, &a.watch);
+    a->on_first = add_victim;
+    a->victim = b;
+    cluster_watch_add(f->cluster, &a->watch);
     put(f, "x", "1");
     put(f, "x", "2");
     assert_heard(f, "a synced\na + x >1\na + x 1>2\nb + x >2\nb synced\n");
-    fixture_close(f); /* the readers are of this function */
 }
 
 static void close_cluster(struct reader *r)
@@ -153,17 +154,17 @@ static void close_cluster(struct reader *r)
 static void a_watch_may_close_the_cluster(void **state)
 {
     struct fixture *f = *state;
-    struct reader a = reader_of(f, "a", SERVICES), b = reader_of(f, "b", SERVICES);
+    struct reader *a = reader_at(0, f, "a", SERVICES), *b = reader_at(1, f, "b", SERVICES);
 
     open_bare(f);
-    a.on_first = close_cluster;
-    cluster_watch_add(f->cluster, &a.watch);
-    cluster_watch_add(f->cluster, &b.watch);
+    a->on_first = close_cluster;
+    cluster_watch_add(f->cluster, &a->watch);
+    cluster_watch_add(f->cluster, &b->watch);
     put(f, "x", "1");
     WAIT_UNTIL(f, f->cluster == NULL);
     (void)loop_turn(&f->loop, 0);
     assert_string_equal(f->heard.at, "a synced\nb synced\na + x >1\n");
-    cluster_watch_remove(&b.watch); /* harmless */
+    cluster_watch_remove(&b->watch); /* harmless */
 }
 
 static const struct object *kept;
@@ -183,8 +184,9 @@ static void keep_event(struct cluster_watch *w, enum cluster_event e, const stru
 static void an_object_outlives_its_cluster(void **state)
 {
     struct fixture *f = *state;
-    struct cluster_watch w = {.kinds = SERVICES, .on_event = keep_event};
+    static struct cluster_watch w;
 
+    w = (struct cluster_watch){.kinds = SERVICES, .on_event = keep_event};
     kept = NULL;
     open_bare(f);
     cluster_watch_add(f->cluster, &w);
@@ -201,12 +203,12 @@ static void an_object_outlives_its_cluster(void **state)
 static void many_events_keep_their_order(void **state)
 {
     struct fixture *f = *state;
-    struct reader a = reader_of(f, "a", SERVICES);
+    struct reader *a = reader_at(0, f, "a", SERVICES);
     char expected[64];
     const char *at;
 
     open_bare(f);
-    cluster_watch_add(f->cluster, &a.watch);
+    cluster_watch_add(f->cluster, &a->watch);
     for (unsigned i = 0; i < 1500; i++) {
         char value[16];
 
@@ -220,7 +222,6 @@ static void many_events_keep_their_order(void **state)
         at = strstr(at, expected);
         assert_non_null(at);
     }
-    fixture_close(f); /* the readers are of this function */
 }
 
 int main(void)

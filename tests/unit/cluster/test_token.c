@@ -271,11 +271,12 @@ static void a_review_is_answered_from_a_task(void **state)
 {
     struct keyed k;
     struct fixture *f = *state;
-    struct asker good = {.review = {.on_answer = answered, .user = &good}, .f = f};
-    struct asker bad = {.review = {.on_answer = answered, .user = &bad}, .f = f};
-    struct asker gone = {.review = {.on_answer = answered, .user = &gone}, .f = f};
+    static struct asker good, bad, gone;
     char *token = NULL;
 
+    good = (struct asker){.review = {.on_answer = answered, .user = &good}, .f = f};
+    bad = (struct asker){.review = {.on_answer = answered, .user = &bad}, .f = f};
+    gone = (struct asker){.review = {.on_answer = answered, .user = &gone}, .f = f};
     keyed_open(&k, state);
     assert_int_equal(token_mint(k.key, "shop", "web", AUDIENCE, 3600, &token), 0);
     assert_int_equal(cluster_open_dir(&f->loop, f->dir, &f->cluster), 0);
