@@ -138,6 +138,12 @@ static bool looks_like_float(const char *s)
     return *s == '\0';
 }
 
+static bool is_between_digits(struct bytes b, size_t at)
+{
+    return at > 0 && at + 1 < b.len && b.at[at - 1] >= '0' && b.at[at - 1] <= '9' &&
+           b.at[at + 1] >= '0' && b.at[at + 1] <= '9';
+}
+
 static json_t *resolve_number(struct bytes b)
 {
     char plain[NUMBER_CHARS_MAX + 1];
@@ -147,8 +153,10 @@ static json_t *resolve_number(struct bytes b)
     double d;
 
     for (size_t i = 0; i < b.len; i++) {
-        if (b.at[i] != '_' || starts_with_point) {
+        if (b.at[i] != '_') {
             plain[len++] = b.at[i];
+        } else if (starts_with_point && !is_between_digits(b, i)) {
+            return NULL; /* this way Go reads by ParseFloat, which is stricter */
         }
     }
     plain[len] = '\0';

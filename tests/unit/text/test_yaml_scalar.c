@@ -119,6 +119,10 @@ static const struct row {
     {"0x7fffffffffffffff", "9223372036854775807"},
     {"0xffffffffffffffff", "18446744073709551615"},
     {"-0x8000000000000000", "-9223372036854775808"},
+    {".5_0", "0.5"},
+    {"._5", "\"._5\""},
+    {".5_", "\".5_\""},
+    {"1_e1_0", "10000000000"},
     /* Go cannot write these as JSON at all; here they stay words. */
     {".nan", "\".nan\""},
     {"-.inf", "\"-.inf\""},
