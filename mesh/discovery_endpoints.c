@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/names.h"
+#include "core/alloc.h"
+#include "core/clock.h"
+#include "core/err.h"
+#include "core/log.h"
+#include "mesh/control_private.h"
+#include "mesh/discovery_private.h"
+
+/*
+ * The endpoints of a service: Destination.Get, whose updates are merged here into whole sets, or DNS
+ * for names that the control plane does not know (wire 3.2).
+ */
+#define ENDPOINTS_MAX 20000 /* of one service; what is beyond is left out */
+
+typedef Io__Linkerd__Proxy__Destination__Update pb_update;
+typedef Io__Linkerd__Proxy__Destination__WeightedAddrSet pb_addr_set;
+
+struct endpoints_asked {
+    struct asked asked;
+    struct control_watch watch;
+    bool is_fresh;    /* since the stream was opened no set came: the next one is the whole */
+    struct map known; /* address -> struct endpoint, a reference each */
+    enum endpoint_set_state state;
+
+    struct dns_query query;
+    struct timer again;
+    struct bytes host; /* in the key */
+    uint16_t port;
+    unsigned failures;
+};
+
+/* --- sets ------------------------------------------------------------------------------------- */
+
+static void set_free(struct snapshot *s)
+{
+    struct endpoint_set *set = CONTAINER_OF(s, struct endpoint_set, ref);
+
+    for (size_t i = 0; i < set->count; i++) {
+        endpoint_unref(set->at[i]);
+    }
+    mem_free(set->at);
+    mem_free(set);
+}
+
+struct endpoint_set *endpoint_set_new(enum endpoint_set_state state, size_t count)
+{
+    struct endpoint_set *set = mem_new(sizeof(*set));
+
+    snapshot_init(&set->ref, set_free);
+    set->state = state;
+    set->count = count;
+    set->at = count > 0 ? mem_new_array(count, sizeof(struct endpoint *)) : NULL;
+    return set;
+}
+
+static int by_address(const void *a, const void *b)
+{
+    const struct endpoint *const *x = a, *const *y = b;
+
+    return addr_cmp(&(*x)->addr, &(*y)->addr);
+}
+
+static void publish(struct endpoints_asked *e)
+{
+    struct endpoint_set *set = endpoint_set_new(e->state, map_count(&e->known));
+    struct map_iter it = MAP_ITER(&e->known);
+    size_t i = 0;
+
+    while (map_next(&it)) {
+        const struct endpoint *endpoint = it.value;
+
+        endpoint_ref(endpoint);
+        set->at[i++] = endpoint;
+    }
+    assert(i == set->count);
+    if (i > 0) {
+        qsort(set->at, i, sizeof(*set->at), by_address);
+    }
+    asked_publish(&e->asked, &set->ref);
+}
+
+/* --- what is known ---------------------------------------------------------------------------- */
+
+static void forget_all(struct map *known)
+{
+    struct map_iter it = MAP_ITER(known);
+
+    while (map_next(&it)) {
+        endpoint_unref(it.value);
+    }
+    map_clear(known);
+}
+
+/* Takes the reference of `fresh`. True: that was news. */
+static bool learn(struct map *known, struct endpoint *fresh)
+{
+    struct endpoint *before = map_get(known, addr_key(&fresh->addr));
+
+    if (before == NULL && map_count(known) >= ENDPOINTS_MAX) {
+        endpoint_unref(fresh);
+        return false;
+    }
+    if (before != NULL && endpoint_same(before, fresh)) {
+        endpoint_unref(fresh); /* the one that everybody has already stays */
+        return false;
+    }
+    (void)map_put(known, addr_key(&fresh->addr), fresh);
+    endpoint_unref(before);
+    return true;
+}
+
+static bool forget(struct map *known, const struct addr *addr)
+{
+    struct endpoint *before = map_remove(known, addr_key(addr));
+
+    endpoint_unref(before);
+    return before != NULL;
+}
+
+/* Drop what `whole` does not have. */
+static bool forget_others(struct map *known, const struct map *whole)
+{
+    struct map_iter it = MAP_ITER(known);
+    bool changed = false;
+
+    while (map_next(&it)) {
+        if (map_get(whole, it.key) == NULL) {
+            struct endpoint *gone = it.value;
+
+            (void)map_remove(known, it.key);
+            endpoint_unref(gone);
+            changed = true;
+        }
+    }
+    return changed;
+}
+
+/* --- updates ---------------------------------------------------------------------------------- */
+
+static bool apply_add(struct endpoints_asked *e, const pb_addr_set *set)
+{
+    struct map whole;
+    bool changed = e->state != ENDPOINTS_EXIST;
+
+    if (set->n_addrs == 0) {
+        return false;
+    }
+    map_init(&whole);
+    for (size_t i = 0; i < set->n_addrs; i++) {
+        struct endpoint *endpoint =
+            endpoint_new(set->addrs[i], set->metric_labels, set->n_metric_labels);
+
+        if (endpoint == NULL) {
+            log_debug("an endpoint is malformed: left out; service=" BYTES_FMT,
+                      BYTES_ARG(e->asked.key));
+            continue;
+        }
+        if (e->is_fresh) {
+            (void)map_put(&whole, addr_key(&endpoint->addr), e);
+        }
+        changed = learn(&e->known, endpoint) || changed;
+    }
+    if (e->is_fresh) {
+        changed = forget_others(&e->known, &whole) || changed;
+    }
+    map_clear(&whole);
+    e->is_fresh = false;
+    e->state = ENDPOINTS_EXIST;
+    return changed;
+}
+
+static bool apply_none(struct endpoints_asked *e, bool exists)
+{
+    enum endpoint_set_state state = exists ? ENDPOINTS_EXIST : ENDPOINTS_ABSENT;
+    bool changed = e->state != state || map_count(&e->known) > 0;
+
+    forget_all(&e->known);
+    e->is_fresh = false;
+    e->state = state;
+    return changed;
+}
+
+static bool apply_remove(struct endpoints_asked *e,
+                         const Io__Linkerd__Proxy__Destination__AddrSet *set)
+{
+    bool changed = false;
+
+    for (size_t i = 0; i < set->n_addrs; i++) {
+        struct addr addr;
+
+        if (addr_decode(set->addrs[i], &addr) == 0) {
+            changed = forget(&e->known, &addr) || changed;
+        }
+    }
+    return changed;
+}
+
+static bool apply(struct endpoints_asked *e, const pb_update *update)
+{
+    switch ((int)update->update_case) {
+    case IO__LINKERD__PROXY__DESTINATION__UPDATE__UPDATE_ADD:
+        return apply_add(e, update->add);
+    case IO__LINKERD__PROXY__DESTINATION__UPDATE__UPDATE_REMOVE:
+        return apply_remove(e, update->remove);
+    case IO__LINKERD__PROXY__DESTINATION__UPDATE__UPDATE_NO_ENDPOINTS:
+        return apply_none(e, update->no_endpoints->exists);
+    default:
+        return false;
+    }
+}
+
+static void on_message(struct control_watch *w, struct bytes message, bool is_first)
+{
+    struct endpoints_asked *e = CONTAINER_OF(w, struct endpoints_asked, watch);
+    struct policy_held *held = NULL;
+    struct arena unused;
+    struct decode d;
+    const pb_update *update;
+
+    e->is_fresh = e->is_fresh || is_first;
+    decode_init(&d, &unused, &held);
+    update = decode_unpack(&d, PB(destination__update), message);
+    if (update == NULL) {
+        log_debug("an update is malformed: left out; service=" BYTES_FMT " reason=\"%s\"",
+                  BYTES_ARG(e->asked.key), d.problem);
+    } else if (apply(e, update)) {
+        publish(e);
+    }
+    decode_clear(&d);
+}
+
+static enum control_verdict on_end(struct control_watch *w, enum grpc_status status,
+                                   struct bytes message)
+{
+    struct endpoints_asked *e = CONTAINER_OF(w, struct endpoints_asked, watch);
+
+    (void)message;
+    if (status != GRPC_INVALID_ARGUMENT && status != GRPC_FAILED_PRECONDITION) {
+        return CONTROL_RETRY;
+    }
+    forget_all(&e->known);
+    e->state = ENDPOINTS_INVALID;
+    publish(e);
+    return CONTROL_STOP;
+}
+
+/* --- names that are not the mesh's ------------------------------------------------------------ */
+
+static void apply_dns(struct endpoints_asked *e, const struct dns_answer *answer)
+{
+    bool changed = e->state != ENDPOINTS_EXIST;
+    struct map whole;
+
+    map_init(&whole);
+    for (size_t i = 0; i < answer->count; i++) {
+        struct endpoint *endpoint = endpoint_new_plain(&answer->addrs[i]);
+
+        (void)map_put(&whole, addr_key(&endpoint->addr), e);
+        changed = learn(&e->known, endpoint) || changed;
+    }
+    changed = forget_others(&e->known, &whole) || changed;
+    map_clear(&whole);
+    e->state = ENDPOINTS_EXIST;
+    if (changed) {
+        publish(e);
+    }
+}
+
+static void on_resolved(struct dns_query *q, int err, const struct dns_answer *answer)
+{
+    struct endpoints_asked *e = CONTAINER_OF(q, struct endpoints_asked, query);
+    uint64_t again_ns;
+
+    if (err == 0) {
+        apply_dns(e, answer);
+        e->failures = 0;
+        again_ns = answer->ttl_ns;
+    } else {
+        if (err == E_DNS_NAME && apply_none(e, false)) {
+            publish(e);
+        }
+        again_ns = MAX(control_backoff_ns(e->asked.discovery->loop, e->failures++), NS_PER_S);
+    }
+    timer_arm_in(e->asked.discovery->loop, &e->again, again_ns);
+}
+
+static void resolve(struct timer *t)
+{
+    struct endpoints_asked *e = CONTAINER_OF(t, struct endpoints_asked, again);
+
+    dns_resolve(e->asked.discovery->dns, &e->query, e->host, e->port, false);
+}
+
+/* Is `name` one of those that the control plane knows? "." stands for every name. */
+static bool is_mesh_name(const char *suffixes, struct bytes name)
+{
+    struct bytes rest = bytes_str(suffixes), suffix, labels;
+
+    name = bytes_trim(name, ".");
+    while (rest.len > 0) {
+        (void)bytes_split(rest, ',', &suffix, &rest);
+        suffix = bytes_trim(suffix, " \t\n");
+        if (suffix.len == 0) {
+            continue;
+        }
+        suffix = bytes_trim(suffix, ".");
+        if (suffix.len == 0 || bytes_eq_nocase(name, suffix)) {
+            return true;
+        }
+        if (name.len > suffix.len) {
+            labels = bytes_from(name, name.len - suffix.len);
+            if (name.at[name.len - suffix.len - 1] == '.' && bytes_eq_nocase(labels, suffix)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* "name:port"; port 80 when there is none. */
+static bool split_key(struct endpoints_asked *e)
+{
+    struct bytes port = BYTES("80");
+    uint64_t number;
+
+    e->host = e->asked.key;
+    for (size_t i = e->asked.key.len; i > 0; i--) {
+        if (e->asked.key.at[i - 1] == ':') {
+            e->host = bytes_first(e->asked.key, i - 1);
+            port = bytes_from(e->asked.key, i);
+            break;
+        }
+    }
+    if (e->host.len == 0 || bytes_to_u64(port, UINT16_MAX, &number) != 0) {
+        return false;
+    }
+    e->port = (uint16_t)number;
+    return true;
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+static void start_watch(struct endpoints_asked *e)
+{
+    const struct discovery *d = e->asked.discovery;
+    Io__Linkerd__Proxy__Destination__GetDestination get;
+    AUTOFREE char *path = bytes_dup(e->asked.key);
+
+    io__linkerd__proxy__destination__get_destination__init(&get);
+    get.path = path;
+    if (d->config.context_token != NULL) {
+        get.context_token = (char *)(uintptr_t)d->config.context_token;
+    }
+    e->watch.path = GRPC_DESTINATION_GET;
+    e->watch.request = request_pack(&get.base);
+    e->watch.on_message = on_message;
+    e->watch.on_end = on_end;
+    control_watch_start(d->destination, &e->watch);
+}
+
+static void endpoints_start(struct asked *a)
+{
+    struct endpoints_asked *e = CONTAINER_OF(a, struct endpoints_asked, asked);
+
+    map_init(&e->known);
+    e->again.run = resolve;
+    e->query.on_answer = on_resolved;
+    if (!split_key(e)) {
+        e->state = ENDPOINTS_INVALID;
+        publish(e);
+    } else if (is_mesh_name(a->discovery->config.profile_suffixes, e->host)) {
+        start_watch(e);
+    } else {
+        resolve(&e->again);
+    }
+}
+
+static void endpoints_stop(struct asked *a)
+{
+    struct endpoints_asked *e = CONTAINER_OF(a, struct endpoints_asked, asked);
+
+    control_watch_stop(&e->watch);
+    dns_cancel(&e->query);
+    timer_cancel(a->discovery->loop, &e->again);
+    forget_all(&e->known);
+    mem_free((char *)(uintptr_t)e->watch.request.at);
+}
+
+const struct asked_ops endpoints_ops = {
+    .bytes = sizeof(struct endpoints_asked),
+    .start = endpoints_start,
+    .stop = endpoints_stop,
+};
