@@ -122,7 +122,6 @@ static void answer_overload(struct discovery *d, struct cache_link *link, enum q
     struct server_policy *server;
     struct endpoint_set *set;
     struct snapshot *answer = NULL;
-    struct addr addr;
 
     log_warn("too many destinations are asked for at once: refused; limit=%d", QUESTIONS_MAX);
     switch (q) {
@@ -136,9 +135,9 @@ static void answer_overload(struct discovery *d, struct cache_link *link, enum q
         break;
     case QUESTION_INBOUND:
     case QUESTION_COUNT:
-        memcpy(&addr, key.at, sizeof(addr));
-        server = server_policy_new_default(DEFAULT_DENY, NULL, 0, false,
-                                           d->config.inbound_detect_timeout_ns, addr.port);
+        server =
+            server_policy_new_default(DEFAULT_DENY, NULL, 0, false,
+                                      d->config.inbound_detect_timeout_ns, addr_of_key(key).port);
         answer = &server->ref;
         break;
     }
@@ -294,6 +293,18 @@ void discovery_watch_port(struct discovery *d, uint16_t port)
 size_t discovery_count(const struct discovery *d, enum question q)
 {
     return map_count(&d->asked[q]);
+}
+
+struct addr addr_of_key(struct bytes key)
+{
+    struct addr addr;
+    struct bytes whole;
+
+    memset(&addr, 0, sizeof(addr));
+    whole = addr_key(&addr);
+    assert(key.len == whole.len);
+    memcpy(&addr, key.at, key.len);
+    return addr;
 }
 
 struct bytes request_pack(const ProtobufCMessage *message)

@@ -51,11 +51,8 @@ static void inbound_start(struct asked *a)
     struct inbound_asked *i = CONTAINER_OF(a, struct inbound_asked, asked);
     struct discovery *d = a->discovery;
     Io__Linkerd__Proxy__Inbound__PortSpec spec;
-    struct addr key;
 
-    assert(a->key.len == sizeof(key));
-    memcpy(&key, a->key.at, sizeof(key));
-    i->port = key.port;
+    i->port = addr_of_key(a->key).port;
     asked_publish(a, &inbound_default(d, i->port)->ref);
     io__linkerd__proxy__inbound__port_spec__init(&spec);
     spec.workload = (char *)(uintptr_t)d->config.workload;

@@ -166,8 +166,7 @@ static void outbound_start(struct asked *a)
     struct outbound_asked *o = CONTAINER_OF(a, struct outbound_asked, asked);
     struct discovery *d = a->discovery;
 
-    assert(a->key.len == sizeof(o->target));
-    memcpy(&o->target, a->key.at, sizeof(o->target));
+    o->target = addr_of_key(a->key);
     o->policy.path = GRPC_OUTBOUND_WATCH;
     o->policy.request = policy_request(o);
     o->policy.on_message = on_policy;

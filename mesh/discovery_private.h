@@ -54,6 +54,7 @@ struct asked_ops {
 extern const struct asked_ops outbound_ops, endpoints_ops, inbound_ops;
 
 void asked_publish(struct asked *a, struct snapshot *answer); /* takes the reference */
+struct addr addr_of_key(struct bytes key); /* what addr_key() made of it */
 /* A packed message that its owner frees. */
 struct bytes request_pack(const ProtobufCMessage *message);
 struct server_policy *inbound_default(const struct discovery *d,
