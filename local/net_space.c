@@ -22,6 +22,7 @@
 void net_keep_only(int keep_fd)
 {
     int null_fd = open("/dev/null", O_RDWR);
+    int moved;
 
     for (int fd = 0; null_fd >= 0 && fd <= STDERR_FILENO; fd++) {
         (void)dup2(null_fd, fd);
@@ -30,7 +31,8 @@ void net_keep_only(int keep_fd)
         (void)close_range(STDERR_FILENO + 1, (unsigned)keep_fd - 1, 0);
     }
     (void)close_range((unsigned)keep_fd + 1, ~0u, 0);
-    (void)chdir("/"); /* hold no file system */
+    moved = chdir("/"); /* hold no file system; where that fails, hold one */
+    (void)moved;
 }
 
 /* --- the first process of the pid namespace --------------------------------------------------- */

@@ -23,13 +23,14 @@ static char *written(const struct init_rules *r)
 
 static size_t position(const char *script, const char *what)
 {
-    const char *at = strstr(script, what);
+    struct bytes text = bytes_str(script);
+    size_t offset = SIZE_MAX;
 
-    if (at == NULL) {
+    if (!bytes_find(text, bytes_str(what), &offset)) {
         print_error("not found: %s\nin:\n%s\n", what, script);
     }
-    assert_non_null(at);
-    return (size_t)(at - script);
+    assert_int_not_equal(offset, SIZE_MAX);
+    return offset;
 }
 
 static void absent(const char *script, const char *what)
