@@ -2,6 +2,7 @@
 #include "proxy/accept.h"
 
 #include "core/alloc.h"
+#include "core/err.h"
 #include "core/log.h"
 #include "proxy/transport.h"
 

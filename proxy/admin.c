@@ -3,6 +3,7 @@
 
 #include "core/alloc.h"
 #include "core/clock.h"
+#include "core/err.h"
 #include "core/log.h"
 #include "core/process.h"
 

@@ -2,6 +2,7 @@
 #include "proxy/exchange.h"
 
 #include "core/alloc.h"
+#include "core/err.h"
 #include "core/log.h"
 #include "http/grpc.h"
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/failure.h"
 
-#include "api/names.h"
-
 #include <errno.h>
+
+#include "api/names.h"
+#include "core/err.h"
 
 static const struct failure_info infos[FAILURE_COUNT] = {
     [FAILURE_NONE] = {.status = 200, .label = "", .cause = "none", .text = "no failure"},

@@ -2,6 +2,7 @@
 #include "proxy/accept.h"
 
 #include "api/names.h"
+#include "core/err.h"
 #include "core/log.h"
 
 /*

@@ -2,6 +2,7 @@
 #include "proxy/link.h"
 
 #include "core/alloc.h"
+#include "core/err.h"
 #include "core/log.h"
 #include "api/names.h"
 #include "proxy/transport.h"

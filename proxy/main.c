@@ -4,6 +4,7 @@
 #include "core/alloc.h"
 #include "core/arena.h"
 #include "core/clock.h"
+#include "core/err.h"
 #include "core/log.h"
 #include "core/process.h"
 

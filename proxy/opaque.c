@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/accept.h"
 
+#include "core/err.h"
 #include "core/log.h"
 
 /*

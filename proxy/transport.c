@@ -10,7 +10,7 @@
 int transport_print(struct chain *to, struct chunk_pool *pool, uint16_t port, const char *override,
                     enum transport_session session)
 {
-    Transport__L5d__Io__Header header = TRANSPORT__L5D__IO__HEADER__INIT;
+    Transport__L5d__Io__Header header;
     Transport__L5d__Io__SessionProtocol protocol = TRANSPORT__L5D__IO__SESSION_PROTOCOL__INIT;
     Transport__L5d__Io__SessionProtocol__Http1 http1 = TRANSPORT__L5D__IO__SESSION_PROTOCOL__HTTP1__INIT;
     Transport__L5d__Io__SessionProtocol__Http2 http2 = TRANSPORT__L5D__IO__SESSION_PROTOCOL__HTTP2__INIT;
@@ -19,6 +19,7 @@ int transport_print(struct chain *to, struct chunk_pool *pool, uint16_t port, co
     uint8_t length[4];
     size_t size;
 
+    transport__l5d__io__header__init(&header);
     header.port = port;
     if (override != NULL) {
         struct bytes host, rest;

@@ -2,6 +2,7 @@
 #include "proxy/upstream.h"
 
 #include "core/alloc.h"
+#include "core/err.h"
 #include "core/log.h"
 #include "proxy/link.h"
 
