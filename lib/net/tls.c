@@ -175,7 +175,7 @@ static int handshake_step(struct tls_io *t)
 {
     int ok, why;
 
-    ERR_clear_error();
+    tls_forget_errors();
     ok = SSL_do_handshake(t->ssl);
     why = ok == 1 ? SSL_ERROR_NONE : SSL_get_error(t->ssl, ok);
     if (ok == 1) {

@@ -3,11 +3,13 @@
 #define NET_TLS_H
 
 /*
- * TLS 1.3 as the mesh uses it (wire 4.4), behind io.h. Everything that names a TLS library is in
- * tls.c (connections) and tls_cert.c (keys, CSRs, chains).
+ * TLS 1.3 as the mesh uses it (wire 4.4), behind io.h. Only tls*.c name the TLS library: tls.c and
+ * tls_stream.c (connections), tls_creds.c (credentials, contexts), tls_cert.c (keys, CSRs, names),
+ * tls_issuer.c (signing).
  *
- * The layer never lets the library read the descriptor: it feeds a memory BIO with whole reads
- * and writes out whole batches, so that what one turn produced is one record and one write.
+ * The layer never lets the library touch the descriptor: it feeds it whole records and writes out whole
+ * batches, so that what one turn produced is one record and one write. An idle connection holds
+ * no buffers, about 20 KiB in all. io.h says how a connection ends.
  *
  * A `struct tls_creds` is a snapshot: own key and chain, and the set of trust anchors. It may be
  * used by all threads. A context is made from it, per thread and role; see tls_ctx_new().

@@ -11,10 +11,15 @@
 #include "core/clock.h"
 #include "core/err.h"
 
+struct der {
+    char *at;
+    size_t len;
+};
+
 struct tls_issuer {
     EVP_PKEY *key;
     STACK_OF(X509) * chain; /* the issuer's certificate first, then what its file holds */
-    struct bytes *chain_der;
+    struct der *chain_der;  /* the same, encoded */
     uint64_t not_after_ns;
 };
 
@@ -74,7 +79,7 @@ static void keep_chain_der(struct tls_issuer *i)
         copy = mem_new((size_t)len);
         memcpy(copy, der, (size_t)len);
         OPENSSL_free(der);
-        i->chain_der[n] = bytes_of(copy, (size_t)len);
+        i->chain_der[n] = (struct der){.at = copy, .len = (size_t)len};
         i->not_after_ns = MIN(i->not_after_ns, tls_time_ns(X509_get0_notAfter(cert)));
     }
 }
@@ -110,7 +115,7 @@ void tls_issuer_free(struct tls_issuer *i)
         return;
     }
     for (size_t n = 0; n < tls_issuer_chain_count(i); n++) {
-        mem_free((void *)(uintptr_t)i->chain_der[n].at); /* our own copy, const only to readers */
+        mem_free(i->chain_der[n].at);
     }
     mem_free(i->chain_der);
     sk_X509_pop_free(i->chain, X509_free);
@@ -131,7 +136,7 @@ size_t tls_issuer_chain_count(const struct tls_issuer *i)
 struct bytes tls_issuer_chain_der(const struct tls_issuer *i, size_t index)
 {
     assert(index < tls_issuer_chain_count(i));
-    return i->chain_der[index];
+    return bytes_of(i->chain_der[index].at, i->chain_der[index].len);
 }
 
 /* Of all that a request asks for only the names are taken over: a workload must not be able to ask

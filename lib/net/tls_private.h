@@ -38,6 +38,15 @@ void tls_library_init(void);
 /* The oldest queued error of the library as text, and an empty queue. Never NULL. */
 const char *tls_library_error(char to[160]);
 
+/* SSL_get_error() looks at the thread's queue, so it must be empty before each call. Emptying it costs
+ * more than looking; on the data path it is empty. */
+static inline void tls_forget_errors(void)
+{
+    if (UNLIKELY(ERR_peek_error() != 0)) {
+        ERR_clear_error();
+    }
+}
+
 uint64_t tls_time_ns(const ASN1_TIME *time);
 X509 *
 tls_cert_from_der(struct bytes der); /* NULL when it is not one certificate and nothing else */

@@ -197,7 +197,7 @@ static int decrypt_some(struct tls_io *t, struct chain *to, size_t bytes_max, si
             return E_LIMIT;
         }
     }
-    ERR_clear_error();
+    tls_forget_errors();
     ok = SSL_read_ex(t->ssl, c->data + c->end, MIN(chunk_room(c), bytes_max), &n);
     why = ok == 1 ? SSL_ERROR_NONE : SSL_get_error(t->ssl, ok);
     if (ok == 1 && c == last) {
@@ -270,7 +270,7 @@ static int encrypt_one(struct tls_io *t, struct chain *from)
         assert(scratch != NULL); /* has_chunks() */
         head = bytes_of(scratch->data, chain_peek(from, scratch->data, RECORD_PLAIN_MAX));
     }
-    ERR_clear_error();
+    tls_forget_errors();
     ok = SSL_write_ex(t->ssl, head.at, head.len, &n);
     if (scratch != NULL) {
         chunk_free(scratch);
