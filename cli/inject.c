@@ -198,7 +198,7 @@ static int to_json(struct bytes text, struct text *to, char *problem, size_t pro
         if (dumped != NULL) {
             text_printf(to, "%s\n", dumped);
         }
-        free(dumped); /* of jansson, which has malloc's */
+        mem_free(dumped);
         json_decref(value);
     }
     arena_clear(&arena);

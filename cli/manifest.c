@@ -123,9 +123,9 @@ static int read_folder(struct reading *r, const char *path, unsigned depth)
         if (err == 0) {
             err = read_entry(r, path, entries[i]->d_name, depth);
         }
-        free(entries[i]); /* of scandir() */
+        mem_free(entries[i]);
     }
-    free(entries);
+    mem_free(entries);
     return err;
 }
 

@@ -14,8 +14,8 @@
  *   - a pair goes in front of the first one of its mapping;
  *   - a flow mapping that was made, not extended, has spaces inside its braces, and their number says
  *     what stood there before (see splice_mapping_origin());
- *   - keys of `config.linkerd.io/` annotations are quoted in block style, and have two spaces behind the colon in
- *     flow style.
+ *   - keys of `config.linkerd.io/` annotations are quoted in block style, and have two spaces
+ *     behind the colon in flow style.
  *
  * Limits: what cannot be edited in place (a value behind an alias, a key in `? ` form) gives E_YAML and a
  * sentence with line and column. The caller must parse the result again and compare: text may be
