@@ -10,8 +10,8 @@
 #include "install/splice.h"
 
 #define TEXT_ARENA_BYTES ((size_t)1 << 30)
-#define OUTPUT_BYTES_MAX (4u * YAML_BYTES_MAX)
-#define LISTS_MAX        8 /* of a List in a List */
+#define OUTPUT_BYTES_MAX YAML_BYTES_MAX /* it is read again, here and by others */
+#define LISTS_MAX        8              /* of a List in a List */
 
 struct rewrite {
     const struct inject_options *o;
@@ -410,6 +410,12 @@ static int rewrite(struct rewrite *r, struct bytes input, struct text *output)
     }
     if (err == 0) {
         err = splice_apply(&r->splice, output);
+        if (err == E_LIMIT) {
+            (void)snprintf(
+                r->problem, r->problem_bytes,
+                "line 1, column 1: the result would be longer than %u MiB; split the file",
+                OUTPUT_BYTES_MAX >> 20);
+        }
     }
     if (err == 0 && r->splice.count > 0) {
         err = check_result(r, text_bytes(output), wanted);
