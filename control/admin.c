@@ -58,8 +58,8 @@ static void on_gone(struct service_request *r, void *user)
     (void)user;
 }
 
-int admin_open(const struct control_env *env, const struct component *c, void *const *state, struct admin **out,
-               char *problem, size_t problem_bytes)
+int admin_open(const struct control_env *env, const struct component *c, void *const *state,
+               struct admin **out, char *problem, size_t problem_bytes)
 {
     struct admin *a = mem_new(sizeof(*a));
     int rc;

@@ -3,8 +3,9 @@
 #define CONTROL_COMPONENT_H
 
 /*
- * What every component of the control plane shares: the environment that main.c gives it, and the few calls by which
- * main.c runs it. Components of one process run on one loop; each has its own port and its own admin port (design D4).
+ * What every component of the control plane shares: the environment that main.c gives it, and the few
+ * calls by which main.c runs it. Components of one process run on one loop; each has its own port and
+ * its own admin port (design D4).
  */
 #include "cluster/cluster.h"
 #include "cluster/index.h"
@@ -32,7 +33,7 @@ struct control_env {
     uint64_t issuance_lifetime_ns, clock_skew_ns;
     const char *prometheus_url;    /* "http://prometheus.linkerd.svc.cluster.local:9090" */
     struct addr bind;              /* address to listen on; port is the component's */
-    /* Engines that components of one process share; made by main.c when a component that needs them is asked for. */
+    /* Engines that components of one process share; made by main.c when one that needs them is asked for. */
     struct destination *destination; /* control/destination/destination.h */
     struct policy *policy;           /* control/policy/policy.h */
 };
@@ -52,16 +53,16 @@ struct component {
 /* In the order they are opened. control/main.c picks by name; "all" is every one. */
 extern const struct component component_destination; /* control/destination: 8087 */
 extern const struct component component_policy;      /* control/policy: 8091 */
-extern const struct component component_proxy_api;   /* control/proxy_api: 8086 and 8090, fans out the two above */
+extern const struct component component_proxy_api;   /* control/proxy_api: 8086, 8090; fans out the two above */
 extern const struct component component_identity;    /* control/identity: 8080 */
 extern const struct component component_public_api;  /* control/public_api: 8085 */
 
-/* serve.c: listen on env->bind with this port and hand connections to a gRPC server or an HTTP service. */
+/* serve.c: listen on env->bind with this port; connections go to a gRPC server or an HTTP service. */
 struct port_listener;
-int serve_grpc(const struct control_env *env, uint16_t port, struct grpc_server *s, struct port_listener **out,
-               char *problem, size_t problem_bytes) MUST_USE;
-int serve_http(const struct control_env *env, uint16_t port, struct service *s, struct port_listener **out,
-               char *problem, size_t problem_bytes) MUST_USE;
+int serve_grpc(const struct control_env *env, uint16_t port, struct grpc_server *s,
+               struct port_listener **out, char *problem, size_t problem_bytes) MUST_USE;
+int serve_http(const struct control_env *env, uint16_t port, struct service *s,
+               struct port_listener **out, char *problem, size_t problem_bytes) MUST_USE;
 void serve_close(struct port_listener *l); /* NULL is fine */
 
 #endif

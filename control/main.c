@@ -15,12 +15,15 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#define CHUNKS_MAX     16384
-#define SERIES_MAX     20000
-#define DRAIN_NS       (2 * NS_PER_S)
+#define CHUNKS_MAX 16384
+#define SERIES_MAX 20000
+#define DRAIN_NS   (2 * NS_PER_S)
 
 static const struct component *const components[] = {
-    &component_destination, &component_policy, &component_proxy_api, &component_identity, &component_public_api,
+    &component_destination, &component_policy, &component_proxy_api, &component_identity,
+#ifdef CONTROL_HAS_PUBLIC_API
+    &component_public_api,
+#endif
 };
 
 struct controller {
@@ -57,13 +60,15 @@ static int check_names(const struct options *o, char *problem, size_t problem_by
         }
         if (!known) {
             snprintf(problem, problem_bytes,
-                     "no component is called \"%s\"; there are destination, policy, proxy-api, identity, public-api and all",
+                     "no component is called \"%s\"; there are destination, policy, proxy-api, "
+                     "identity, public-api and all",
                      o->names.items[i]);
             return E_CONFIG;
         }
     }
     if (o->names.count == 0) {
-        snprintf(problem, problem_bytes, "name the components to run, for example: tulle-controller all");
+        snprintf(problem, problem_bytes,
+                 "name the components to run, for example: tulle-controller all");
         return E_CONFIG;
     }
     return 0;
@@ -84,7 +89,8 @@ static void open_engines(struct controller *c, const struct options *o)
     }
 }
 
-static int open_components(struct controller *c, const struct options *o, char *problem, size_t problem_bytes)
+static int open_components(struct controller *c, const struct options *o, char *problem,
+                           size_t problem_bytes)
 {
     for (size_t i = 0; i < ARRAY_LEN(components); i++) {
         struct running *r = &c->running[c->running_count];
@@ -96,13 +102,14 @@ static int open_components(struct controller *c, const struct options *o, char *
         TRY(r->component->open(&c->env, &r->state, problem, problem_bytes));
         c->running_count++;
         TRY(admin_open(&c->env, r->component, &r->state, &r->admin, problem, problem_bytes));
-        log_info("component started; name=%s port=%u admin=%u", r->component->name, r->component->port,
-                 r->component->admin_port);
+        log_info("component started; name=%s port=%u admin=%u", r->component->name,
+                 r->component->port, r->component->admin_port);
     }
     return 0;
 }
 
-static int controller_open(struct controller *c, const struct options *o, char *problem, size_t problem_bytes)
+static int controller_open(struct controller *c, const struct options *o, char *problem,
+                           size_t problem_bytes)
 {
     int rc;
 
@@ -114,7 +121,8 @@ static int controller_open(struct controller *c, const struct options *o, char *
     c->env.index = &c->index;
     rc = cluster_open_dir(&c->loop, o->cluster_dir, &c->env.cluster);
     if (rc != 0) {
-        snprintf(problem, problem_bytes, "cannot follow the manifests in %s: %s", o->cluster_dir, err_text(rc));
+        snprintf(problem, problem_bytes, "cannot follow the manifests in %s: %s", o->cluster_dir,
+                 err_text(rc));
         return rc;
     }
     cluster_index_open(&c->index, c->env.cluster);
@@ -190,7 +198,8 @@ int main(int argc, char **argv)
     log_init(STDOUT_FILENO, options.log_json ? LOG_FORMAT_JSON : LOG_FORMAT_PLAIN);
     rc = log_set_filter(options.log_level);
     if (rc != 0) {
-        (void)fprintf(stderr, "tulle-controller: --log-level %s is not a level or filter\n", options.log_level);
+        (void)fprintf(stderr, "tulle-controller: --log-level %s is not a level or filter\n",
+                      options.log_level);
         return EX_USAGE;
     }
     rc = loop_open(&controller.loop, 0, CHUNKS_MAX);

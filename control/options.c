@@ -7,36 +7,54 @@
 #include "core/err.h"
 
 struct values {
-    const char *control_ns, *trust_domain, *cluster_domain, *cluster_networks, *probe_networks, *default_policy;
-    const char *opaque_ports, *issuer_dir, *trust_anchors, *prometheus_url, *transport_mode, *bind, *log_format;
+    const char *control_ns, *trust_domain, *cluster_domain, *cluster_networks, *probe_networks,
+        *default_policy;
+    const char *opaque_ports, *issuer_dir, *trust_anchors, *prometheus_url, *transport_mode, *bind,
+        *log_format;
     bool disable_h2_upgrade, version;
     uint64_t lifetime_ns, skew_ns;
 };
 
 static const char help_head[] =
     "usage: tulle-controller COMPONENT... --cluster-dir DIR [options]\n\n"
-    "Runs components of the control plane: destination, policy, proxy-api, identity, public-api, or all.\n\n";
+    "Runs components of the control plane: destination, policy, proxy-api, identity, public-api, "
+    "or all.\n\n";
 
 static size_t options_table(struct options *o, struct values *v, struct opt *to)
 {
     const struct opt table[] = {
-        {"cluster-dir", 0, OPT_STRING, "DIR", "the cluster: a directory of manifests", &o->cluster_dir},
-        {"control-namespace", 'L', OPT_STRING, "NS", "namespace of the control plane (linkerd)", &v->control_ns},
-        {"identity-trust-domain", 0, OPT_STRING, "NAME", "end of every identity (cluster.local)", &v->trust_domain},
-        {"cluster-domain", 0, OPT_STRING, "NAME", "DNS domain of the cluster (cluster.local)", &v->cluster_domain},
-        {"cluster-networks", 0, OPT_STRING, "CIDRS", "addresses of pods and services", &v->cluster_networks},
-        {"probe-networks", 0, OPT_STRING, "CIDRS", "where health probes come from (0.0.0.0/0,::/0)", &v->probe_networks},
-        {"default-policy", 0, OPT_STRING, "POLICY", "inbound policy of ports without a Server", &v->default_policy},
-        {"default-opaque-ports", 0, OPT_STRING, "PORTS", "ports whose protocol is not detected", &v->opaque_ports},
-        {"outbound-transport-mode", 0, OPT_STRING, "MODE", "transport-header or transparent", &v->transport_mode},
-        {"disable-h2-upgrade", 0, OPT_BOOL, NULL, "carry HTTP/1 between proxies as HTTP/1", &v->disable_h2_upgrade},
+        {"cluster-dir", 0, OPT_STRING, "DIR", "the cluster: a directory of manifests",
+         &o->cluster_dir},
+        {"control-namespace", 'L', OPT_STRING, "NS", "namespace of the control plane (linkerd)",
+         &v->control_ns},
+        {"identity-trust-domain", 0, OPT_STRING, "NAME", "end of every identity (cluster.local)",
+         &v->trust_domain},
+        {"cluster-domain", 0, OPT_STRING, "NAME", "DNS domain of the cluster (cluster.local)",
+         &v->cluster_domain},
+        {"cluster-networks", 0, OPT_STRING, "CIDRS", "addresses of pods and services",
+         &v->cluster_networks},
+        {"probe-networks", 0, OPT_STRING, "CIDRS", "where health probes come from (0.0.0.0/0,::/0)",
+         &v->probe_networks},
+        {"default-policy", 0, OPT_STRING, "POLICY", "inbound policy of ports without a Server",
+         &v->default_policy},
+        {"default-opaque-ports", 0, OPT_STRING, "PORTS", "ports whose protocol is not detected",
+         &v->opaque_ports},
+        {"outbound-transport-mode", 0, OPT_STRING, "MODE", "transport-header or transparent",
+         &v->transport_mode},
+        {"disable-h2-upgrade", 0, OPT_BOOL, NULL, "carry HTTP/1 between proxies as HTTP/1",
+         &v->disable_h2_upgrade},
         {"identity-issuer-dir", 0, OPT_STRING, "DIR", "issuer certificate and key", &v->issuer_dir},
-        {"identity-trust-anchors-file", 0, OPT_STRING, "FILE", "trust anchors, PEM", &v->trust_anchors},
-        {"identity-issuance-lifetime", 0, OPT_DURATION, "TIME", "life of a certificate (24h)", &v->lifetime_ns},
-        {"identity-clock-skew-allowance", 0, OPT_DURATION, "TIME", "clock difference allowed (20s)", &v->skew_ns},
-        {"prometheus-url", 0, OPT_STRING, "URL", "where public-api asks for figures", &v->prometheus_url},
+        {"identity-trust-anchors-file", 0, OPT_STRING, "FILE", "trust anchors, PEM",
+         &v->trust_anchors},
+        {"identity-issuance-lifetime", 0, OPT_DURATION, "TIME", "life of a certificate (24h)",
+         &v->lifetime_ns},
+        {"identity-clock-skew-allowance", 0, OPT_DURATION, "TIME", "clock difference allowed (20s)",
+         &v->skew_ns},
+        {"prometheus-url", 0, OPT_STRING, "URL", "where public-api asks for figures",
+         &v->prometheus_url},
         {"bind", 0, OPT_STRING, "IP", "address to listen on (0.0.0.0)", &v->bind},
-        {"log-level", 0, OPT_STRING, "FILTER", "error, warn, info, debug, trace or a filter (info)", &o->log_level},
+        {"log-level", 0, OPT_STRING, "FILTER", "error, warn, info, debug, trace or a filter (info)",
+         &o->log_level},
         {"log-format", 0, OPT_STRING, "FORMAT", "plain or json", &v->log_format},
         {"version", 0, OPT_BOOL, NULL, "print the version", &v->version},
     };
@@ -63,8 +81,8 @@ const char *options_help(void)
     return help;
 }
 
-static int read_networks(const char *option, const char *value, struct cidr **out, size_t *out_count, char *problem,
-                         size_t problem_bytes)
+static int read_networks(const char *option, const char *value, struct cidr **out,
+                         size_t *out_count, char *problem, size_t problem_bytes)
 {
     struct bytes rest = bytes_str(value), item;
     size_t count = 0;
@@ -73,7 +91,8 @@ static int read_networks(const char *option, const char *value, struct cidr **ou
     while (rest.len > 0) {
         (void)bytes_split(rest, ',', &item, &rest);
         if (cidr_parse(bytes_trim(item, " "), &(*out)[count]) != 0) {
-            snprintf(problem, problem_bytes, "--%s: \"" BYTES_FMT "\" is no network such as 10.0.0.0/8", option,
+            snprintf(problem, problem_bytes,
+                     "--%s: \"" BYTES_FMT "\" is no network such as 10.0.0.0/8", option,
                      BYTES_ARG(item));
             return E_CONFIG;
         }
@@ -83,8 +102,8 @@ static int read_networks(const char *option, const char *value, struct cidr **ou
     return 0;
 }
 
-static int values_apply(struct options *o, const struct values *v, struct control_env *env, char *problem,
-                        size_t problem_bytes)
+static int values_apply(struct options *o, const struct values *v, struct control_env *env,
+                        char *problem, size_t problem_bytes)
 {
     env->control_ns = v->control_ns;
     env->trust_domain = v->trust_domain;
@@ -99,12 +118,14 @@ static int values_apply(struct options *o, const struct values *v, struct contro
     env->transport_header = strcmp(v->transport_mode, "transport-header") == 0;
     o->log_json = strcmp(v->log_format, "json") == 0;
     if (!env->transport_header && strcmp(v->transport_mode, "transparent") != 0) {
-        snprintf(problem, problem_bytes, "--outbound-transport-mode is \"%s\": transport-header or transparent is needed",
+        snprintf(problem, problem_bytes,
+                 "--outbound-transport-mode is \"%s\": transport-header or transparent is needed",
                  v->transport_mode);
         return E_CONFIG;
     }
     if (o->cluster_dir == NULL) {
-        snprintf(problem, problem_bytes, "--cluster-dir is needed: the directory of manifests to follow");
+        snprintf(problem, problem_bytes,
+                 "--cluster-dir is needed: the directory of manifests to follow");
         return E_CONFIG;
     }
     if (addr_parse_ip(bytes_str(v->bind), &env->bind) != 0) {
@@ -112,19 +133,22 @@ static int values_apply(struct options *o, const struct values *v, struct contro
         return E_CONFIG;
     }
     if (port_set_parse(bytes_str(v->opaque_ports), &env->opaque_ports) != 0) {
-        snprintf(problem, problem_bytes, "--default-opaque-ports is \"%s\": ports such as 25,3000-3010 are needed",
+        snprintf(problem, problem_bytes,
+                 "--default-opaque-ports is \"%s\": ports such as 25,3000-3010 are needed",
                  v->opaque_ports);
         return E_CONFIG;
     }
-    TRY(read_networks("cluster-networks", v->cluster_networks, &o->networks, &env->cluster_networks_count, problem,
-                      problem_bytes));
-    TRY(read_networks("probe-networks", v->probe_networks, &o->probes, &env->probe_networks_count, problem, problem_bytes));
+    TRY(read_networks("cluster-networks", v->cluster_networks, &o->networks,
+                      &env->cluster_networks_count, problem, problem_bytes));
+    TRY(read_networks("probe-networks", v->probe_networks, &o->probes, &env->probe_networks_count,
+                      problem, problem_bytes));
     env->cluster_networks = o->networks;
     env->probe_networks = o->probes;
     return 0;
 }
 
-int options_read(struct options *o, int argc, char **argv, struct control_env *env, char *problem, size_t problem_bytes)
+int options_read(struct options *o, int argc, char **argv, struct control_env *env, char *problem,
+                 size_t problem_bytes)
 {
     struct values v = {
         .control_ns = NAME_CONTROL_NS,

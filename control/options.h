@@ -15,8 +15,8 @@ struct options {
     struct cidr *networks, *probes; /* what env points at */
 };
 
-/* Fills the options and the part of `env` that comes from them. E_CANCELED: help or version was asked for (the text is in
- * `problem`, or options_help()). E_CONFIG: `problem` says what is wrong. */
+/* Fills the options and the part of `env` that comes from them. E_CANCELED: help or version was asked
+ * for (the text is in `problem`, or options_help()). E_CONFIG: `problem` says what is wrong. */
 int options_read(struct options *o, int argc, char **argv, struct control_env *env, char *problem,
                  size_t problem_bytes) MUST_USE;
 const char *options_help(void); /* static storage */

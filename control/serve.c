@@ -24,8 +24,9 @@ static void on_accept(struct listener *ln, int fd, const struct addr *peer)
     }
 }
 
-static int serve(const struct control_env *env, uint16_t port, struct grpc_server *grpc, struct service *http,
-                 struct port_listener **out, char *problem, size_t problem_bytes)
+static int serve(const struct control_env *env, uint16_t port, struct grpc_server *grpc,
+                 struct service *http, struct port_listener **out, char *problem,
+                 size_t problem_bytes)
 {
     struct port_listener *l;
     struct addr at = env->bind;
@@ -35,7 +36,8 @@ static int serve(const struct control_env *env, uint16_t port, struct grpc_serve
     at.port = port;
     rc = sock_listen(&at, false, 1024, &fd);
     if (rc != 0) {
-        snprintf(problem, problem_bytes, "cannot listen on %s: %s", addr_format(&at, text), err_text(rc));
+        snprintf(problem, problem_bytes, "cannot listen on %s: %s", addr_format(&at, text),
+                 err_text(rc));
         return rc;
     }
     l = mem_new(sizeof(*l));
@@ -51,14 +53,14 @@ static int serve(const struct control_env *env, uint16_t port, struct grpc_serve
     return 0;
 }
 
-int serve_grpc(const struct control_env *env, uint16_t port, struct grpc_server *s, struct port_listener **out,
-               char *problem, size_t problem_bytes)
+int serve_grpc(const struct control_env *env, uint16_t port, struct grpc_server *s,
+               struct port_listener **out, char *problem, size_t problem_bytes)
 {
     return serve(env, port, s, NULL, out, problem, problem_bytes);
 }
 
-int serve_http(const struct control_env *env, uint16_t port, struct service *s, struct port_listener **out,
-               char *problem, size_t problem_bytes)
+int serve_http(const struct control_env *env, uint16_t port, struct service *s,
+               struct port_listener **out, char *problem, size_t problem_bytes)
 {
     return serve(env, port, NULL, s, out, problem, problem_bytes);
 }

@@ -3,29 +3,31 @@
 #define CONTROL_DESTINATION_DESTINATION_H
 
 /*
- * The destination engine: endpoints of services and profiles of addresses, computed from the cluster once for each
- * distinct question, encoded once for all who asked it (design D5; wire 3.2, 11).
+ * The destination engine: endpoints of services and profiles of addresses, computed from the cluster
+ * once for each distinct question, encoded once for all who asked it (design D5; wire 3.2, 11).
  *
- * A question is keyed by what its answer depends on: path, the client's namespace, and its node and zone where they
- * matter; never by the pod's name in the context token.
+ * A question is keyed by what its answer depends on: the path, the zone of the client's node, and that node
+ * itself where a service keeps its traffic on it; never by the pod's name in the context token. The
+ * client's namespace joins them when ServiceProfiles are answered, whose choice depends on it.
  */
 #include "control/component.h"
+#include "control/topic.h"
 
 struct destination;
 struct destination *destination_new(const struct control_env *env);
-void destination_free(struct destination *d);
+void destination_free(struct destination *d); /* NULL is fine */
+bool destination_is_synced(const struct destination *d);
 
-struct destination_subscriber { /* embedded in whoever asks */
-    struct list node;
-    /* An encoded destination.Update or DestinationProfile, borrowed. A new subscriber's first message is complete. */
-    void (*on_message)(struct destination_subscriber *s, struct bytes message);
-    /* The engine ends it, with a status for the client. Not subscribed any more when it is called. */
-    void (*on_end)(struct destination_subscriber *s, enum grpc_status status, const char *message);
-    void *topic;                /* internal */
-};
-/* `request`: a packed GetDestination. Messages come from tasks. */
-void destination_get(struct destination *d, struct bytes request, struct destination_subscriber *s);
-void destination_get_profile(struct destination *d, struct bytes request, struct destination_subscriber *s);
-void destination_unsubscribe(struct destination_subscriber *s); /* idempotent */
+/*
+ * `request`: a packed GetDestination. GRPC_OK: subscribed; messages come from tasks, once the cluster is
+ * synced. Otherwise the status for the client, and the reason in *out_why (static).
+ *   destination_get(): destination.Update. The first one adds all endpoints; a service without any gets no
+ *     message until it has one; more than a message may hold follow in further ones.
+ *   destination_get_profile(): destination.DestinationProfile.
+ */
+enum grpc_status destination_get(struct destination *d, struct bytes request, struct subscriber *s,
+                                 const char **out_why) MUST_USE;
+enum grpc_status destination_get_profile(struct destination *d, struct bytes request, struct subscriber *s,
+                                         const char **out_why) MUST_USE;
 
 #endif

@@ -11,8 +11,8 @@
 #include "net/tls.h"
 
 /*
- * The identity service (wire 3.3, 4.3): who presents a good token of a service account gets a certificate that
- * names it. Order of checks and status codes are those of wire 4.3.
+ * The identity service (wire 3.3, 4.3): who presents a good token of a service account gets a
+ * certificate that names it. Order of checks and status codes are those of wire 4.3.
  */
 struct identity_service {
     const struct control_env *env;
@@ -21,7 +21,7 @@ struct identity_service {
     struct issuer *issuer;
 };
 
-struct certify { /* one call, while its token is reviewed */
+struct certify {                   /* one call, while its token is reviewed */
     struct grpc_server_call *call; /* NULL: the client went away */
     struct identity_service *service;
     struct token_review review;
@@ -43,7 +43,8 @@ static void certify_free(struct certify *c)
 }
 
 /* "system:serviceaccount:NS:SA" to "SA.NS.serviceaccount.identity.CPNS.TD". */
-static int identity_of_user(const struct control_env *env, const char *user, char *out, size_t out_bytes)
+static int identity_of_user(const struct control_env *env, const char *user, char *out,
+                            size_t out_bytes)
 {
     struct bytes rest = bytes_str(user), ns, sa;
 
@@ -51,24 +52,27 @@ static int identity_of_user(const struct control_env *env, const char *user, cha
         return E_DENIED;
     }
     rest = bytes_from(rest, sizeof("system:serviceaccount:") - 1);
-    if (!bytes_split(rest, ':', &ns, &sa) || ns.len == 0 || sa.len == 0 || ns.len > 63 || sa.len > 253) {
+    if (!bytes_split(rest, ':', &ns, &sa) || ns.len == 0 || sa.len == 0 || ns.len > 63 ||
+        sa.len > 253) {
         return E_DENIED;
     }
-    snprintf(out, out_bytes, BYTES_FMT "." BYTES_FMT ".serviceaccount.identity.%s.%s", BYTES_ARG(sa), BYTES_ARG(ns),
-             env->control_ns, env->trust_domain);
+    snprintf(out, out_bytes, BYTES_FMT "." BYTES_FMT ".serviceaccount.identity.%s.%s",
+             BYTES_ARG(sa), BYTES_ARG(ns), env->control_ns, env->trust_domain);
     return 0;
 }
 
 static void refuse(struct certify *c, enum grpc_status status, const char *why)
 {
-    log_warn("certificate refused: %s; identity=%s", why, c->request != NULL ? c->request->identity : "");
+    log_warn("certificate refused: %s; identity=%s", why,
+             c->request != NULL ? c->request->identity : "");
     grpc_finish(c->call, status, why);
 }
 
 static void certify_sign(struct certify *c)
 {
     struct identity_service *s = c->service;
-    Io__Linkerd__Proxy__Identity__CertifyResponse response = IO__LINKERD__PROXY__IDENTITY__CERTIFY_RESPONSE__INIT;
+    Io__Linkerd__Proxy__Identity__CertifyResponse response =
+        IO__LINKERD__PROXY__IDENTITY__CERTIFY_RESPONSE__INIT;
     Google__Protobuf__Timestamp valid_until = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
     const struct tls_issuer *issuer = issuer_get(s->issuer);
     ProtobufCBinaryData chain[16];
@@ -82,8 +86,9 @@ static void certify_sign(struct certify *c)
         refuse(c, GRPC_UNAVAILABLE, "the issuer's certificate is not loaded");
         return;
     }
-    rc = tls_issuer_sign(issuer, proto_bytes(c->request->certificate_signing_request), s->env->issuance_lifetime_ns,
-                         s->env->clock_skew_ns, &leaf, &leaf_len, &not_after_ns);
+    rc = tls_issuer_sign(issuer, proto_bytes(c->request->certificate_signing_request),
+                         s->env->issuance_lifetime_ns, s->env->clock_skew_ns, &leaf, &leaf_len,
+                         &not_after_ns);
     if (rc != 0) {
         refuse(c, GRPC_INTERNAL, err_text(rc));
         return;
@@ -118,8 +123,10 @@ static void on_reviewed(struct token_review *r, int err, const char *user, const
         certify_free(c);
     } else if (err != 0 && err != E_DENIED) {
         refuse(c, GRPC_INTERNAL, problem);
-    } else if (err == E_DENIED || identity_of_user(c->service->env, user, identity, sizeof(identity)) != 0) {
-        refuse(c, GRPC_FAILED_PRECONDITION, problem != NULL && problem[0] != '\0' ? problem : "the token is not good");
+    } else if (err == E_DENIED ||
+               identity_of_user(c->service->env, user, identity, sizeof(identity)) != 0) {
+        refuse(c, GRPC_FAILED_PRECONDITION,
+               problem != NULL && problem[0] != '\0' ? problem : "the token is not good");
     } else if (strcmp(identity, c->request->identity) != 0) {
         refuse(c, GRPC_FAILED_PRECONDITION, "the token is another identity's");
     } else {
@@ -128,7 +135,8 @@ static void on_reviewed(struct token_review *r, int err, const char *user, const
 }
 
 /* NULL when the request may go on to its token review; else the code in *out_status. */
-static const char *check_request(const Io__Linkerd__Proxy__Identity__CertifyRequest *r, enum grpc_status *out_status)
+static const char *check_request(const Io__Linkerd__Proxy__Identity__CertifyRequest *r,
+                                 enum grpc_status *out_status)
 {
     struct tls_csr_facts facts;
 
@@ -178,8 +186,8 @@ static void on_message(struct grpc_server_call *call, void *user, struct bytes m
         refuse(c, GRPC_INVALID_ARGUMENT, "one request is enough");
         return;
     }
-    c->request = io__linkerd__proxy__identity__certify_request__unpack(NULL, message.len,
-                                                                       (const uint8_t *)(const void *)message.at);
+    c->request = io__linkerd__proxy__identity__certify_request__unpack(
+        NULL, message.len, (const uint8_t *)(const void *)message.at);
     if (c->request == NULL) {
         refuse(c, GRPC_INVALID_ARGUMENT, "malformed request");
         return;
@@ -191,7 +199,8 @@ static void on_message(struct grpc_server_call *call, void *user, struct bytes m
     }
     c->is_reviewing = true;
     c->review.on_answer = on_reviewed;
-    cluster_review_token(c->service->env->cluster, &c->review, proto_bytes(c->request->token), TOKEN_AUDIENCE);
+    cluster_review_token(c->service->env->cluster, &c->review, proto_bytes(c->request->token),
+                         TOKEN_AUDIENCE);
 }
 
 static void on_done(struct grpc_server_call *call, void *user)
@@ -206,7 +215,10 @@ static void on_done(struct grpc_server_call *call, void *user)
 }
 
 static const struct grpc_method methods[] = {
-    {.path = GRPC_IDENTITY_CERTIFY, .on_call = on_call, .on_message = on_message, .on_done = on_done},
+    {.path = GRPC_IDENTITY_CERTIFY,
+     .on_call = on_call,
+     .on_message = on_message,
+     .on_done = on_done},
 };
 
 static void identity_close(void *state)
@@ -219,7 +231,8 @@ static void identity_close(void *state)
     mem_free(s);
 }
 
-static int identity_open(const struct control_env *env, void **out_state, char *problem, size_t problem_bytes)
+static int identity_open(const struct control_env *env, void **out_state, char *problem,
+                         size_t problem_bytes)
 {
     struct identity_service *s;
     int rc;

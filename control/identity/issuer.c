@@ -54,7 +54,8 @@ static bool text_same(const char *a, const char *b)
 static void note_bad(struct issuer *i, const char *why)
 {
     if (!i->was_bad) {
-        log_error("the issuer's certificate cannot be used: %s; dir=%s needs=\"crt.pem and key.pem, or tls.crt and tls.key\"",
+        log_error("the issuer's certificate cannot be used: %s; dir=%s needs=\"crt.pem and "
+                  "key.pem, or tls.crt and tls.key\"",
                   why, i->dir);
     }
     i->was_bad = true;

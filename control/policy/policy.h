@@ -3,23 +3,24 @@
 #define CONTROL_POLICY_POLICY_H
 
 /*
- * The policy engine: what a port of a workload lets in, and how traffic to an address or name is routed (wire 3.4, 3.5, 9).
- * One answer for each distinct question, encoded once.
+ * The policy engine: what a port of a workload lets in, and how traffic to an address or name is routed
+ * (wire 3.4, 3.5, 9). One answer for each distinct question, encoded once (topic.h).
  */
 #include "control/component.h"
+#include "control/topic.h"
 
 struct policy;
 struct policy *policy_new(const struct control_env *env);
-void policy_free(struct policy *p);
+void policy_free(struct policy *p); /* NULL is fine */
+bool policy_is_synced(const struct policy *p);
 
-struct policy_subscriber {
-    struct list node;
-    void (*on_message)(struct policy_subscriber *s, struct bytes message); /* inbound.Server or outbound.OutboundPolicy */
-    void (*on_end)(struct policy_subscriber *s, enum grpc_status status, const char *message);
-    void *topic;
-};
-void policy_watch_port(struct policy *p, struct bytes request /* PortSpec */, struct policy_subscriber *s);
-void policy_watch_outbound(struct policy *p, struct bytes request /* TrafficSpec */, struct policy_subscriber *s);
-void policy_unsubscribe(struct policy_subscriber *s); /* idempotent */
+/* GRPC_OK: subscribed; each message is a whole answer, and comes from a task once the cluster is synced.
+ * Otherwise the status for the client, and the reason in *out_why (static).
+ *   policy_watch_port():     a packed PortSpec; inbound.Server
+ *   policy_watch_outbound(): a packed TrafficSpec; outbound.OutboundPolicy */
+enum grpc_status policy_watch_port(struct policy *p, struct bytes request, struct subscriber *s,
+                                   const char **out_why) MUST_USE;
+enum grpc_status policy_watch_outbound(struct policy *p, struct bytes request, struct subscriber *s,
+                                       const char **out_why) MUST_USE;
 
 #endif
