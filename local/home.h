@@ -45,7 +45,7 @@ struct home_options {
     uint16_t dashboard_port;        /* host port of the dashboard's Service when there is one; 0: any */
     struct net_config net;
     uint64_t wait_ns;               /* how long `up` waits for everything to be ready */
-    bool foreground;
+    bool foreground, keep_identity;
     const char *log_level;          /* of the control plane and the proxies */
 };
 
@@ -58,6 +58,8 @@ int home_run(const struct home_options *o, int ready_fd, char *problem, size_t p
 
 /* One command to a running supervisor: request and answer are JSON objects. E_NOT_FOUND: no supervisor runs. Caller frees. */
 int home_ask(const char *path, const char *request, char **out_answer, char *problem, size_t problem_bytes) MUST_USE;
+
+int home_connect(const char *path, int *out_fd) MUST_USE; /* a blocking socket for one command; E_NOT_FOUND as above */
 
 /* Remove what a dead supervisor left (processes, files); refuses while one lives. */
 int home_sweep(const char *path, char *problem, size_t problem_bytes) MUST_USE;

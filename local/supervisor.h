@@ -96,8 +96,7 @@ struct pod {
     struct timer timer;          /* of leaving, stopping */
     struct task step;
     struct grave grave;
-    uint64_t created_wall_ns;
-    unsigned status_serial;
+    uint64_t created_wall_ns, left_wall_ns;
 };
 
 /* workload.c: make the pods be what the Deployments ask for. */
@@ -166,7 +165,13 @@ void builtin_scrape_targets(const struct home *h);          /* who is to be scra
 
 /* service.c */
 void service_reconcile(struct home *h);
+/* publish.c: service ports on the host's localhost, the control plane's on Unix sockets. */
 void service_publish(struct home *h);
+void service_published(const struct home *h, json_t *to); /* "ns/name:port": host port */
+void service_unpublish_all(struct home *h);
+
+/* home.c */
+void home_stop(struct home *h);              /* end everything, then the loop; idempotent */
 
 /* command.c */
 int commands_open(struct home *h, char *problem, size_t problem_bytes) MUST_USE;
