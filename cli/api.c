@@ -37,16 +37,18 @@ static size_t on_header(char *data, size_t size, size_t count, void *user)
 
 static void describe_error(const struct exchange *x, char *problem, size_t problem_bytes)
 {
-    Linkerd2__Public__ApiError *e =
-        linkerd2__public__api_error__unpack(NULL, x->body.len, (const uint8_t *)(const void *)x->body.at);
+    Linkerd2__Public__ApiError *e = linkerd2__public__api_error__unpack(
+        NULL, x->body.len, (const uint8_t *)(const void *)x->body.at);
 
-    snprintf(problem, problem_bytes, "%s", e != NULL ? e->error : "the control plane answered with an error it did not explain");
+    snprintf(problem, problem_bytes, "%s",
+             e != NULL ? e->error : "the control plane answered with an error it did not explain");
     if (e != NULL) {
         linkerd2__public__api_error__free_unpacked(e, NULL);
     }
 }
 
-static int where(const struct cli_target *t, const char *method, CURL *curl, char *problem, size_t problem_bytes)
+static int where(const struct cli_target *t, const char *method, CURL *curl, char *problem,
+                 size_t problem_bytes)
 {
     char path[HOME_PATH_MAX], socket[HOME_PATH_MAX + 16], url[512];
 
@@ -62,8 +64,8 @@ static int where(const struct cli_target *t, const char *method, CURL *curl, cha
     return 0;
 }
 
-static int perform(const struct cli_target *t, CURL *curl, struct bytes request, struct exchange *x, char *problem,
-                   size_t problem_bytes)
+static int perform(const struct cli_target *t, CURL *curl, struct bytes request, struct exchange *x,
+                   char *problem, size_t problem_bytes)
 {
     struct curl_slist *headers = curl_slist_append(NULL, "content-type: application/octet-stream");
     long status = 0;
@@ -85,9 +87,11 @@ static int perform(const struct cli_target *t, CURL *curl, struct bytes request,
     curl_slist_free_all(headers);
     if (rc != CURLE_OK) {
         snprintf(problem, problem_bytes,
-                 "the control plane of %s%s cannot be reached (%s); is it up? `tulle check` and `tulle local status` say more",
+                 "the control plane of %s%s cannot be reached (%s); is it up? `tulle check` and "
+                 "`tulle local status` say more",
                  t->api_addr != NULL ? "" : "the local home ",
-                 t->api_addr != NULL ? t->api_addr : (t->home != NULL ? t->home : "default"), curl_easy_strerror(rc));
+                 t->api_addr != NULL ? t->api_addr : (t->home != NULL ? t->home : "default"),
+                 curl_easy_strerror(rc));
         return E_CLOSED;
     }
     if (x->is_error || status != 200) {
@@ -97,8 +101,8 @@ static int perform(const struct cli_target *t, CURL *curl, struct bytes request,
     return 0;
 }
 
-int api_call(const struct cli_target *t, const char *method, struct bytes request, char **out_answer, size_t *out_len,
-             char *problem, size_t problem_bytes)
+int api_call(const struct cli_target *t, const char *method, struct bytes request,
+             char **out_answer, size_t *out_len, char *problem, size_t problem_bytes)
 {
     struct exchange x = {0};
     CURL *curl = curl_easy_init();

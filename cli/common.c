@@ -19,8 +19,8 @@ int cli_fail(const char *format, ...)
     return 1;
 }
 
-bool cli_parse(const char *usage, const struct opt *opts, size_t count, int argc, char **argv, struct opt_list *args,
-               int *out_status)
+bool cli_parse(const char *usage, const struct opt *opts, size_t count, int argc, char **argv,
+               struct opt_list *args, int *out_status)
 {
     char problem[512];
     struct text t;
@@ -65,7 +65,8 @@ static const struct kind_name {
 static const struct kind_name *kind_find_name(struct bytes text)
 {
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-        if (bytes_eq_nocase(text, bytes_str(kinds[i].kind)) || bytes_eq_nocase(text, bytes_str(kinds[i].plural)) ||
+        if (bytes_eq_nocase(text, bytes_str(kinds[i].kind)) ||
+            bytes_eq_nocase(text, bytes_str(kinds[i].plural)) ||
             bytes_eq_nocase(text, bytes_str(kinds[i].abbreviation))) {
             return &kinds[i];
         }
@@ -80,8 +81,8 @@ const char *kind_short(const char *kind)
     return k != NULL ? k->abbreviation : kind;
 }
 
-int resource_parse(const struct opt_list *args, size_t from, struct resource_arg *out, size_t out_max, size_t *out_count,
-                   char *problem, size_t problem_bytes)
+int resource_parse(const struct opt_list *args, size_t from, struct resource_arg *out,
+                   size_t out_max, size_t *out_count, char *problem, size_t problem_bytes)
 {
     size_t count = 0;
 
@@ -97,7 +98,8 @@ int resource_parse(const struct opt_list *args, size_t from, struct resource_arg
         }
         if (k == NULL) {
             snprintf(problem, problem_bytes,
-                     "\"%s\" is no kind of resource; there are deploy, po, ns, svc, sts, ds, rs, rc, job, cj, au and all",
+                     "\"%s\" is no kind of resource; there are deploy, po, ns, svc, sts, ds, rs, "
+                     "rc, job, cj, au and all",
                      args->items[i]);
             return E_CONFIG;
         }

@@ -17,7 +17,8 @@ static const struct command commands[] = {
 
 static int help(FILE *to)
 {
-    (void)fprintf(to, "Tulle " TULLE_VERSION ": a service mesh for Kubernetes and for one Linux machine.\n\n"
+    (void)fprintf(to, "Tulle " TULLE_VERSION
+                      ": a service mesh for Kubernetes and for one Linux machine.\n\n"
                       "usage: tulle COMMAND [options]\n\n");
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
         (void)fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].help);
@@ -31,7 +32,8 @@ int main(int argc, char **argv)
     if (argc < 2) {
         return help(stderr);
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
         return help(stdout);
     }
     if (strcmp(argv[1], "--version") == 0) {

@@ -11,7 +11,8 @@
 
 /* --- the command line ---------------------------------------------------------------------------- */
 
-static int parse_peer(const char *option, const char *text, struct resource_arg *out, char *problem, size_t problem_bytes)
+static int parse_peer(const char *option, const char *text, struct resource_arg *out, char *problem,
+                      size_t problem_bytes)
 {
     struct opt_list one = {.items = &text, .count = 1};
     char why[256];
@@ -40,7 +41,8 @@ static int check_options(struct stat_options *o, char *problem, size_t problem_b
         why = "--to-namespace and --from-namespace cannot be used together";
     } else if (o->window_ns < 15 * NS_PER_S) {
         why = "-t: at least 15s are needed; Prometheus looks every 10 s";
-    } else if (strcmp(o->output, "table") != 0 && strcmp(o->output, "wide") != 0 && strcmp(o->output, "json") != 0) {
+    } else if (strcmp(o->output, "table") != 0 && strcmp(o->output, "wide") != 0 &&
+               strcmp(o->output, "json") != 0) {
         why = "-o: table, wide or json";
     }
     if (why != NULL) {
@@ -58,19 +60,21 @@ static int check_options(struct stat_options *o, char *problem, size_t problem_b
 
 /* --- asking -------------------------------------------------------------------------------------- */
 
-static void ask_kind(const struct stat_options *o, const struct resource_arg *r, struct stat_rows *rows, char *problem,
-                     size_t problem_bytes, int *out_rc)
+static void ask_kind(const struct stat_options *o, const struct resource_arg *r,
+                     struct stat_rows *rows, char *problem, size_t problem_bytes, int *out_rc)
 {
     Linkerd2__Public__StatSummaryRequest request = LINKERD2__PUBLIC__STAT_SUMMARY_REQUEST__INIT;
     Linkerd2__Public__ResourceSelection selection = LINKERD2__PUBLIC__RESOURCE_SELECTION__INIT;
-    Linkerd2__Public__Resource resource = LINKERD2__PUBLIC__RESOURCE__INIT, peer = LINKERD2__PUBLIC__RESOURCE__INIT;
+    Linkerd2__Public__Resource resource = LINKERD2__PUBLIC__RESOURCE__INIT,
+                               peer = LINKERD2__PUBLIC__RESOURCE__INIT;
     Linkerd2__Public__Empty none = LINKERD2__PUBLIC__EMPTY__INIT;
     char window[32], *answer = NULL;
     size_t len = 0, packed_len;
     uint8_t *packed;
 
     snprintf(window, sizeof(window), "%llus", (unsigned long long)(o->window_ns / NS_PER_S));
-    resource.namespace_ = (char *)(uintptr_t)(o->all_namespaces || strcmp(r->kind, "namespace") == 0 ? "" : o->ns);
+    resource.namespace_ =
+        (char *)(uintptr_t)(o->all_namespaces || strcmp(r->kind, "namespace") == 0 ? "" : o->ns);
     resource.type = (char *)(uintptr_t)r->kind;
     resource.name = (char *)(uintptr_t)r->name;
     selection.resource = &resource;
@@ -95,7 +99,8 @@ static void ask_kind(const struct stat_options *o, const struct resource_arg *r,
     packed_len = linkerd2__public__stat_summary_request__get_packed_size(&request);
     packed = mem_new(packed_len + 1);
     linkerd2__public__stat_summary_request__pack(&request, packed);
-    *out_rc = api_call(&o->target, "StatSummary", bytes_of(packed, packed_len), &answer, &len, problem, problem_bytes);
+    *out_rc = api_call(&o->target, "StatSummary", bytes_of(packed, packed_len), &answer, &len,
+                       problem, problem_bytes);
     mem_free(packed);
     if (*out_rc == 0) {
         *out_rc = stat_rows_add(rows, bytes_of(answer, len), problem, problem_bytes);
@@ -136,7 +141,8 @@ static int run(struct stat_options *o, const struct resource_arg *resources, siz
 
 static const char usage[] =
     "stat RESOURCE... [options]\n\n"
-    "RESOURCE is TYPE, TYPE NAME or TYPE/NAME: deploy, po, ns, svc, sts, ds, rs, rc, job, cj, au, all.\n\n"
+    "RESOURCE is TYPE, TYPE NAME or TYPE/NAME: deploy, po, ns, svc, sts, ds, rs, rc, job, cj, au, "
+    "all.\n\n"
     "  tulle stat deploy -n demo              what the deployments of demo received\n"
     "  tulle stat deploy/web --to svc/voting  what web sent to voting\n"
     "  tulle stat po --from deploy/web        what each pod got from web\n"

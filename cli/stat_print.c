@@ -7,15 +7,18 @@
 
 #include <stdlib.h>
 
-typedef Linkerd2__Public__StatTable__PodGroup__Row row_type; /* the generated name is longer than a line */
+typedef Linkerd2__Public__StatTable__PodGroup__Row
+    row_type; /* the generated name is longer than a line */
 
 int stat_rows_add(struct stat_rows *r, struct bytes answer, char *problem, size_t problem_bytes)
 {
-    Linkerd2__Public__StatSummaryResponse *s =
-        linkerd2__public__stat_summary_response__unpack(NULL, answer.len, (const uint8_t *)(const void *)answer.at);
+    Linkerd2__Public__StatSummaryResponse *s = linkerd2__public__stat_summary_response__unpack(
+        NULL, answer.len, (const uint8_t *)(const void *)answer.at);
 
     if (s == NULL) {
-        snprintf(problem, problem_bytes, "the control plane's answer cannot be read; are the versions the same? see `tulle version`");
+        snprintf(problem, problem_bytes,
+                 "the control plane's answer cannot be read; are the versions the same? see `tulle "
+                 "version`");
         return E_PROTOBUF;
     }
     r->answers = mem_resize(r->answers, r->answers_count + 1, sizeof(*r->answers));
@@ -93,13 +96,15 @@ static bool has_peer(const struct stat_options *o)
 
 static bool has_mesh(const row_type *row)
 {
-    return strcmp(row->resource->type, "service") != 0 && strcmp(row->resource->type, "authority") != 0;
+    return strcmp(row->resource->type, "service") != 0 &&
+           strcmp(row->resource->type, "authority") != 0;
 }
 
 static bool is_shown(const struct stat_options *o, const row_type *row)
 {
     if (has_peer(o)) {
-        return requests(row) > 0 || (row->tcp_stats != NULL && row->tcp_stats->open_connections > 0);
+        return requests(row) > 0 ||
+               (row->tcp_stats != NULL && row->tcp_stats->open_connections > 0);
     }
     return o->unmeshed || !has_mesh(row) || row->meshed_pod_count > 0;
 }
@@ -121,10 +126,12 @@ static void print_stats(const struct stat_options *o, const row_type *row, struc
     table_cell(t, "%llums", (unsigned long long)row->stats->latency_ms_p99);
 }
 
-static void print_tcp(const struct stat_options *o, const row_type *row, bool is_wide, struct table *t)
+static void print_tcp(const struct stat_options *o, const row_type *row, bool is_wide,
+                      struct table *t)
 {
-    bool has = row->tcp_stats != NULL && (row->tcp_stats->open_connections > 0 || row->tcp_stats->read_bytes_total > 0 ||
-                                          requests(row) > 0);
+    bool has =
+        row->tcp_stats != NULL && (row->tcp_stats->open_connections > 0 ||
+                                   row->tcp_stats->read_bytes_total > 0 || requests(row) > 0);
 
     if (has) {
         table_cell(t, "%llu", (unsigned long long)row->tcp_stats->open_connections);
@@ -132,34 +139,41 @@ static void print_tcp(const struct stat_options *o, const row_type *row, bool is
         table_cell(t, "-");
     }
     if (is_wide) {
-        table_cell(t, has ? "%.1fB/s" : "-", has ? per_second(o, row->tcp_stats->read_bytes_total) : 0.0);
-        table_cell(t, has ? "%.1fB/s" : "-", has ? per_second(o, row->tcp_stats->write_bytes_total) : 0.0);
+        table_cell(t, has ? "%.1fB/s" : "-",
+                   has ? per_second(o, row->tcp_stats->read_bytes_total) : 0.0);
+        table_cell(t, has ? "%.1fB/s" : "-",
+                   has ? per_second(o, row->tcp_stats->write_bytes_total) : 0.0);
     }
 }
 
-static void print_row(const struct stat_options *o, const row_type *row, bool is_many, bool is_wide, struct table *t)
+static void print_row(const struct stat_options *o, const row_type *row, bool is_many, bool is_wide,
+                      struct table *t)
 {
     bool is_pod = strcmp(row->resource->type, "pod") == 0;
 
     if (o->all_namespaces) {
         table_cell(t, "%s", row->resource->namespace_);
     }
-    table_cell(t, "%s%s%s", is_many ? kind_short(row->resource->type) : "", is_many ? "/" : "", row->resource->name);
+    table_cell(t, "%s%s%s", is_many ? kind_short(row->resource->type) : "", is_many ? "/" : "",
+               row->resource->name);
     if (is_pod) {
         table_cell(t, "%s", row->status);
     }
     if (!has_mesh(row)) {
         table_cell(t, "-");
     } else {
-        table_cell(t, "%llu/%llu", (unsigned long long)row->meshed_pod_count, (unsigned long long)row->running_pod_count);
+        table_cell(t, "%llu/%llu", (unsigned long long)row->meshed_pod_count,
+                   (unsigned long long)row->running_pod_count);
     }
     print_stats(o, row, t);
     print_tcp(o, row, is_wide, t);
 }
 
-static void print_kind(const struct stat_options *o, row_type *const *rows, size_t count, bool is_many, struct text *to)
+static void print_kind(const struct stat_options *o, row_type *const *rows, size_t count,
+                       bool is_many, struct text *to)
 {
-    bool is_wide = strcmp(o->output, "wide") == 0, is_pod = strcmp(rows[0]->resource->type, "pod") == 0;
+    bool is_wide = strcmp(o->output, "wide") == 0,
+         is_pod = strcmp(rows[0]->resource->type, "pod") == 0;
     const char *heads[12];
     size_t columns = 0;
     struct table *t;
@@ -233,19 +247,28 @@ static json_t *row_json(const struct stat_options *o, const row_type *row)
     json_object_set_new(j, "kind", json_string(row->resource->type));
     json_object_set_new(j, "name", json_string(row->resource->name));
     if (has_mesh(row)) {
-        json_object_set_new(j, "meshed", json_sprintf("%llu/%llu", (unsigned long long)row->meshed_pod_count,
-                                                      (unsigned long long)row->running_pod_count));
+        json_object_set_new(j, "meshed",
+                            json_sprintf("%llu/%llu", (unsigned long long)row->meshed_pod_count,
+                                         (unsigned long long)row->running_pod_count));
     } else {
         json_object_set_new(j, "meshed", json_string("-"));
     }
     json_object_set_new(j, "success", number_or_null(has, has ? success_rate(row) : 0));
     json_object_set_new(j, "rps", number_or_null(has, has ? per_second(o, requests(row)) : 0));
-    json_object_set_new(j, "latency_ms_p50", count_or_null(has, has ? row->stats->latency_ms_p50 : 0));
-    json_object_set_new(j, "latency_ms_p95", count_or_null(has, has ? row->stats->latency_ms_p95 : 0));
-    json_object_set_new(j, "latency_ms_p99", count_or_null(has, has ? row->stats->latency_ms_p99 : 0));
-    json_object_set_new(j, "tcp_open_connections", count_or_null(tcp, tcp ? row->tcp_stats->open_connections : 0));
-    json_object_set_new(j, "tcp_read_bytes_rate", number_or_null(tcp, tcp ? per_second(o, row->tcp_stats->read_bytes_total) : 0));
-    json_object_set_new(j, "tcp_write_bytes_rate", number_or_null(tcp, tcp ? per_second(o, row->tcp_stats->write_bytes_total) : 0));
+    json_object_set_new(j, "latency_ms_p50",
+                        count_or_null(has, has ? row->stats->latency_ms_p50 : 0));
+    json_object_set_new(j, "latency_ms_p95",
+                        count_or_null(has, has ? row->stats->latency_ms_p95 : 0));
+    json_object_set_new(j, "latency_ms_p99",
+                        count_or_null(has, has ? row->stats->latency_ms_p99 : 0));
+    json_object_set_new(j, "tcp_open_connections",
+                        count_or_null(tcp, tcp ? row->tcp_stats->open_connections : 0));
+    json_object_set_new(
+        j, "tcp_read_bytes_rate",
+        number_or_null(tcp, tcp ? per_second(o, row->tcp_stats->read_bytes_total) : 0));
+    json_object_set_new(
+        j, "tcp_write_bytes_rate",
+        number_or_null(tcp, tcp ? per_second(o, row->tcp_stats->write_bytes_total) : 0));
     return j;
 }
 

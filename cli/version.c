@@ -13,11 +13,13 @@ static void print_server(const struct cli_target *t, bool is_short)
     Linkerd2__Public__VersionInfo *info = NULL;
 
     if (api_call(t, "Version", BYTES_NONE, &answer, &len, problem, sizeof(problem)) == 0) {
-        info = linkerd2__public__version_info__unpack(NULL, len, (const uint8_t *)(const void *)answer);
+        info = linkerd2__public__version_info__unpack(NULL, len,
+                                                      (const uint8_t *)(const void *)answer);
     } else if (t->verbose) {
         (void)fprintf(stderr, "%s\n", problem);
     }
-    (void)printf(is_short ? "%s\n" : "Server version: %s\n", info != NULL ? info->releaseversion : "unavailable");
+    (void)printf(is_short ? "%s\n" : "Server version: %s\n",
+                 info != NULL ? info->releaseversion : "unavailable");
     if (info != NULL) {
         linkerd2__public__version_info__free_unpacked(info, NULL);
     }

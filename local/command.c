@@ -8,6 +8,7 @@
 #include "net/sock.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -192,7 +193,7 @@ static void do_exec(struct client *c, const json_t *request)
         refuse(c, "there is no pod called %s in this namespace", json_text(request, "pod"));
         return;
     }
-    json_array_foreach (json_object_get(request, "command"), i, item) {
+    json_array_foreach (json_object_get(request, "argv"), i, item) {
         if (json_is_string(item) && count + 1 < ARRAY_LEN(argv)) {
             argv[count++] = (char *)(uintptr_t)json_string_value(item);
         }
