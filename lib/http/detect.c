@@ -61,7 +61,7 @@ static enum verdict check_scheme(struct bytes target)
     while (i < target.len && (scan_lower[(unsigned char)target.at[i]] != 0)) {
         i++;
     }
-    return compare(bytes_from(target, i), BYTES("://"));
+    return i <= HTTP1_SCHEME_MAX ? compare(bytes_from(target, i), BYTES("://")) : IS_NO_REQUEST;
 }
 
 static enum verdict check_request(struct bytes b)

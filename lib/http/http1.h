@@ -9,6 +9,7 @@
 #include "http/message.h"
 
 #define HTTP1_METHOD_MAX     32  /* bytes; far above any registered one */
+#define HTTP1_SCHEME_MAX     32  /* bytes of the scheme of an absolute target; as far */
 #define HTTP1_CHUNK_LINE_MAX 256 /* bytes of a chunk-size line, extensions included */
 
 /*
@@ -22,7 +23,8 @@
  * beside Transfer-Encoding, a Transfer-Encoding other than the one word chunked, Transfer-Encoding in
  * HTTP/1.0, a missing Host in HTTP/1.1, more than HTTP_FIELDS_MAX fields, versions other than 1.0 and 1.1,
  * targets with control bytes, spaces, '#' or non-ASCII, user information in an authority, CONNECT without
- * authority-form and authority-form without, methods longer than HTTP1_METHOD_MAX.
+ * authority-form and authority-form without, methods longer than HTTP1_METHOD_MAX,
+ * schemes longer than HTTP1_SCHEME_MAX.
  * One empty line before a request is skipped (RFC 9112 2.2).
  */
 int http1_parse_request(char *in, size_t len, size_t *io_scanned, struct arena *arena, struct head *out,

@@ -84,7 +84,7 @@ static size_t scheme_length(struct bytes target)
         }
         i++;
     }
-    return bytes_starts(bytes_from(target, i), BYTES("://")) ? i : 0;
+    return i <= HTTP1_SCHEME_MAX && bytes_starts(bytes_from(target, i), BYTES("://")) ? i : 0;
 }
 
 static int parse_absolute(char *at, size_t len, size_t scheme_len, struct arena *arena, struct head *h)

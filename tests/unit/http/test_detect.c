@@ -76,24 +76,24 @@ static void protocols_are_told_apart(void **state UNUSED)
     }
 }
 
-static void it_is_decided_at_1024_bytes(void **state UNUSED)
+static void long_words_are_no_request(void **state UNUSED)
 {
     static char text[2048];
 
     memset(text, 'x', sizeof(text));
     memcpy(text, "GET a", 5);
-    assert_int_equal(detect(text, 1023), AGAIN); /* a scheme, as far as one can tell */
-    assert_int_equal(detect(text, 1024), DETECT_OPAQUE);
-    assert_int_equal(detect(text, 2048), DETECT_OPAQUE);
-    memset(text + 4, '/', 2044);
-    assert_int_equal(detect(text, 2048), DETECT_HTTP1);
+    assert_int_equal(detect(text, 4 + HTTP1_SCHEME_MAX), AGAIN); /* a scheme, as far as one can tell */
+    assert_int_equal(detect(text, 4 + HTTP1_SCHEME_MAX + 1), DETECT_OPAQUE);
+    assert_int_equal(detect(text, sizeof(text)), DETECT_OPAQUE);
+    memset(text + 4, '/', sizeof(text) - 4);
+    assert_int_equal(detect(text, sizeof(text)), DETECT_HTTP1);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(protocols_are_told_apart),
-        cmocka_unit_test(it_is_decided_at_1024_bytes),
+        cmocka_unit_test(long_words_are_no_request),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
