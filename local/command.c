@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -127,9 +128,16 @@ static void finish(struct client *c, json_t *answer)
     finish_text(c, line);
 }
 
-static void refuse(struct client *c, const char *format, const char *what)
+static void refuse(struct client *c, const char *format, ...) PRINTF_LIKE(2, 3);
+static void refuse(struct client *c, const char *format, ...)
 {
-    finish(c, json_pack("{s:b, s:o}", "ok", 0, "error", json_sprintf(format, what)));
+    char why[512];
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(why, sizeof(why), format, args);
+    va_end(args);
+    finish(c, json_pack("{s:b, s:s}", "ok", 0, "error", why));
 }
 
 static struct pod *find_pod(const struct client *c, const json_t *request)
@@ -246,7 +254,7 @@ static void fetch_end(struct client *c, const char *problem)
     answer = json_pack("{s:b, s:i, s:s%}", "ok", 1, "status", (int)strtol(all.at + 9, NULL, 10), "body", all.at + at + 4,
                        (int)(all.len - at - 4));
     if (answer == NULL) {
-        refuse(c, "the pod's answer is no text%s", "");
+        refuse(c, "the pod's answer is no text");
         return;
     }
     finish(c, answer);
@@ -307,7 +315,7 @@ static void do_fetch(struct client *c, const json_t *request)
     c->fetch_task.run = fetch_run;
     c->fetch_timer.run = on_fetch_timeout;
     if (sock_dial(&h->loop, &to, &(struct sock_opts){0}, &c->fetch_task, &c->io) != 0) {
-        refuse(c, "the pod's port cannot be dialed%s", "");
+        refuse(c, "the pod's port cannot be dialed");
         return;
     }
     timer_arm_in(&h->loop, &c->fetch_timer, FETCH_NS);

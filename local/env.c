@@ -3,6 +3,7 @@
 
 #include "core/err.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 
 /*
@@ -21,11 +22,16 @@ struct variables {
     int err;
 };
 
-static void fail(struct variables *v, const char *format, const char *a, const char *b)
+static void fail(struct variables *v, const char *format, ...) PRINTF_LIKE(2, 3);
+static void fail(struct variables *v, const char *format, ...)
 {
+    va_list args;
+
     if (v->err == 0) {
         v->err = E_CONFIG;
-        (void)snprintf(v->problem, v->problem_bytes, format, a, b);
+        va_start(args, format);
+        (void)vsnprintf(v->problem, v->problem_bytes, format, args);
+        va_end(args);
     }
 }
 
@@ -38,7 +44,7 @@ static void set(struct variables *v, struct bytes name, struct bytes value)
         }
     }
     if (v->count == VARIABLES_MAX) {
-        fail(v, "it has too many environment variables%s%s", "", "");
+        fail(v, "it has too many environment variables");
         return;
     }
     v->names[v->count] = name;
@@ -177,7 +183,7 @@ static void add_value_from(struct variables *v, const struct pod *p, const char 
     if (value != NULL) {
         set(v, bytes_str(name), bytes_str(value));
     } else if (!json_is_true(json_object_get(ref, "optional"))) {
-        fail(v, "the environment variable %s takes its value from something that does not exist%s", name, "");
+        fail(v, "the environment variable %s takes its value from something that does not exist", name);
     }
 }
 
@@ -194,7 +200,7 @@ static void add_env_from(struct variables *v, const struct pod *p, const json_t 
     o = cluster_get(p->home->cluster, kind, p->ns, name != NULL ? name : "");
     if (o == NULL) {
         if (!json_is_true(json_object_get(ref, "optional"))) {
-            fail(v, "envFrom names \"%s\", which does not exist%s", name != NULL ? name : "", "");
+            fail(v, "envFrom names \"%s\", which does not exist", name != NULL ? name : "");
         }
         return;
     }

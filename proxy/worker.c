@@ -107,6 +107,8 @@ static void worker_teardown(struct worker *worker)
     while (loop_turn(w->loop, 0) && !list_is_empty(&w->loop->graves)) {
         /* what was closed is freed at the end of a turn, and may close more */
     }
+    io_close_lingering(w->loop);
+    tunnel_cache_clear();
     map_clear(&w->dests);
     map_clear(&w->upstreams);
     w->loop->metrics = NULL;
