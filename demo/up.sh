@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Bring up the mesh and the demo application on this machine, wait until traffic flows, and say what was done.
+# A second run finds the home up and shows it again; demo/down.sh ends it.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
+
+home=demo
+tulle=build/tulle
+port=${DEMO_PORT:-8080}
+
+tools/deps.sh demo
+demo/build.sh build/demo
+
+# Is something listening on this port of localhost?
+busy() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+if "$tulle" local status --home "$home" >/dev/null 2>&1; then
+    echo "the demo is up already"
+else
+    # What a killed home left behind, if anything.
+    "$tulle" local down --home "$home"
+    if busy "$port"; then
+        echo "port $port is in use; another one is taken (DEMO_PORT=N chooses)"
+        port=0
+    fi
+    echo "starting the mesh and the demo application"
+    PATH="$PWD/build/demo/bin:$PATH" "$tulle" local up demo/manifests --home "$home" --publish "demo/web:80=$port"
+fi
+
+# Every Deployment that serves HTTP or gRPC has figures once Prometheus has looked twice, which it does every 10 s.
+echo "waiting for traffic to be measured (Prometheus looks every 10 s)"
+measured() {
+    "$tulle" stat deploy -n demo --home "$home" -t 30s -o json 2>/dev/null |
+        /usr/bin/python3 -c '
+import json, sys
+rows = {row["name"]: row for row in json.load(sys.stdin)}
+http = all(rows.get(name, {}).get("rps") for name in ("web", "fabrics", "voting"))
+tcp = rows.get("redis", {}).get("tcp_open_connections")
+sys.exit(0 if http and tcp else 1)'
+}
+deadline=$((SECONDS + 120))
+until measured; do
+    if [ "$SECONDS" -ge "$deadline" ]; then
+        echo "no traffic was measured within two minutes; see: $tulle check --home $home" >&2
+        "$tulle" local status --home "$home" >&2 || true
+        exit 1
+    fi
+    read -r -t 1 <> <(:) || true
+done
+
+address=$("$tulle" local status --home "$home" | sed -n 's/^published: demo\/web:80 at //p')
+echo
+"$tulle" stat deploy -n demo --home "$home" -t 30s
+cat <<TEXT
+
+The demo is at ${address:-an address that "$tulle local status --home $home" shows}
+Every vote for cashmere fails on purpose: that is why web and voting are below 100 %.
+
+Try next:
+  export TULLE_HOME=$home
+  $tulle stat deploy -n demo                        success rates, request rates, latencies, now
+  $tulle stat po -n demo -o wide                    the same for each pod
+  $tulle stat deploy/web -n demo --to svc/voting    what web sends to voting
+  $tulle check --proxy                              what works and what does not
+  $tulle local status                               the pods
+  $tulle local logs web -n demo -f                  what the application says
+  $tulle local logs web -n demo -c linkerd-proxy    what its sidecar says
+  $tulle diagnostics proxy-metrics deploy/web -n demo
+  make demo-down                                    end it
+TEXT
