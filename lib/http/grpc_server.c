@@ -396,7 +396,12 @@ void grpc_server_free(struct grpc_server *s)
 {
     s->draining = s->freed = true;
     while (!list_is_empty(&s->calls)) {
-        call_done(LIST_ITEM(s->calls.next, struct grpc_server_call, node), RESET_CANCEL);
+        struct grpc_server_call *call = LIST_ITEM(s->calls.next, struct grpc_server_call, node);
+
+        if (chain_size(&call->pending) == 0) {
+            grpc_finish(call, GRPC_UNAVAILABLE, "shutting down");
+        }
+        call_done(call, RESET_CANCEL);
     }
     LIST_FOREACH(node, &s->conns)
     {

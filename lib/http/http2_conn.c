@@ -124,14 +124,21 @@ static void conn_finish(struct h2_conn *c, int err)
 
 void h2_conn_close(struct h2_conn *c, uint32_t code, int err)
 {
+    int rc;
+
     if (c->session == NULL) {
         if (*c->io != NULL) {
             conn_close_io(c);
         }
         return;
     }
-    (void)nghttp2_session_terminate_session(c->session, code);
-    if (h2_send_fill(c) == 0 && chain_size(&c->out) > 0) {
+    /* What is queued goes first: behind the GOAWAY nghttp2 sends no DATA and no trailers. */
+    rc = h2_send_fill(c);
+    if (rc == 0) {
+        (void)nghttp2_session_terminate_session(c->session, code);
+        rc = h2_send_fill(c);
+    }
+    if (rc == 0 && chain_size(&c->out) > 0) {
         (void)io_send(*c->io, &c->out);
     }
     (void)io_shut(*c->io);
