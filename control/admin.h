@@ -9,7 +9,7 @@
 
 struct admin;
 int admin_open(const struct control_env *env, const struct component *c, void *const *state,
-               struct admin **out, char *problem, size_t problem_bytes) MUST_USE; /* `*state` is asked for readiness */
+               struct admin **out, char *problem, size_t problem_bytes) MUST_USE; /* asks `*state` */
 void admin_close(struct admin *a); /* NULL is fine */
 
 #endif

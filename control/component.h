@@ -53,7 +53,7 @@ struct component {
 /* In the order they are opened. control/main.c picks by name; "all" is every one. */
 extern const struct component component_destination; /* control/destination: 8087 */
 extern const struct component component_policy;      /* control/policy: 8091 */
-extern const struct component component_proxy_api;   /* control/proxy_api: 8086, 8090; fans out the two above */
+extern const struct component component_proxy_api;   /* control/proxy_api: 8086, 8090; both above */
 extern const struct component component_identity;    /* control/identity: 8080 */
 extern const struct component component_public_api;  /* control/public_api: 8085 */
 
