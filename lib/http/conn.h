@@ -39,10 +39,11 @@ struct http_server *http1_server_new(struct io *io, struct chain *first, const s
                                      const struct http_server_events *events, void *user);
 struct http_server *http2_server_new(struct io *io, struct chain *first, const struct http_limits *limits,
                                      const struct http_server_events *events, void *user);
-/* Finish what is in progress, accept nothing new (h1: `connection: close` on the next answer, at once when
- * idle; h2: GOAWAY twice, RFC 9113 6.8), then close. */
+/* Finish what is in progress, accept nothing new (h1: `connection: close` on the next answer, at
+ * once when idle; h2: GOAWAY twice, RFC 9113 6.8), then close. */
 void http_server_drain(struct http_server *c);
-void http_server_close(struct http_server *c, int err); /* streams get on_reset; on_closed is called from a task */
+/* Streams get on_reset; on_closed is called from a task. */
+void http_server_close(struct http_server *c, int err);
 /* h1 only: answer this stream with `connection: close` and end the connection after it. */
 void http_server_close_after(struct http_server *c, struct stream *s);
 struct io *http_server_io(struct http_server *c);
@@ -64,12 +65,13 @@ struct http_client *http2_client_new(struct io *io, const struct http_limits *li
 unsigned http_client_capacity(const struct http_client *c); /* streams that may be opened now; h1: 0 or 1 */
 unsigned http_client_streams(const struct http_client *c);  /* open now */
 /*
- * Open a stream and send its request head. `ends`: no body. E_LIMIT without capacity; E_SYNTAX/E_LIMIT for a head
- * that cannot be sent. The stream's events follow from tasks.
+ * Open a stream and send its request head. `ends`: no body. E_LIMIT without capacity; E_SYNTAX or
+ * E_LIMIT for a head that cannot be sent. The stream's events follow from tasks.
  */
-int http_client_open(struct http_client *c, const struct head *h, bool ends, const struct stream_events *events,
-                     void *user, struct stream **out) MUST_USE;
-void http_client_close(struct http_client *c, int err); /* streams get on_reset; no on_closed; idempotent no: once */
+int http_client_open(struct http_client *c, const struct head *h, bool ends,
+                     const struct stream_events *events, void *user, struct stream **out) MUST_USE;
+/* Streams get on_reset, from a task; no on_closed. Once only. */
+void http_client_close(struct http_client *c, int err);
 struct io *http_client_io(struct http_client *c);
 
 #endif

@@ -3,8 +3,8 @@
 #define HTTP_CONN_OPS_H
 
 /*
- * What a connection of either version is made of, for the files of this folder alone: the common part,
- * embedded first in the version's own struct, and the table of what the version does. conn.c
+ * What a connection of either version is made of, for the files of this folder alone: the common
+ * part, embedded first in the version's own struct, and the table of what the version does. conn.c
  * has the calls of conn.h, which only dispatch.
  */
 #include "http/conn.h"
@@ -12,7 +12,8 @@
 struct http_server_ops {
     void (*drain)(struct http_server *c);
     void (*close)(struct http_server *c, int err);
-    void (*close_after)(struct http_server *c, struct stream *s); /* NULL: a stream's end is not the connection's */
+    void (*close_after)(struct http_server *c,
+                        struct stream *s); /* NULL: a stream's end is not the connection's */
 };
 
 struct http_server {
@@ -26,8 +27,8 @@ struct http_server {
 struct http_client_ops {
     unsigned (*capacity)(const struct http_client *c);
     unsigned (*streams)(const struct http_client *c);
-    int (*open)(struct http_client *c, const struct head *h, bool ends, const struct stream_events *events,
-                void *user, struct stream **out);
+    int (*open)(struct http_client *c, const struct head *h, bool ends,
+                const struct stream_events *events, void *user, struct stream **out);
     void (*close)(struct http_client *c, int err);
 };
 
@@ -39,8 +40,8 @@ struct http_client {
     struct http_limits limits;
 };
 
-/* Copies `from` (NULL: all default) and fills in the defaults of conn.h, `streams_max` excepted: what its zero means
- * differs by role. */
+/* Copies `from` (NULL: all default) and fills in the defaults of conn.h, `streams_max` excepted:
+ * what its zero means differs by role. */
 void http_limits_fill(struct http_limits *to, const struct http_limits *from);
 
 #endif

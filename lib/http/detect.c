@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which protocol speaks here? (wire 5.1) Decided by the first line alone: a request line with a faulty head behind
- * it is HTTP, and refused as such, rather than carried past every policy as opaque bytes.
+ * Which protocol speaks here? (wire 5.1) Decided by the first line alone: a request line with a
+ * faulty head behind it is HTTP, and refused as such, rather than carried past every policy as
+ * opaque bytes.
  */
 #include "core/err.h"
 #include "http/http1.h"
 #include "http/http1_scan.h"
 
-#define DETECT_BYTES_MIN 14   /* the shortest request line, and the part of HTTP/2's preface that tells */
+#define DETECT_BYTES_MIN                                                                           \
+    14 /* the shortest request line, and the part of HTTP/2's preface that tells */
 #define DETECT_BYTES_MAX 1024 /* what is undecided then is opaque */
 
 static const char preface[] = "PRI * HTTP/2.0"; /* RFC 9113 3.4 */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Chunked bodies (RFC 9112 7.1). One byte at a time in the lines, which are short; a chunk's data are
- * only counted.
+ * Chunked bodies (RFC 9112 7.1). One byte at a time in the lines, which are short; a chunk's data
+ * are only counted.
  */
 #include "core/err.h"
 #include "http/http1.h"
@@ -89,7 +89,8 @@ static enum chunk_state size_digit(struct http1_chunks *c, unsigned char byte)
     return c->size <= CHUNK_SIZE_MAX ? CHUNK_SIZE : CHUNK_BAD;
 }
 
-/* Extensions mean nothing to us (RFC 9112 7.1.1); their form is checked, so that all see the same end of the line. */
+/* Extensions mean nothing to us (RFC 9112 7.1.1); their form is checked, so that all see the same
+ * end of the line. */
 static enum chunk_state extension_byte(enum chunk_state state, unsigned char c)
 {
     bool is_space = c == ' ' || c == '\t';

@@ -30,12 +30,12 @@ struct http1_client {
     struct grave grave;
     enum client_state state;
     size_t budget;
-    int close_err;           /* for on_closed */
-    bool is_ready;           /* IDLE, and seen to be fit for another stream */
+    int close_err; /* for on_closed */
+    bool is_ready; /* IDLE, and seen to be fit for another stream */
     bool said_closed, is_freed;
     unsigned interim_count;
-    struct bytes method;     /* GET for all that do not change how a response ends */
-    bool is_kept;            /* request and response both leave the connection open */
+    struct bytes method; /* GET for all that do not change how a response ends */
+    bool is_kept;        /* request and response both leave the connection open */
     bool wants_upgrade, got_upgrade;
 };
 
@@ -108,7 +108,8 @@ static enum step step_idle(struct http1_client *cl)
     return STEP_MORE;
 }
 
-/* More input for the response. At the connection's end, or when nothing can come any more: `at_end`. */
+/* More input for the response. At the connection's end, or when nothing can come any more:
+ * `at_end`. */
 static enum step step_read(struct http1_client *cl)
 {
     int rc = http1_recv(&cl->c, &cl->budget);
@@ -132,7 +133,8 @@ static void head_missing(struct http1_client *cl)
     bool is_untouched = chain_size(&cl->c.in) == 0 && cl->interim_count == 0;
 
     if (is_untouched) {
-        client_fail(cl, RESET_CONNECTION, E_EOF); /* an idempotent request may be tried again (RFC 9110 9.2.2) */
+        client_fail(cl, RESET_CONNECTION,
+                    E_EOF); /* an idempotent request may be tried again (RFC 9110 9.2.2) */
     } else {
         client_fail(cl, RESET_TRUNCATED, E_H1_TRUNCATED);
     }
@@ -144,7 +146,8 @@ static enum step got_head(struct http1_client *cl)
     struct head *h = &c->head;
 
     if (h->status == 101 && !cl->wants_upgrade) {
-        client_fail(cl, RESET_PROTOCOL, E_H1_BAD_HEAD); /* RFC 9110 15.2.2: only to what was asked for */
+        client_fail(cl, RESET_PROTOCOL,
+                    E_H1_BAD_HEAD); /* RFC 9110 15.2.2: only to what was asked for */
         return STEP_MORE;
     }
     if (h->status < 200 && h->status != 101) {
@@ -296,8 +299,11 @@ static void client_stream_close(struct stream *s, enum reset why UNUSED)
 {
     struct http1_client *cl = client_of_stream(s);
     struct http1_conn *c = &cl->c;
-    bool is_reusable = cl->state == CLIENT_DONE && s->sent_end && cl->is_kept && !cl->got_upgrade &&
-                       !c->eof && c->tx_err == 0 && chain_size(&c->in) == 0;
+    /* In BODY the response has ended too when this is called from its on_end. */
+    bool has_ended =
+        (cl->state == CLIENT_BODY || cl->state == CLIENT_DONE) && s->got_end && s->sent_end;
+    bool is_reusable = has_ended && cl->is_kept && !cl->got_upgrade && !c->eof && c->tx_err == 0 &&
+                       chain_size(&c->in) == 0;
 
     assert(c->has_stream);
     http1_stream_end(c);
@@ -368,7 +374,7 @@ static int client_open(struct http_client *base, const struct head *h, bool ends
 {
     struct http1_client *cl = client_of(base);
     struct http1_conn *c = &cl->c;
-    enum http1_framing framing = ends                      ? HTTP1_NO_BODY
+    enum http1_framing framing = ends                     ? HTTP1_NO_BODY
                                  : h->content_length >= 0 ? HTTP1_LENGTH
                                                           : HTTP1_CHUNKED;
 

@@ -87,7 +87,8 @@ static int scan_end(struct http1_conn *c)
 {
     size_t skip = c->end.scanned;
 
-    LIST_FOREACH (node, &c->in.chunks) {
+    LIST_FOREACH(node, &c->in.chunks)
+    {
         const struct chunk *chunk = LIST_ITEM(node, struct chunk, node);
         size_t size = chunk->end - chunk->start;
 
@@ -234,7 +235,8 @@ void http1_body_begin(struct http1_conn *c)
 /* Bytes that are to be there and are not. */
 static int more_input(const struct http1_conn *c)
 {
-    return c->eof ? E_H1_TRUNCATED : E_AGAIN; /* RFC 9112 8: an incomplete message is known as such */
+    return c->eof ? E_H1_TRUNCATED
+                  : E_AGAIN; /* RFC 9112 8: an incomplete message is known as such */
 }
 
 /* Without credit nothing is read; but the peer's end, if it is known already, is told at once. */
@@ -398,8 +400,8 @@ static bool cannot_send(const struct http1_conn *c)
 }
 
 /*
- * Chunks change owner, their bytes are not copied. Small ones are, for else a peer that sends a byte at a
- * time would hold a whole chunk of memory for each.
+ * Chunks change owner, their bytes are not copied. Small ones are, for else a peer that sends a
+ * byte at a time would hold a whole chunk of memory for each.
  */
 static void output_move(struct http1_conn *c, struct chain *bytes)
 {
@@ -480,7 +482,8 @@ static int send_last_chunk(struct http1_conn *c, const struct fields *trailers)
 
     TRY(chain_append(&c->out, &c->loop->chunks, BYTES("0\r\n")));
     rc = http1_print_trailers(trailers, &c->out, &c->loop->chunks);
-    /* Trailers that cannot be written are left out (RFC 9110 6.5.2 allows it); the message is whole. */
+    /* Trailers that cannot be written are left out (RFC 9110 6.5.2 allows it); the message is
+     * whole. */
     return rc == E_SYNTAX ? http1_print_trailers(NULL, &c->out, &c->loop->chunks) : rc;
 }
 
@@ -514,7 +517,8 @@ static void give_room(struct http1_conn *c)
     struct stream *s = &c->s;
     size_t room = output_room(c);
 
-    if (!c->has_stream || s->sent_end || c->reset_due || c->is_dead || s->events == NULL || room <= s->room) {
+    if (!c->has_stream || s->sent_end || c->reset_due || c->is_dead || s->events == NULL ||
+        room <= s->room) {
         return;
     }
     if (chain_size(&c->out) == 0 || room - s->room >= c->output_high_bytes / 2) {

@@ -36,8 +36,8 @@ int http1_end_feed(struct http1_end *e, const char *in, size_t len)
         char before = i >= 1 ? in[i - 1] : e->last[1];
         char before_that = i >= 2 ? in[i - 2] : e->last[i];
 
-        /* RFC 9112 2.2 lets a recipient take a bare LF for a line's end; one that does and one that does
-         * not see different messages. */
+        /* RFC 9112 2.2 lets a recipient take a bare LF for a line's end; one that does and one that
+         * does not see different messages. */
         if (before != '\r') {
             return E_H1_BAD_HEAD;
         }
@@ -73,8 +73,9 @@ static int parse_length(struct bytes value, struct http1_facts *facts)
 }
 
 /*
- * RFC 9112 6.1: codings must be known to be undone, chunked must come last and once. We know no other, and
- * a message passed on with a coding that its field no longer names would be another message.
+ * RFC 9112 6.1: codings must be known to be undone, chunked must come last and once. We know no
+ * other, and a message passed on with a coding that its field no longer names would be another
+ * message.
  */
 static int parse_coding(struct bytes value, struct http1_facts *facts)
 {
@@ -128,7 +129,8 @@ static inline bool is_space(char c)
     return c == ' ' || c == '\t';
 }
 
-/* field-line = field-name ":" OWS field-value OWS. `end` lies behind CRLF CRLF, so no search passes it. */
+/* field-line = field-name ":" OWS field-value OWS. `end` lies behind CRLF CRLF, so no search passes
+ * it. */
 static int parse_line(char **io_at, char *end, struct bytes *out_name, struct bytes *out_value)
 {
     char *name = *io_at, *at = name, *value;
@@ -150,8 +152,8 @@ static int parse_line(char **io_at, char *end, struct bytes *out_name, struct by
     }
     value = at;
     value_end = scan_value_end(value, end);
-    /* RFC 9110 5.5: NUL, CR, LF and other controls are dangerous. RFC 9112 2.2: a CR must be followed
-     * by LF. */
+    /* RFC 9110 5.5: NUL, CR, LF and other controls are dangerous. RFC 9112 2.2: a CR must be
+     * followed by LF. */
     if (value_end[0] != '\r' || value_end[1] != '\n') {
         return E_H1_BAD_HEAD;
     }
@@ -184,7 +186,8 @@ int http1_parse_fields(char *at, char *end, struct fields *out, struct http1_fac
 
 /* --- trailers ------------------------------------------------------------------------------------ */
 
-/* RFC 9110 6.5.1: what frames, routes or manages the connection has no meaning in a trailer section. */
+/* RFC 9110 6.5.1: what frames, routes or manages the connection has no meaning in a trailer
+ * section. */
 bool http1_is_forbidden_trailer(const struct field *f)
 {
     switch (f->id) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Message heads (RFC 9112 2 to 4 and 6.3). The end of the head is found first, 16 bytes at a time; the
- * parse behind it is one pass that needs no bounds, because the head ends in bytes at which each
- * search stops.
+ * Message heads (RFC 9112 2 to 4 and 6.3). The end of the head is found first, 16 bytes at a time;
+ * the parse behind it is one pass that needs no bounds, because the head ends in bytes at which
+ * each search stops.
  */
 #include "http/http1.h"
 
@@ -155,8 +155,8 @@ int http1_parse_request(char *in, size_t len, size_t *io_scanned, struct arena *
 
 /* --- responses ----------------------------------------------------------------------------------- */
 
-/* status-line = HTTP-version SP 3DIGIT SP [ reason-phrase ] CRLF (RFC 9112 4). Many servers leave out the second
- * space when there is no reason; nothing can be meant by that but the same. */
+/* status-line = HTTP-version SP 3DIGIT SP [ reason-phrase ] CRLF (RFC 9112 4). Many servers leave
+ * out the second space when there is no reason; nothing can be meant by that but the same. */
 static int parse_status_line(char **io_at, char *end, struct head *h)
 {
     char *at = *io_at;
@@ -187,7 +187,8 @@ static int parse_status_line(char **io_at, char *end, struct head *h)
 }
 
 /* RFC 9112 6.3, in the order of its list. */
-static int finish_response(struct head *h, const struct http1_facts *facts, struct bytes request_method)
+static int finish_response(struct head *h, const struct http1_facts *facts,
+                           struct bytes request_method)
 {
     bool is_tunnel = bytes_eq(request_method, BYTES("CONNECT")) && h->status / 100 == 2;
     bool is_interim = h->status < 200;
@@ -205,8 +206,8 @@ static int finish_response(struct head *h, const struct http1_facts *facts, stru
     if (facts->is_chunked && (h->version == HTTP_10 || facts->content_length >= 0)) {
         return E_H1_BAD_LENGTH; /* RFC 9112 6.1, 6.3: response splitting may be going on */
     }
-    /* RFC 9110 8.6, RFC 9112 6.1: 1xx and 204 announce no body. One that does may be followed by it: such a
-     * connection carries no second exchange. */
+    /* RFC 9110 8.6, RFC 9112 6.1: 1xx and 204 announce no body. One that does may be followed by
+     * it: such a connection carries no second exchange. */
     if ((is_interim || h->status == 204) && (facts->is_chunked || facts->content_length > 0)) {
         if (is_interim) {
             return E_H1_BAD_LENGTH;
@@ -251,5 +252,5 @@ enum http1_framing http1_framing_of(const struct head *h)
         return HTTP1_LENGTH;
     }
     return fields_get(&h->fields, FIELD_TRANSFER_ENCODING) != NULL ? HTTP1_CHUNKED
-                                                                    : HTTP1_UNTIL_CLOSE;
+                                                                   : HTTP1_UNTIL_CLOSE;
 }

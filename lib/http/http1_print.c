@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Heads onto the wire. Two steps: everything is checked and a bound of the size computed first, then it is
- * copied into one chunk without further checks. A head too large for a chunk goes piece by piece.
+ * Heads onto the wire. Two steps: everything is checked and a bound of the size computed first,
+ * then it is copied into one chunk without further checks. A head too large for a chunk goes piece
+ * by piece.
  */
 #include "core/chain.h"
 #include "core/err.h"
@@ -13,11 +14,11 @@
 /* --- writing ------------------------------------------------------------------------------------- */
 
 struct sink {
-    char *at;           /* into `chunk`; NULL: pieces go to `parts` */
+    char *at; /* into `chunk`; NULL: pieces go to `parts` */
     struct chunk *chunk;
     struct chain parts;
     struct chunk_pool *pool;
-    int err;            /* sticky */
+    int err; /* sticky */
 };
 
 static void put(struct sink *s, struct bytes b)

@@ -8,8 +8,8 @@
 #include "http/http1.h"
 
 /*
- * The search for the empty line that ends a head or a trailer section, over pieces of any size. Each byte is
- * looked at once.
+ * The search for the empty line that ends a head or a trailer section, over pieces of any size.
+ * Each byte is looked at once.
  */
 struct http1_end {
     size_t scanned;
@@ -29,17 +29,19 @@ struct http1_facts {
 };
 
 /*
- * Parse the field lines in [at, end), where `end` is just behind the empty line that http1_end found.
- * Writes lower-case names over the input.
+ * Parse the field lines in [at, end), where `end` is just behind the empty line that http1_end
+ * found. Writes lower-case names over the input.
  */
-int http1_parse_fields(char *at, char *end, struct fields *out, struct http1_facts *out_facts) MUST_USE;
+int http1_parse_fields(char *at, char *end, struct fields *out,
+                       struct http1_facts *out_facts) MUST_USE;
 
 /* Fill in the parts of the head that come from a request's target. `h` has method and version. */
 int http1_parse_target(char *at, size_t len, struct arena *arena, struct head *h) MUST_USE;
 /* uri-host [ ":" port ] (RFC 9110 7.2), not empty. */
 bool http1_is_authority(struct bytes b, bool needs_port);
 
-/* Can nothing that begins like this be a head? Tells a sender of another protocol apart before its line ends. */
+/* Can nothing that begins like this be a head? Tells a sender of another protocol apart before its
+ * line ends. */
 bool http1_is_hopeless(struct bytes prefix, bool is_request);
 
 /* How to print a head; what http1_print_response() leaves at its default. */
@@ -54,7 +56,8 @@ struct chunk_pool;
 int http1_print_head(const struct head *h, const struct http1_print *how, struct chain *to,
                      struct chunk_pool *pool) MUST_USE;
 /* A trailer section with its empty line. NULL and empty are fine. E_LIMIT, E_SYNTAX: as heads. */
-int http1_print_trailers(const struct fields *f, struct chain *to, struct chunk_pool *pool) MUST_USE;
+int http1_print_trailers(const struct fields *f, struct chain *to,
+                         struct chunk_pool *pool) MUST_USE;
 
 /* Has this field no place in a trailer section (RFC 9110 6.5.1)? */
 bool http1_is_forbidden_trailer(const struct field *f);

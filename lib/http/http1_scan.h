@@ -3,8 +3,8 @@
 #define HTTP_HTTP1_SCAN_H
 
 /*
- * Searching for the first byte of a kind, 16 at a time where the processor can (every x86-64 has SSE2),
- * and the table of token characters. For the files of this folder.
+ * Searching for the first byte of a kind, 16 at a time where the processor can (every x86-64 has
+ * SSE2), and the table of token characters. For the files of this folder.
  *
  * All look at [at, end) and never read a byte beyond it.
  */
@@ -14,10 +14,12 @@
 #include <emmintrin.h>
 #endif
 
-/* The lower-case form of a token character (RFC 9110 5.6.2), 0 for all others. message.c has the table. */
+/* The lower-case form of a token character (RFC 9110 5.6.2), 0 for all others. message.c has the
+ * table. */
 extern const unsigned char scan_lower[256];
 
-static inline bool scan_is_value_byte(unsigned char c) /* RFC 9110 5.5: VCHAR, obs-text, SP and HTAB */
+static inline bool
+scan_is_value_byte(unsigned char c) /* RFC 9110 5.5: VCHAR, obs-text, SP and HTAB */
 {
     return (c >= 0x20 && c != 0x7f) || c == '\t';
 }

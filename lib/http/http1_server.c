@@ -8,9 +8,10 @@
 #include "http/conn_ops.h"
 #include "http/http1_conn.h"
 
-#define DISCARD_BYTES_MAX 65536  /* of a request that nobody wants to the end, to keep the connection */
-#define LINGER_BYTES_MAX  262144 /* dropped after our last answer */
-#define LINGER_NS         (2 * NS_PER_S)
+#define DISCARD_BYTES_MAX                                                                          \
+    65536 /* of a request that nobody wants to the end, to keep the connection */
+#define LINGER_BYTES_MAX 262144 /* dropped after our last answer */
+#define LINGER_NS        (2 * NS_PER_S)
 
 #define SERVER_STATES(X)                                                                           \
     X(HEAD, head, "waiting for a request's head, or the end of it")                                \
@@ -33,15 +34,15 @@ struct http1_server {
     struct grave grave;
     struct timer timer;
     enum { TIMER_NONE, TIMER_HEAD, TIMER_IDLE, TIMER_LINGER } timer_for;
-    unsigned timer_epoch;   /* the stream behind which it was armed */
+    unsigned timer_epoch; /* the stream behind which it was armed */
     enum server_state state;
-    size_t budget;          /* bytes to be read in this run of the task */
-    size_t dropped_bytes;   /* in DISCARD and LINGER */
-    int close_err;          /* for on_closed */
-    bool close_after;       /* this exchange is the connection's last */
+    size_t budget;        /* bytes to be read in this run of the task */
+    size_t dropped_bytes; /* in DISCARD and LINGER */
+    int close_err;        /* for on_closed */
+    bool close_after;     /* this exchange is the connection's last */
     bool is_draining;
-    bool is_shut;           /* we said that we finished */
-    bool aborts;            /* LINGER ends in a reset: the peer must not take what it got for the whole */
+    bool is_shut; /* we said that we finished */
+    bool aborts;  /* LINGER ends in a reset: the peer must not take what it got for the whole */
     bool said_closed;
     /* of the request in progress */
     bool is_head, is_connect, is_10, waits_for_continue, sent_upgrade;
@@ -414,7 +415,8 @@ static enum http1_framing response_framing(const struct http1_server *sv, const 
     if (ends || h->content_length >= 0) {
         return HTTP1_LENGTH;
     }
-    return sv->is_10 ? HTTP1_UNTIL_CLOSE : HTTP1_CHUNKED; /* RFC 9112 6.1: not to a client of HTTP/1.0 */
+    return sv->is_10 ? HTTP1_UNTIL_CLOSE
+                     : HTTP1_CHUNKED; /* RFC 9112 6.1: not to a client of HTTP/1.0 */
 }
 
 static int send_interim(struct http1_server *sv, const struct head *h)
@@ -453,8 +455,8 @@ static int server_send_head(struct stream *s, const struct head *h, bool ends)
     if (how.framing == HTTP1_LENGTH && ends && h->content_length > 0) {
         return E_SYNTAX; /* a length without its bytes */
     }
-    /* RFC 9110 10.1.1: a client that was not told to continue may or may not send its body. Nobody knows what
-     * the next bytes will be. */
+    /* RFC 9110 10.1.1: a client that was not told to continue may or may not send its body. Nobody
+     * knows what the next bytes will be. */
     close_after = close_after || is_upgrade || how.framing == HTTP1_UNTIL_CLOSE ||
                   (sv->waits_for_continue && !s->got_end);
     how.close_after = close_after && !is_upgrade;
@@ -487,8 +489,9 @@ static void server_stream_close(struct stream *s, enum reset why)
         return;
     }
     if (!is_answered) {
-        /* RFC 9112 8: a client tells a response that broke off from a whole one by its length, or, where that is the
-         * connection's end, by a reset. Without any response it learns of nothing else. */
+        /* RFC 9112 8: a client tells a response that broke off from a whole one by its length, or,
+         * where that is the connection's end, by a reset. Without any response it learns of nothing
+         * else. */
         sv->aborts = !is_begun || sv->c.tx == HTTP1_UNTIL_CLOSE;
         server_linger(sv);
     } else if (sv->close_after || sv->is_draining) {

@@ -48,7 +48,9 @@ bool http1_is_authority(struct bytes b, bool needs_port)
     size_t i = 0;
 
     if (b.len > 0 && b.at[0] == '[') { /* IP-literal */
-        for (i = 1; i < b.len && (is_hex((unsigned char)b.at[i]) || b.at[i] == ':' || b.at[i] == '.'); i++) {
+        for (i = 1;
+             i < b.len && (is_hex((unsigned char)b.at[i]) || b.at[i] == ':' || b.at[i] == '.');
+             i++) {
         }
         if (i < 3 || i == b.len || b.at[i] != ']') {
             return false;
@@ -87,12 +89,14 @@ static size_t scheme_length(struct bytes target)
     return i <= HTTP1_SCHEME_MAX && bytes_starts(bytes_from(target, i), BYTES("://")) ? i : 0;
 }
 
-static int parse_absolute(char *at, size_t len, size_t scheme_len, struct arena *arena, struct head *h)
+static int parse_absolute(char *at, size_t len, size_t scheme_len, struct arena *arena,
+                          struct head *h)
 {
     struct bytes rest = bytes_of(at + scheme_len + 3, len - scheme_len - 3);
     size_t authority_len = 0;
 
-    while (authority_len < rest.len && rest.at[authority_len] != '/' && rest.at[authority_len] != '?') {
+    while (authority_len < rest.len && rest.at[authority_len] != '/' &&
+           rest.at[authority_len] != '?') {
         authority_len++;
     }
     for (size_t i = 0; i < scheme_len; i++) {
@@ -131,8 +135,8 @@ int http1_parse_target(char *at, size_t len, struct arena *arena, struct head *h
         return E_H1_BAD_HEAD; /* RFC 9110 7.1: a target has no fragment */
     }
     if (bytes_eq(h->method, BYTES("CONNECT"))) {
-        /* RFC 9112 3.2.3: authority-form and nothing else; RFC 9110 9.3.6: with a port. Wire 5.4: in
-         * HTTP/1.1 alone. */
+        /* RFC 9112 3.2.3: authority-form and nothing else; RFC 9110 9.3.6: with a port. Wire 5.4:
+         * in HTTP/1.1 alone. */
         if (h->version != HTTP_11 || !http1_is_authority(target, true)) {
             return E_H1_BAD_HEAD;
         }

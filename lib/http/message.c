@@ -196,13 +196,14 @@ bool field_has_token(const struct fields *f, enum field_id id, struct bytes toke
 /* Options of Connection that name no field, or one that goes by itself. */
 static bool option_is_plain(struct bytes option)
 {
-    return bytes_eq_nocase(option, BYTES("close")) || bytes_eq_nocase(option, BYTES("keep-alive")) ||
+    return bytes_eq_nocase(option, BYTES("close")) ||
+           bytes_eq_nocase(option, BYTES("keep-alive")) ||
            bytes_eq_nocase(option, BYTES("upgrade"));
 }
 
 /*
- * RFC 9110 7.6.1: a sender must not list fields that are meant for all recipients. An attacker who does
- * must not take away what frames or routes the message, nor what later hops trust.
+ * RFC 9110 7.6.1: a sender must not list fields that are meant for all recipients. An attacker who
+ * does must not take away what frames or routes the message, nor what later hops trust.
  */
 static bool field_may_be_listed(const struct field *f)
 {
@@ -327,7 +328,8 @@ bool http_is_field_value(struct bytes b)
 static const struct {
     uint16_t status;
     const char *reason;
-} reasons[] = { /* RFC 9110 15; RFC 6585; ascending */
+} reasons[] = {
+    /* RFC 9110 15; RFC 6585; ascending */
     {100, "Continue"},
     {101, "Switching Protocols"},
     {102, "Processing"},
@@ -427,8 +429,8 @@ static char *date_text(char *to, const char *text, size_t bytes)
 }
 
 /*
- * RFC 9110 5.6.7. The calendar is computed in years that begin with March, so that the leap day is the
- * last one: a month's first day is then (153 m + 2) / 5, m counted from March.
+ * RFC 9110 5.6.7. The calendar is computed in years that begin with March, so that the leap day is
+ * the last one: a month's first day is then (153 m + 2) / 5, m counted from March.
  */
 void http_date(uint64_t wall_ns, char out_text[30])
 {

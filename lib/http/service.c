@@ -26,9 +26,9 @@ struct service {
 
 struct service_conn {
     struct list node;
-    struct service *service;    /* NULL once that has forgotten us */
+    struct service *service; /* NULL once that has forgotten us */
     struct loop *loop;
-    struct io *io;              /* while detecting */
+    struct io *io; /* while detecting */
     struct chain first;
     struct task detect;
     struct timer patience;      /* while detecting */
@@ -45,8 +45,8 @@ struct exchange {
     struct service_conn *conn;
     struct stream *stream;
     struct text body;
-    size_t sent;          /* of the answer */
-    bool is_handled;      /* the handler has it, and has not answered */
+    size_t sent;     /* of the answer */
+    bool is_handled; /* the handler has it, and has not answered */
     bool is_answered;
     struct grave grave;
 };
@@ -144,7 +144,8 @@ static void exchange_handle(struct exchange *x)
     s->handle(&x->request, s->user);
 }
 
-/* RFC 9110 15.5.14. The rest of the body is not wanted, so the connection ends where it cannot be skipped. */
+/* RFC 9110 15.5.14. The rest of the body is not wanted, so the connection ends where it cannot be
+ * skipped. */
 static void exchange_refuse(struct exchange *x)
 {
     x->is_handled = true;
@@ -298,7 +299,8 @@ static void on_closed(void *user, int err UNUSED)
     conn_free(c);
 }
 
-static const struct http_server_events conn_events = {.on_stream = on_stream, .on_closed = on_closed};
+static const struct http_server_events conn_events = {.on_stream = on_stream,
+                                                      .on_closed = on_closed};
 
 static void conn_serve(struct service_conn *c, enum detected what)
 {
@@ -381,7 +383,8 @@ static bool service_make_room(struct service *s)
     if (s->count < CONNS_MAX) {
         return true;
     }
-    LIST_FOREACH (node, &s->conns) {
+    LIST_FOREACH(node, &s->conns)
+    {
         struct service_conn *c = LIST_ITEM(node, struct service_conn, node);
 
         if (list_is_empty(&c->exchanges)) {

@@ -3,37 +3,42 @@
 #define HTTP_SERVICE_H
 
 /*
- * Small HTTP services (admin pages, the public API): whole requests in, whole answers out, over HTTP/1
- * and HTTP/2 on the same port. Off the data path.
+ * Small HTTP services (admin pages, the public API): whole requests in, whole answers out, over
+ * HTTP/1 and HTTP/2 on the same port. Off the data path.
  *
- * Limits: bodies of at most `body_max` bytes (413 beyond), 256 connections (the oldest idle one goes), 30 s for a
- * head, 60 s idle.
+ * Limits: bodies of at most `body_max` bytes (413 beyond), 256 connections (the oldest idle one
+ * goes), 30 s for a head, 60 s idle.
  */
 #include "core/text.h"
 #include "http/conn.h"
 
 struct service_request {
     const struct head *head;
-    struct bytes path, query;  /* split at '?' */
+    struct bytes path, query; /* split at '?' */
     struct bytes body;
     struct addr peer;
     /* the answer, filled by the handler or later */
     unsigned status;
-    const char *content_type;  /* static */
-    const char *extra_name, *extra_value; /* one further field; may be NULL; value copied at answer */
+    const char *content_type; /* static */
+    const char *extra_name;   /* one further field, or NULL */
+    const char *extra_value;  /* needed until service_answer() returns */
     struct text answer;
-    void *user;                /* the handler's */
+    void *user; /* the handler's */
 };
 struct service;
-/* Handle a request: fill status and answer and call service_answer() now, or later from the same loop. Until then the
- * request stays valid; when the client goes away first, `on_gone` of the service is called instead. */
+/* Handle a request: fill status and answer and call service_answer() now, or later from the same
+ * loop. Until then the request stays valid; when the client goes away first, `on_gone` of the
+ * service is called instead. */
 typedef void service_handler(struct service_request *r, void *service_user);
 struct service *service_new(struct loop *l, size_t body_max, service_handler *handle,
-                            void (*on_gone)(struct service_request *r, void *service_user), void *service_user);
-void service_accept(struct service *s, int fd, const struct addr *peer);      /* takes fd; detects the version */
-void service_accept_io(struct service *s, struct io *io, const struct addr *peer); /* after a handshake (TLS) */
+                            void (*on_gone)(struct service_request *r, void *service_user),
+                            void *service_user);
+/* Take a connection, bare or behind a handshake (TLS), and detect the version. */
+void service_accept(struct service *s, int fd, const struct addr *peer);
+void service_accept_io(struct service *s, struct io *io, const struct addr *peer);
 void service_answer(struct service_request *r);
-/* Closes all. Requests that wait for their answer end here: `on_gone` is called for each, from within. */
+/* Closes all. Requests that wait for their answer end here: `on_gone` is called for each, from
+ * within. */
 void service_free(struct service *s);
 
 #endif

@@ -22,7 +22,7 @@ static void require(bool holds)
 }
 
 struct decoded {
-    int rc;          /* E_EOF, E_AGAIN or E_H1_BAD_CHUNK */
+    int rc; /* E_EOF, E_AGAIN or E_H1_BAD_CHUNK */
     size_t consumed;
     char *body;
     size_t body_len;
@@ -78,8 +78,8 @@ static void check_again(const struct decoded *d)
     free(text);
 }
 
-static int trailers(const char *in, size_t len, size_t step, struct arena *arena, struct fields *out,
-                    size_t *out_consumed)
+static int trailers(const char *in, size_t len, size_t step, struct arena *arena,
+                    struct fields *out, size_t *out_consumed)
 {
     char *text = arena_try(arena, MAX(len, 1));
     size_t scanned = 0;

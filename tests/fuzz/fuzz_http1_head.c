@@ -196,8 +196,7 @@ static void check_split(struct kind k, struct bytes in, int want, size_t want_co
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct bytes methods[] = {
-        {"GET", 3}, {"HEAD", 4}, {"CONNECT", 7}, {"GET", 3}};
+    static const struct bytes methods[] = {{"GET", 3}, {"HEAD", 4}, {"CONNECT", 7}, {"GET", 3}};
     struct arena arena;
     struct kind k;
     struct bytes in;

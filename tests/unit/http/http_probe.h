@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef TESTS_HTTP_PROBE_H
-#define TESTS_HTTP_PROBE_H
+#ifndef TESTS_UNIT_HTTP_HTTP_PROBE_H
+#define TESTS_UNIT_HTTP_HTTP_PROBE_H
 
 /*
  * What the tests of HTTP/1 connections share: a loop, a connection over a socket pair, the other
@@ -24,14 +24,14 @@
 
 struct probe {
     struct loop loop;
-    int peer;                /* the test's end of the connection */
-    struct text received;    /* by the peer */
+    int peer;             /* the test's end of the connection */
+    struct text received; /* by the peer */
     bool peer_eof;
     int peer_err;
-    struct text log;         /* what the user of the stream saw */
-    struct stream *s;        /* open, or NULL */
-    size_t credit_at_once;   /* granted in on_head, and again for what was delivered */
-    size_t room;             /* sum of on_room */
+    struct text log;       /* what the user of the stream saw */
+    struct stream *s;      /* open, or NULL */
+    size_t credit_at_once; /* granted in on_head, and again for what was delivered */
+    size_t room;           /* sum of on_room */
     bool closed;
     int close_err;
 };
@@ -197,11 +197,11 @@ static inline void probe_on_reset(void *user, enum reset why, int err)
 {
     struct probe *p = user;
     static const char *const names[] = {
-        [RESET_NONE] = "none",           [RESET_CANCEL] = "cancel",
-        [RESET_REFUSED] = "refused",     [RESET_PROTOCOL] = "protocol",
-        [RESET_INTERNAL] = "internal",   [RESET_CONNECTION] = "connection",
-        [RESET_TIMEOUT] = "timeout",     [RESET_CALM] = "calm",
-        [RESET_GOAWAY] = "goaway",       [RESET_TRUNCATED] = "truncated",
+        [RESET_NONE] = "none",         [RESET_CANCEL] = "cancel",
+        [RESET_REFUSED] = "refused",   [RESET_PROTOCOL] = "protocol",
+        [RESET_INTERNAL] = "internal", [RESET_CONNECTION] = "connection",
+        [RESET_TIMEOUT] = "timeout",   [RESET_CALM] = "calm",
+        [RESET_GOAWAY] = "goaway",     [RESET_TRUNCATED] = "truncated",
     };
 
     text_printf(&p->log, "reset %s %s;", names[why], err != 0 ? err_name(err) : "0");

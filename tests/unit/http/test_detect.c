@@ -82,7 +82,8 @@ static void long_words_are_no_request(void **state UNUSED)
 
     memset(text, 'x', sizeof(text));
     memcpy(text, "GET a", 5);
-    assert_int_equal(detect(text, 4 + HTTP1_SCHEME_MAX), AGAIN); /* a scheme, as far as one can tell */
+    assert_int_equal(detect(text, 4 + HTTP1_SCHEME_MAX),
+                     AGAIN); /* a scheme, as far as one can tell */
     assert_int_equal(detect(text, 4 + HTTP1_SCHEME_MAX + 1), DETECT_OPAQUE);
     assert_int_equal(detect(text, sizeof(text)), DETECT_OPAQUE);
     memset(text + 4, '/', sizeof(text) - 4);

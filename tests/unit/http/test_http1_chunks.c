@@ -12,8 +12,8 @@ struct sample {
     const char *body; /* NULL: refused */
 };
 
-#define TEN "0123456789"
-#define TEN2 TEN TEN
+#define TEN            "0123456789"
+#define TEN2           TEN TEN
 #define LONG_EXTENSION TEN2 TEN2 TEN2 TEN2 TEN2 TEN2 TEN2 TEN2 TEN2 TEN2 TEN2 TEN2
 
 static const struct sample samples[] = {
@@ -136,7 +136,8 @@ static void a_bad_chunk_is_final(void **state UNUSED)
 
     http1_chunks_init(&c);
     assert_int_equal(http1_chunks_feed(&c, "z", 1, &consumed, &data, &data_len), E_H1_BAD_CHUNK);
-    assert_int_equal(http1_chunks_feed(&c, "0\r\n", 3, &consumed, &data, &data_len), E_H1_BAD_CHUNK);
+    assert_int_equal(http1_chunks_feed(&c, "0\r\n", 3, &consumed, &data, &data_len),
+                     E_H1_BAD_CHUNK);
     http1_chunks_init(&c);
     assert_int_equal(http1_chunks_feed(&c, "", 0, &consumed, &data, &data_len), E_AGAIN);
 }

@@ -100,8 +100,9 @@ static void a_connection_is_used_again(void **state UNUSED)
 
 static void every_split_of_a_response_is_the_same_response(void **state UNUSED)
 {
-    static const char text[] = "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\n"
-                               "transfer-encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nT: 1\r\n\r\n";
+    static const char text[] =
+        "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\n"
+        "transfer-encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nT: 1\r\n\r\n";
 
     for (size_t split = 1; split < sizeof(text) - 1; split++) {
         char log[256];
@@ -307,8 +308,10 @@ static void malformed_responses_reset(void **state UNUSED)
         {"HTTP/1.1 200 OK\r\nx : y\r\n\r\n", "reset protocol h1_bad_head;"},
         {"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
          "reset protocol h1_bad_length;"},
-        {"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nz", "head 200;reset protocol h1_bad_chunk;"},
-        {"HTTP/1.1 101 Switching Protocols\r\n\r\n", "reset protocol h1_bad_head;"}, /* not asked for */
+        {"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nz",
+         "head 200;reset protocol h1_bad_chunk;"},
+        {"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+         "reset protocol h1_bad_head;"}, /* not asked for */
     };
 
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -495,7 +498,8 @@ static void an_upgrade_hands_the_connection_over(void **state UNUSED)
     h.is_upgrade = true;
     open_head(&h, true);
     arena_clear(&arena);
-    assert_received(&p, "GET /a HTTP/1.1\r\nhost: h\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n");
+    assert_received(
+        &p, "GET /a HTTP/1.1\r\nhost: h\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n");
     probe_send(&p, "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\nearly");
     assert_log(&p, "head 101 ends;");
     take_and_check();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Heads that are accepted and heads that are refused, each with the rule that says so. All are also parsed
- * in every split, as a slow sender's.
+ * Heads that are accepted and heads that are refused, each with the rule that says so. All are also
+ * parsed in every split, as a slow sender's.
  */
 #include "core/alloc.h"
 #include "core/err.h"
@@ -16,9 +16,18 @@ struct sample {
     int rc;
 };
 
-#define OK(rule_, text)         {rule_, {"" text, sizeof(text) - 1}, 0}
-#define BAD(rule_, text)        {rule_, {"" text, sizeof(text) - 1}, E_H1_BAD_HEAD}
-#define BAD_LENGTH(rule_, text) {rule_, {"" text, sizeof(text) - 1}, E_H1_BAD_LENGTH}
+#define OK(rule_, text)                                                                            \
+    {                                                                                              \
+        rule_, {"" text, sizeof(text) - 1}, 0                                                      \
+    }
+#define BAD(rule_, text)                                                                           \
+    {                                                                                              \
+        rule_, {"" text, sizeof(text) - 1}, E_H1_BAD_HEAD                                          \
+    }
+#define BAD_LENGTH(rule_, text)                                                                    \
+    {                                                                                              \
+        rule_, {"" text, sizeof(text) - 1}, E_H1_BAD_LENGTH                                        \
+    }
 
 static const struct sample requests[] = {
     OK("RFC 9112 3", "GET / HTTP/1.1\r\n" HOST "\r\n"),
@@ -112,17 +121,22 @@ static const struct sample requests[] = {
     BAD_LENGTH("RFC 9110 8.6: negative", "POST / HTTP/1.1\r\n" HOST "content-length: -1\r\n\r\n"),
     BAD_LENGTH("RFC 9110 8.6: hex", "POST / HTTP/1.1\r\n" HOST "content-length: 0x1\r\n\r\n"),
     BAD_LENGTH("RFC 9110 8.6: empty", "POST / HTTP/1.1\r\n" HOST "content-length:\r\n\r\n"),
-    BAD_LENGTH("RFC 9110 8.6: inner space", "POST / HTTP/1.1\r\n" HOST "content-length: 1 0\r\n\r\n"),
+    BAD_LENGTH("RFC 9110 8.6: inner space",
+               "POST / HTTP/1.1\r\n" HOST "content-length: 1 0\r\n\r\n"),
     BAD_LENGTH("RFC 9110 8.6: overflow",
                "POST / HTTP/1.1\r\n" HOST "content-length: 18446744073709551617\r\n\r\n"),
     OK("RFC 9112 7.1", "POST / HTTP/1.1\r\n" HOST "transfer-encoding: chunked\r\n\r\n"),
-    OK("RFC 9112 7: codings have no case", "POST / HTTP/1.1\r\n" HOST "transfer-encoding: CHUNKED\r\n\r\n"),
+    OK("RFC 9112 7: codings have no case",
+       "POST / HTTP/1.1\r\n" HOST "transfer-encoding: CHUNKED\r\n\r\n"),
     BAD_LENGTH("RFC 9112 6.3: both lengths",
-               "POST / HTTP/1.1\r\n" HOST "content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n"),
+               "POST / HTTP/1.1\r\n" HOST
+               "content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n"),
     BAD_LENGTH("RFC 9112 6.3: both lengths, the other order",
-               "POST / HTTP/1.1\r\n" HOST "transfer-encoding: chunked\r\ncontent-length: 1\r\n\r\n"),
+               "POST / HTTP/1.1\r\n" HOST
+               "transfer-encoding: chunked\r\ncontent-length: 1\r\n\r\n"),
     BAD_LENGTH("RFC 9112 6.3: both, the length zero",
-               "POST / HTTP/1.1\r\n" HOST "transfer-encoding: chunked\r\ncontent-length: 0\r\n\r\n"),
+               "POST / HTTP/1.1\r\n" HOST
+               "transfer-encoding: chunked\r\ncontent-length: 0\r\n\r\n"),
     BAD_LENGTH("RFC 9112 6.1: chunked not last",
                "POST / HTTP/1.1\r\n" HOST "transfer-encoding: chunked, gzip\r\n\r\n"),
     BAD_LENGTH("RFC 9112 6.1: chunked twice",
@@ -132,14 +146,16 @@ static const struct sample requests[] = {
                "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n"),
     BAD_LENGTH("RFC 9112 6.1: a coding we do not know",
                "POST / HTTP/1.1\r\n" HOST "transfer-encoding: gzip, chunked\r\n\r\n"),
-    BAD_LENGTH("RFC 9112 6.1: identity", "POST / HTTP/1.1\r\n" HOST "transfer-encoding: identity\r\n\r\n"),
+    BAD_LENGTH("RFC 9112 6.1: identity",
+               "POST / HTTP/1.1\r\n" HOST "transfer-encoding: identity\r\n\r\n"),
     BAD_LENGTH("RFC 9112 6.1: nearly chunked",
                "POST / HTTP/1.1\r\n" HOST "transfer-encoding: xchunked\r\n\r\n"),
     BAD_LENGTH("RFC 9112 6.1: chunked with a parameter",
                "POST / HTTP/1.1\r\n" HOST "transfer-encoding: chunked;a=b\r\n\r\n"),
-    BAD_LENGTH("RFC 9112 6.1: empty coding", "POST / HTTP/1.1\r\n" HOST "transfer-encoding:\r\n\r\n"),
-    BAD("RFC 9112 6.1: a hidden coding",
-        "POST / HTTP/1.1\r\n" HOST "transfer-encoding:\x0b" "chunked\r\n\r\n"),
+    BAD_LENGTH("RFC 9112 6.1: empty coding",
+               "POST / HTTP/1.1\r\n" HOST "transfer-encoding:\r\n\r\n"),
+    BAD("RFC 9112 6.1: a hidden coding", "POST / HTTP/1.1\r\n" HOST "transfer-encoding:\x0b"
+                                         "chunked\r\n\r\n"),
     BAD_LENGTH("RFC 9112 6.1: chunked in HTTP/1.0",
                "POST / HTTP/1.0\r\n" HOST "transfer-encoding: chunked\r\n\r\n"),
 };
@@ -167,21 +183,24 @@ static const struct sample responses[] = {
                "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
     BAD_LENGTH("RFC 9112 6.3: lengths that differ",
                "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n"),
-    BAD_LENGTH("RFC 9112 6.1: chunked in 1xx", "HTTP/1.1 103 x\r\ntransfer-encoding: chunked\r\n\r\n"),
+    BAD_LENGTH("RFC 9112 6.1: chunked in 1xx",
+               "HTTP/1.1 103 x\r\ntransfer-encoding: chunked\r\n\r\n"),
     BAD_LENGTH("RFC 9110 8.6: length in 1xx", "HTTP/1.1 103 x\r\ncontent-length: 3\r\n\r\n"),
 };
 
-/* Parse a copy of the first `len` bytes, of exactly that size, so that a sanitizer sees each byte too many. */
-static int parse(struct bytes head, size_t len, bool is_request, size_t *io_scanned, struct arena *arena,
-                 struct head *out)
+/* Parse a copy of the first `len` bytes, of exactly that size, so that a sanitizer sees each byte
+ * too many. */
+static int parse(struct bytes head, size_t len, bool is_request, size_t *io_scanned,
+                 struct arena *arena, struct head *out)
 {
     char *copy = arena_try(arena, MAX(len, 1));
     size_t consumed = 0;
     int rc;
 
     memcpy(copy, head.at, len);
-    rc = is_request ? http1_parse_request(copy, len, io_scanned, arena, out, &consumed)
-                    : http1_parse_response(copy, len, io_scanned, BYTES("GET"), arena, out, &consumed);
+    rc = is_request
+             ? http1_parse_request(copy, len, io_scanned, arena, out, &consumed)
+             : http1_parse_response(copy, len, io_scanned, BYTES("GET"), arena, out, &consumed);
     if (rc == 0) {
         assert_int_equal(consumed, head.len);
     }
@@ -253,7 +272,8 @@ static const struct head *response(struct bytes text, struct bytes method)
     arena_clear(&arena);
     arena_init(&arena, 1 << 20);
     copy = arena_strdup(&arena, text);
-    assert_int_equal(http1_parse_response(copy, text.len, &scanned, method, &arena, &h, &consumed), 0);
+    assert_int_equal(http1_parse_response(copy, text.len, &scanned, method, &arena, &h, &consumed),
+                     0);
     return &h;
 }
 
@@ -309,7 +329,8 @@ static void persistence_follows_version_and_options(void **state UNUSED)
     static const struct {
         struct bytes text;
         bool keep_alive;
-    } samples[] = { /* RFC 9112 9.3 */
+    } samples[] = {
+        /* RFC 9112 9.3 */
         {{"GET / HTTP/1.1\r\nhost:a\r\n\r\n", 26}, true},
         {{"GET / HTTP/1.0\r\nhost:a\r\n\r\n", 26}, false},
         {{"GET / HTTP/1.1\r\nhost:a\r\nconnection: close\r\n\r\n", 45}, false},
@@ -327,10 +348,12 @@ static void persistence_follows_version_and_options(void **state UNUSED)
 static void upgrades_are_those_that_can_be_taken(void **state UNUSED)
 {
     /* wire 5.4 */
-    assert_true(request(BYTES("GET / HTTP/1.1\r\nhost:a\r\nupgrade: websocket\r\n\r\n"))->is_upgrade);
+    assert_true(
+        request(BYTES("GET / HTTP/1.1\r\nhost:a\r\nupgrade: websocket\r\n\r\n"))->is_upgrade);
     assert_false(request(BYTES("GET / HTTP/1.1\r\nhost:a\r\nupgrade: h2c\r\n\r\n"))->is_upgrade);
     /* RFC 9110 7.8 */
-    assert_false(request(BYTES("GET / HTTP/1.0\r\nhost:a\r\nupgrade: websocket\r\n\r\n"))->is_upgrade);
+    assert_false(
+        request(BYTES("GET / HTTP/1.0\r\nhost:a\r\nupgrade: websocket\r\n\r\n"))->is_upgrade);
 }
 
 static void responses_end_by_rfc_9112_6_3(void **state UNUSED)
@@ -417,7 +440,8 @@ static void heads_are_limited(void **state UNUSED)
     assert_int_equal(parse_whole(big_request(2, rest)), 0);
     assert_int_equal(parse_whole(big_request(2, rest + 1)), E_LIMIT);
     /* Nor is an end waited for beyond the limit. */
-    assert_int_equal(parse_whole(bytes_first(big_request(2, 2 * rest), HTTP_HEAD_BYTES_MAX)), E_LIMIT);
+    assert_int_equal(parse_whole(bytes_first(big_request(2, 2 * rest), HTTP_HEAD_BYTES_MAX)),
+                     E_LIMIT);
     assert_int_equal(parse_whole(bytes_first(big_request(2, 2 * rest), HTTP_HEAD_BYTES_MAX - 1)),
                      E_AGAIN);
 }
@@ -472,8 +496,8 @@ static void trailers_are_parsed_and_cleaned(void **state UNUSED)
                      0);
     assert_int_equal(f.count, 1);
     assert_bytes(f.at[0].name, "ok");
-    assert_int_equal(trailers(BYTES("a : 1\r\n\r\n"), &f), E_H1_BAD_HEAD);  /* RFC 9112 5.1 */
-    assert_int_equal(trailers(BYTES("a: 1\n\r\n"), &f), E_H1_BAD_HEAD);     /* RFC 9112 2.2 */
+    assert_int_equal(trailers(BYTES("a : 1\r\n\r\n"), &f), E_H1_BAD_HEAD);      /* RFC 9112 5.1 */
+    assert_int_equal(trailers(BYTES("a: 1\n\r\n"), &f), E_H1_BAD_HEAD);         /* RFC 9112 2.2 */
     assert_int_equal(trailers(BYTES("a: 1\r\n b\r\n\r\n"), &f), E_H1_BAD_HEAD); /* RFC 9112 5.2 */
     assert_int_equal(trailers(BYTES("\n"), &f), E_H1_BAD_HEAD);
     assert_int_equal(trailers(BYTES("a: 1\r\n"), &f), E_AGAIN);

@@ -162,9 +162,10 @@ static void what_would_break_the_framing_is_refused(void **state UNUSED)
     static const struct {
         const char *method, *path, *authority;
     } bad[] = {
-        {"", "/", "a"},       {"G T", "/", "a"},       {"GET\r\n", "/", "a"},  {"GET", "", "a"},
-        {"GET", "/ x", "a"},  {"GET", "/\r\nx: y", "a"}, {"GET", "x", "a"},      {"GET", "/", "a b"},
-        {"GET", "/", "a\r\n"}, {"GET", "/\x80", "a"},
+        {"", "/", "a"},        {"G T", "/", "a"},   {"GET\r\n", "/", "a"},
+        {"GET", "", "a"},      {"GET", "/ x", "a"}, {"GET", "/\r\nx: y", "a"},
+        {"GET", "x", "a"},     {"GET", "/", "a b"}, {"GET", "/", "a\r\n"},
+        {"GET", "/\x80", "a"},
     };
     static const char *const values[] = {"a\r\nb: c", "a\nb", "a\rb", "\x7f"};
     static const char *const names[] = {"", "a b", "a:", "a\r\nb", ":path"};

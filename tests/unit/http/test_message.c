@@ -32,8 +32,9 @@ static void assert_fields(const char *want)
     size_t len = 0;
 
     for (unsigned i = 0; i < f.count; i++) {
-        len += (size_t)snprintf(got + len, sizeof(got) - len, "%s" BYTES_FMT "=" BYTES_FMT,
-                                i > 0 ? "," : "", BYTES_ARG(f.at[i].name), BYTES_ARG(f.at[i].value));
+        len +=
+            (size_t)snprintf(got + len, sizeof(got) - len, "%s" BYTES_FMT "=" BYTES_FMT,
+                             i > 0 ? "," : "", BYTES_ARG(f.at[i].name), BYTES_ARG(f.at[i].value));
     }
     assert_string_equal(got, want);
 }
@@ -166,8 +167,9 @@ static void reasons_are_known(void **state UNUSED)
 static void dates_are_those_of_the_c_library(void **state UNUSED)
 {
     static const uint64_t seconds[] = {
-        0,         784111777,  951782399, 951782400, 951868799, 951868800, 1078012800, 1582934400,
-        1583020799, 1583020800, 1709164800, 1735689599, 1735689600, 4107542399, 4107542400, 18446744072,
+        0,          784111777,  951782399,  951782400,   951868799,  951868800,
+        1078012800, 1582934400, 1583020799, 1583020800,  1709164800, 1735689599,
+        1735689600, 4107542399, 4107542400, 18446744072,
     };
     char got[30], want[30];
 

@@ -122,7 +122,8 @@ static void whole_requests_get_whole_answers(void **state UNUSED)
 {
     int fd = client_open();
 
-    client_send(fd, "POST /echo?a=b HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n2\r\nxy\r\n");
+    client_send(
+        fd, "POST /echo?a=b HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n2\r\nxy\r\n");
     client_send(fd, "1\r\nz\r\n0\r\n\r\n");
     assert_answer(fd, "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 18\r\ndate: ",
                   "\r\n\r\nPOST ?a=b xyz 1234");
@@ -130,7 +131,8 @@ static void whole_requests_get_whole_answers(void **state UNUSED)
     assert_answer(fd, "HTTP/1.1 301 Moved Permanently\r\nlocation: /there\r\ncontent-length: 0\r\n",
                   "\r\n\r\n");
     client_send(fd, "HEAD /echo HTTP/1.1\r\nhost: h\r\n\r\n");
-    assert_answer(fd, "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 12\r\n", "\r\n\r\n");
+    assert_answer(fd, "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 12\r\n",
+                  "\r\n\r\n");
     close(fd);
 }
 
@@ -283,8 +285,12 @@ static void http2_is_served_on_the_same_port(void **state UNUSED)
 {
     static const struct http_client_events events = {.on_closed = h2_closed};
     struct probe p = {.peer = -1, .credit_at_once = 1 << 20};
-    struct head h = {.method = BYTES("POST"), .scheme = BYTES("http"), .authority = BYTES("h"),
-                     .path = BYTES("/echo?q"), .content_length = -1, .version = HTTP_2};
+    struct head h = {.method = BYTES("POST"),
+                     .scheme = BYTES("http"),
+                     .authority = BYTES("h"),
+                     .path = BYTES("/echo?q"),
+                     .content_length = -1,
+                     .version = HTTP_2};
     struct http_client *client;
     struct io *io = io_tcp_new(&loop, client_open(), NULL);
 
