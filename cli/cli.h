@@ -3,9 +3,9 @@
 #define CLI_CLI_H
 
 /*
- * What the commands of `tulle` share. A command is `int cli_NAME(int argc, char **argv)` with argv[0] its own name; it
- * returns the exit status: 0, 1 for a failure (a sentence on standard error says what and what to do), 64 for a wrong
- * command line.
+ * What the commands of `tulle` share. A command is `int cli_NAME(int argc, char **argv)` with argv[0] its
+ * own name; it returns the exit status: 0, 1 for a failure (a sentence on standard error says what and what
+ * to do), 64 for a wrong command line.
  */
 #include "core/opt.h"
 #include "core/text.h"
@@ -20,33 +20,37 @@ struct cli_target { /* which control plane: options that every command takes */
     const char *control_ns; /* -L, --linkerd-namespace ("linkerd") */
     bool verbose;
 };
-#define CLI_TARGET_OPTS(t)                                                                                    \
-    {"home", 0, OPT_STRING, "NAME", "the local home to talk to (default)", &(t)->home},                       \
-    {"api-addr", 0, OPT_STRING, "HOST:PORT", "a public API to ask directly", &(t)->api_addr},                 \
-    {"linkerd-namespace", 'L', OPT_STRING, "NS", "namespace of the control plane (linkerd)", &(t)->control_ns}, \
+#define CLI_TARGET_OPTS(t)                                                                                 \
+    {"home", 0, OPT_STRING, "NAME", "the local home to talk to (default)", &(t)->home},                    \
+    {"api-addr", 0, OPT_STRING, "HOST:PORT", "a public API to ask directly", &(t)->api_addr},              \
+    {"linkerd-namespace", 'L', OPT_STRING, "NS", "the control plane's namespace (linkerd)", &(t)->control_ns}, \
     {"verbose", 0, OPT_BOOL, NULL, "say more", &(t)->verbose}
 
-/* Parse; prints help or the problem itself. True: go on. False: return *out_status. */
-bool cli_parse(const char *usage, const struct opt *opts, size_t count, int argc, char **argv, struct opt_list *args,
-               int *out_status);
+/* Parse; prints help or the problem itself. True: go on. False: return *out_status. Options that are not
+ * given keep what their targets hold. */
+bool cli_parse(const char *usage, const struct opt *opts, size_t count, int argc, char **argv,
+               struct opt_list *args, int *out_status);
+/* What stands for an option of the target that was not given: TULLE_HOME, LINKERD_NAMESPACE, "linkerd". */
+void cli_target_complete(struct cli_target *t);
 /* "tulle: ..." on standard error, returns 1. */
 int cli_fail(const char *format, ...) PRINTF_LIKE(1, 2);
 
-/* POST /api/v1/METHOD with a packed message; the answer's bytes (caller frees). On failure a sentence in `problem` that
- * names the side that cannot be reached and the command to check it. */
-int api_call(const struct cli_target *t, const char *method, struct bytes request, char **out_answer, size_t *out_len,
-             char *problem, size_t problem_bytes) MUST_USE;
+/* POST /api/v1/METHOD with a packed message; the answer's bytes (caller frees). On failure a sentence in
+ * `problem` that names the side that cannot be reached and the command to check it. */
+int api_call(const struct cli_target *t, const char *method, struct bytes request, char **out_answer,
+             size_t *out_len, char *problem, size_t problem_bytes) MUST_USE;
 
-/* "deploy/web", "deployments web", "po" ...: canonical kind ("deployment") and name (empty: all). E_CONFIG with a sentence. */
+/* "deploy/web", "deployments web api", "po" ...: canonical kind ("deployment") and name (empty: all).
+ * E_CONFIG with a sentence. */
 struct resource_arg {
     const char *kind; /* static: "deployment", "pod", "namespace", "service", ... "all" */
     const char *name; /* borrowed from argv, "" when none */
 };
-int resource_parse(const struct opt_list *args, size_t from, struct resource_arg *out, size_t out_max, size_t *out_count,
-                   char *problem, size_t problem_bytes) MUST_USE;
+int resource_parse(const struct opt_list *args, size_t from, struct resource_arg *out, size_t out_max,
+                   size_t *out_count, char *problem, size_t problem_bytes) MUST_USE;
 const char *kind_short(const char *kind); /* "deploy" */
 
-/* Columns three spaces apart, the first left aligned, the rest right aligned (features A.3). */
+/* Columns three spaces apart, the first `left_columns` left aligned, the rest right aligned. */
 struct table;
 struct table *table_new(const char *const *heads, size_t columns, unsigned left_columns);
 void table_cell(struct table *t, const char *format, ...) PRINTF_LIKE(2, 3); /* fills rows from left to right */

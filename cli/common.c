@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/cli.h"
 
-#include "core/alloc.h"
+#include "api/names.h"
 #include "core/err.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 int cli_fail(const char *format, ...)
 {
@@ -41,6 +42,13 @@ bool cli_parse(const char *usage, const struct opt *opts, size_t count, int argc
     text_clear(&t);
     *out_status = 0;
     return false;
+}
+
+void cli_target_complete(struct cli_target *t)
+{
+    t->home = t->home != NULL ? t->home : getenv("TULLE_HOME");
+    t->control_ns = t->control_ns != NULL ? t->control_ns : getenv("LINKERD_NAMESPACE");
+    t->control_ns = t->control_ns != NULL ? t->control_ns : NAME_CONTROL_NS;
 }
 
 /* --- kinds --------------------------------------------------------------------------------------- */
@@ -81,124 +89,74 @@ const char *kind_short(const char *kind)
     return k != NULL ? k->abbreviation : kind;
 }
 
-int resource_parse(const struct opt_list *args, size_t from, struct resource_arg *out,
-                   size_t out_max, size_t *out_count, char *problem, size_t problem_bytes)
+static int refuse(char *problem, size_t problem_bytes, const char *format, ...) PRINTF_LIKE(3, 4);
+static int refuse(char *problem, size_t problem_bytes, const char *format, ...)
 {
-    size_t count = 0;
+    va_list args;
 
-    for (size_t i = from; i < args->count; i++) {
-        struct bytes kind, name;
-        const struct kind_name *k;
-        bool has_slash = bytes_split(bytes_str(args->items[i]), '/', &kind, &name);
+    va_start(args, format);
+    (void)vsnprintf(problem, problem_bytes, format, args);
+    va_end(args);
+    return E_CONFIG;
+}
 
-        k = kind_find_name(kind);
-        if (k == NULL && count == 1 && !has_slash && out[0].name[0] == '\0') {
-            out[0].name = args->items[i]; /* TYPE NAME */
-            continue;
-        }
-        if (k == NULL) {
-            snprintf(problem, problem_bytes,
-                     "\"%s\" is no kind of resource; there are deploy, po, ns, svc, sts, ds, rs, "
-                     "rc, job, cj, au and all",
-                     args->items[i]);
-            return E_CONFIG;
-        }
-        if (count == out_max) {
-            snprintf(problem, problem_bytes, "at most %zu resources may be named at once", out_max);
-            return E_CONFIG;
-        }
-        out[count++] = (struct resource_arg){.kind = k->kind, .name = has_slash ? name.at : ""};
+static bool has_slash(const char *text)
+{
+    return strchr(text, '/') != NULL;
+}
+
+/* TYPE or TYPE/NAME; behind a bare TYPE, other words are names. */
+static int resource_one(const char *text, const char *type, struct resource_arg *out, char *problem,
+                        size_t problem_bytes)
+{
+    struct bytes kind, name = BYTES_NONE;
+    const struct kind_name *k;
+
+    if (type != NULL && strcmp(type, "all") == 0) {
+        return refuse(problem, problem_bytes, "\"all\" takes no names");
     }
-    if (count == 0) {
-        snprintf(problem, problem_bytes, "name a resource: deploy, deploy/web, po, ns, svc ...");
-        return E_CONFIG;
+    if (type != NULL && !has_slash(text)) {
+        *out = (struct resource_arg){.kind = type, .name = text};
+        return 0;
     }
-    *out_count = count;
+    (void)bytes_split(bytes_str(text), '/', &kind, &name);
+    k = kind_find_name(kind);
+    if (k == NULL) {
+        return refuse(problem, problem_bytes,
+                      "\"" BYTES_FMT "\" is no kind of resource; there are deploy, po, ns, svc, "
+                      "sts, ds, rs, rc, job, cj, au and all",
+                      BYTES_ARG(kind));
+    }
+    if (has_slash(text) && (name.len == 0 || strcmp(k->kind, "all") == 0)) {
+        return refuse(problem, problem_bytes,
+                      "\"%s\": a name is needed behind the slash, of one kind", text);
+    }
+    *out = (struct resource_arg){.kind = k->kind, .name = name.len > 0 ? name.at : ""};
     return 0;
 }
 
-/* --- tables -------------------------------------------------------------------------------------- */
-
-struct table {
-    size_t columns, left, count, capacity;
-    char **cells; /* heads first, row by row */
-};
-
-static void add_cell(struct table *t, char *text)
+int resource_parse(const struct opt_list *args, size_t from, struct resource_arg *out,
+                   size_t out_max, size_t *out_count, char *problem, size_t problem_bytes)
 {
-    if (t->count == t->capacity) {
-        t->capacity = MAX((size_t)64, t->capacity * 2);
-        t->cells = mem_resize(t->cells, t->capacity, sizeof(*t->cells));
+    struct resource_arg first;
+    const char *type = NULL;
+    size_t count = 0;
+
+    if (args->count <= from) {
+        return refuse(problem, problem_bytes,
+                      "name a resource: deploy, deploy/web, po, ns, svc ...");
     }
-    t->cells[t->count++] = text;
-}
-
-struct table *table_new(const char *const *heads, size_t columns, unsigned left_columns)
-{
-    struct table *t = mem_new(sizeof(*t));
-
-    t->columns = columns;
-    t->left = left_columns;
-    for (size_t i = 0; i < columns; i++) {
-        add_cell(t, mem_strdup(heads[i]));
+    if (args->count - from > out_max) {
+        return refuse(problem, problem_bytes, "at most %zu resources may be named at once",
+                      out_max);
     }
-    return t;
-}
-
-void table_cell(struct table *t, const char *format, ...)
-{
-    va_list args;
-    struct text text;
-    char *done = NULL;
-
-    text_init(&text, 4096);
-    va_start(args, format);
-    text_vprintf(&text, format, args);
-    va_end(args);
-    if (text_finish(&text, &done) != 0 || done == NULL) {
-        done = mem_strdup("");
+    if (args->count - from > 1 && !has_slash(args->items[from])) { /* TYPE NAME... */
+        TRY(resource_one(args->items[from++], NULL, &first, problem, problem_bytes));
+        type = first.kind;
     }
-    add_cell(t, done);
-}
-
-/* Characters, not bytes: cells may hold tree lines and check marks. */
-static size_t width(const char *text)
-{
-    size_t n = 0;
-
-    for (; *text != '\0'; text++) {
-        n += ((unsigned char)*text & 0xc0) != 0x80;
+    for (size_t i = from; i < args->count; i++) {
+        TRY(resource_one(args->items[i], type, &out[count++], problem, problem_bytes));
     }
-    return n;
-}
-
-void table_print(const struct table *t, struct text *to)
-{
-    size_t *widths = mem_new_array(t->columns, sizeof(*widths));
-
-    for (size_t i = 0; i < t->count; i++) {
-        widths[i % t->columns] = MAX(widths[i % t->columns], width(t->cells[i]));
-    }
-    for (size_t i = 0; i < t->count; i++) {
-        size_t column = i % t->columns;
-        int pad = (int)(widths[column] - width(t->cells[i]));
-        bool is_last = column + 1 == t->columns;
-
-        if (column < t->left) {
-            text_printf(to, "%s%*s", t->cells[i], is_last ? 0 : pad, "");
-        } else {
-            text_printf(to, "%*s%s", pad, "", t->cells[i]);
-        }
-        text_str(to, is_last ? "\n" : "   ");
-    }
-    mem_free(widths);
-}
-
-void table_free(struct table *t)
-{
-    for (size_t i = 0; i < t->count; i++) {
-        mem_free(t->cells[i]);
-    }
-    mem_free(t->cells);
-    mem_free(t);
+    *out_count = count;
+    return 0;
 }

@@ -7,9 +7,16 @@
 
 #include <stdio.h>
 
-#define RESOURCES_MAX 16
+#define RESOURCES_MAX    16
+#define WINDOW_MIN_NS    (15 * NS_PER_S)
+#define OUTPUT_BYTES_MAX (64u << 20)
 
 /* --- the command line ---------------------------------------------------------------------------- */
+
+static bool is_kind(const struct resource_arg *r, const char *kind)
+{
+    return r->kind != NULL && strcmp(r->kind, kind) == 0;
+}
 
 static int parse_peer(const char *option, const char *text, struct resource_arg *out, char *problem,
                       size_t problem_bytes)
@@ -19,130 +26,206 @@ static int parse_peer(const char *option, const char *text, struct resource_arg 
     size_t count;
 
     if (resource_parse(&one, 0, out, 1, &count, why, sizeof(why)) != 0) {
-        snprintf(problem, problem_bytes, "--%s: %s", option, why);
+        (void)snprintf(problem, problem_bytes, "--%s: %s", option, why);
         return E_CONFIG;
     }
-    if (strcmp(out->kind, "all") == 0) {
-        snprintf(problem, problem_bytes, "--%s: a kind is needed, not \"all\"", option);
+    if (is_kind(out, "all")) {
+        (void)snprintf(problem, problem_bytes, "--%s: one kind is needed, not \"all\"", option);
         return E_CONFIG;
     }
     return 0;
 }
 
-static int check_options(struct stat_options *o, char *problem, size_t problem_bytes)
+/* Options that exclude each other; NULL when all is well. */
+static const char *find_conflict(const struct stat_options *o)
 {
-    const char *why = NULL;
+    bool has_to = o->to != NULL || o->to_ns != NULL,
+         has_from = o->from != NULL || o->from_ns != NULL;
 
-    if (o->to != NULL && o->from != NULL) {
-        why = "--to and --from cannot be used together";
-    } else if (o->all_namespaces && o->ns_given) {
-        why = "-A and -n cannot be used together";
-    } else if (o->to_ns != NULL && o->from_ns != NULL) {
-        why = "--to-namespace and --from-namespace cannot be used together";
-    } else if (o->window_ns < 15 * NS_PER_S) {
-        why = "-t: at least 15s are needed; Prometheus looks every 10 s";
-    } else if (strcmp(o->output, "table") != 0 && strcmp(o->output, "wide") != 0 &&
-               strcmp(o->output, "json") != 0) {
-        why = "-o: table, wide or json";
+    if (has_to && has_from) {
+        return "--to and --to-namespace cannot be used together with --from and --from-namespace";
     }
-    if (why != NULL) {
-        snprintf(problem, problem_bytes, "%s", why);
-        return E_CONFIG;
+    if (o->all_namespaces && o->ns_option != NULL) {
+        return "-A and -n cannot be used together";
     }
+    if (o->window_ns < WINDOW_MIN_NS) {
+        return "-t: at least 15s are needed; Prometheus looks every 10 s";
+    }
+    if (strcmp(o->output, "table") != 0 && strcmp(o->output, "wide") != 0 &&
+        strcmp(o->output, "json") != 0) {
+        return "-o: table, wide or json";
+    }
+    return NULL;
+}
+
+/* What the kinds allow; NULL when all is well. */
+static const char *find_misfit(const struct stat_options *o, const struct resource_arg *r)
+{
+    bool has_peer = o->to_peer.kind != NULL || o->from_peer.kind != NULL;
+
+    if (is_kind(r, "namespace") && o->ns_option != NULL) {
+        return "-n cannot be used with namespaces; name one: ns/NAME";
+    }
+    if (is_kind(r, "all") && has_peer) {
+        return "\"all\" cannot be combined with --to or --from; name one kind";
+    }
+    if (is_kind(r, "service") && o->to_peer.kind != NULL) {
+        return "a service sends nothing itself, so --to does not fit; ask for its workload";
+    }
+    if (is_kind(&o->from_peer, "service") || is_kind(&o->from_peer, "authority")) {
+        return "--from needs whoever sends: a workload, a pod or a namespace";
+    }
+    if ((is_kind(&o->to_peer, "namespace") && o->to_ns != NULL) ||
+        (is_kind(&o->from_peer, "namespace") && o->from_ns != NULL)) {
+        return "--to-namespace and --from-namespace cannot be used with a namespace; name it: "
+               "ns/NAME";
+    }
+    return NULL;
+}
+
+static int check_options(struct stat_options *o, const struct resource_arg *resources, size_t count,
+                         char *problem, size_t problem_bytes)
+{
+    const char *why = find_conflict(o);
+
     if (o->to != NULL) {
-        TRY(parse_peer("to", o->to, &o->peer, problem, problem_bytes));
+        TRY(parse_peer("to", o->to, &o->to_peer, problem, problem_bytes));
+    } else if (o->to_ns != NULL) { /* whatever is of the same kind in that namespace */
+        o->to_peer = (struct resource_arg){.kind = resources[0].kind, .name = ""};
     }
     if (o->from != NULL) {
-        TRY(parse_peer("from", o->from, &o->peer, problem, problem_bytes));
+        TRY(parse_peer("from", o->from, &o->from_peer, problem, problem_bytes));
+    } else if (o->from_ns != NULL) {
+        o->from_peer = (struct resource_arg){.kind = resources[0].kind, .name = ""};
+    }
+    for (size_t i = 0; i < count && why == NULL; i++) {
+        why = find_misfit(o, &resources[i]);
+        o->is_many = o->is_many || is_kind(&resources[i], "all") ||
+                     strcmp(resources[i].kind, resources[0].kind) != 0;
+    }
+    if (why != NULL) {
+        (void)snprintf(problem, problem_bytes, "%s", why);
+        return E_CONFIG;
     }
     return 0;
 }
 
 /* --- asking -------------------------------------------------------------------------------------- */
 
-static void ask_kind(const struct stat_options *o, const struct resource_arg *r,
-                     struct stat_rows *rows, char *problem, size_t problem_bytes, int *out_rc)
+/* protobuf-c's messages hold strings that may be written to; packing does not. */
+static char *unconst(const char *text)
 {
-    Linkerd2__Public__StatSummaryRequest request = LINKERD2__PUBLIC__STAT_SUMMARY_REQUEST__INIT;
-    Linkerd2__Public__ResourceSelection selection = LINKERD2__PUBLIC__RESOURCE_SELECTION__INIT;
-    Linkerd2__Public__Resource resource = LINKERD2__PUBLIC__RESOURCE__INIT,
-                               peer = LINKERD2__PUBLIC__RESOURCE__INIT;
-    Linkerd2__Public__Empty none = LINKERD2__PUBLIC__EMPTY__INIT;
-    char window[32], *answer = NULL;
-    size_t len = 0, packed_len;
-    uint8_t *packed;
+    return (char *)(uintptr_t)text;
+}
 
-    snprintf(window, sizeof(window), "%llus", (unsigned long long)(o->window_ns / NS_PER_S));
-    resource.namespace_ =
-        (char *)(uintptr_t)(o->all_namespaces || strcmp(r->kind, "namespace") == 0 ? "" : o->ns);
-    resource.type = (char *)(uintptr_t)r->kind;
-    resource.name = (char *)(uintptr_t)r->name;
+static void fill_peer(Linkerd2__Public__Resource *to, const struct resource_arg *peer,
+                      const char *ns)
+{
+    to->type = unconst(peer->kind);
+    to->name = unconst(peer->name);
+    to->namespace_ = unconst(is_kind(peer, "namespace") ? "" : ns);
+}
+
+static int send_request(const struct stat_options *o, Linkerd2__Public__StatSummaryRequest *request,
+                        struct stat_rows *rows, char *problem, size_t problem_bytes)
+{
+    size_t packed_bytes = linkerd2__public__stat_summary_request__get_packed_size(request);
+    AUTOFREE uint8_t *packed = mem_new(packed_bytes + 1);
+    AUTOFREE char *answer = NULL;
+    size_t len = 0;
+
+    linkerd2__public__stat_summary_request__pack(request, packed);
+    TRY(api_call(&o->target, "StatSummary", bytes_of(packed, packed_bytes), &answer, &len, problem,
+                 problem_bytes));
+    return stat_rows_add(rows, bytes_of(answer, len), problem, problem_bytes);
+}
+
+static int ask(const struct stat_options *o, const struct resource_arg *r, struct stat_rows *rows,
+               char *problem, size_t problem_bytes)
+{
+    Linkerd2__Public__StatSummaryRequest request;
+    Linkerd2__Public__ResourceSelection selection;
+    Linkerd2__Public__Resource resource, peer;
+    Linkerd2__Public__Empty none;
+    char window[32];
+
+    linkerd2__public__stat_summary_request__init(&request);
+    linkerd2__public__resource_selection__init(&selection);
+    linkerd2__public__resource__init(&resource);
+    linkerd2__public__resource__init(&peer);
+    linkerd2__public__empty__init(&none);
+    (void)snprintf(window, sizeof(window), "%llums",
+                   (unsigned long long)(o->window_ns / NS_PER_MS));
+    resource.namespace_ = unconst(o->all_namespaces || is_kind(r, "namespace") ? "" : o->ns);
+    resource.type = unconst(r->kind);
+    resource.name = unconst(r->name);
     selection.resource = &resource;
-    selection.label_selector = (char *)(uintptr_t)(o->selector != NULL ? o->selector : "");
+    selection.label_selector = unconst(o->selector != NULL ? o->selector : "");
     request.selector = &selection;
     request.time_window = window;
     request.tcp_stats = true;
-    peer.type = (char *)(uintptr_t)o->peer.kind;
-    peer.name = (char *)(uintptr_t)o->peer.name;
-    if (o->to != NULL) {
-        peer.namespace_ = (char *)(uintptr_t)(o->to_ns != NULL ? o->to_ns : o->ns);
+    if (o->to_peer.kind != NULL) {
+        fill_peer(&peer, &o->to_peer, o->to_ns != NULL ? o->to_ns : o->ns);
         request.to_resource = &peer;
         request.outbound_case = LINKERD2__PUBLIC__STAT_SUMMARY_REQUEST__OUTBOUND_TO_RESOURCE;
-    } else if (o->from != NULL) {
-        peer.namespace_ = (char *)(uintptr_t)(o->from_ns != NULL ? o->from_ns : o->ns);
+    } else if (o->from_peer.kind != NULL) {
+        fill_peer(&peer, &o->from_peer, o->from_ns != NULL ? o->from_ns : o->ns);
         request.from_resource = &peer;
         request.outbound_case = LINKERD2__PUBLIC__STAT_SUMMARY_REQUEST__OUTBOUND_FROM_RESOURCE;
     } else {
         request.none = &none;
         request.outbound_case = LINKERD2__PUBLIC__STAT_SUMMARY_REQUEST__OUTBOUND_NONE;
     }
-    packed_len = linkerd2__public__stat_summary_request__get_packed_size(&request);
-    packed = mem_new(packed_len + 1);
-    linkerd2__public__stat_summary_request__pack(&request, packed);
-    *out_rc = api_call(&o->target, "StatSummary", bytes_of(packed, packed_len), &answer, &len,
-                       problem, problem_bytes);
-    mem_free(packed);
-    if (*out_rc == 0) {
-        *out_rc = stat_rows_add(rows, bytes_of(answer, len), problem, problem_bytes);
-    }
-    mem_free(answer);
+    return send_request(o, &request, rows, problem, problem_bytes);
 }
 
-static int run(struct stat_options *o, const struct resource_arg *resources, size_t count)
+static int print(const struct stat_options *o, struct stat_rows *rows)
 {
-    struct stat_rows rows = {0};
-    char problem[512];
     struct text out;
-    int rc = 0;
+    int status = 0;
 
-    for (size_t i = 0; i < count && rc == 0; i++) {
-        ask_kind(o, &resources[i], &rows, problem, sizeof(problem), &rc);
-    }
-    if (rc != 0) {
-        stat_rows_clear(&rows);
-        return cli_fail("%s", problem);
-    }
-    text_init(&out, 64u << 20);
-    stat_rows_sort(&rows);
+    text_init(&out, OUTPUT_BYTES_MAX);
+    stat_rows_sort(rows);
     if (strcmp(o->output, "json") == 0) {
-        stat_print_json(o, &rows, &out);
+        stat_print_json(o, rows, &out);
     } else {
-        stat_print_tables(o, &rows, &out);
+        stat_print_tables(o, rows, &out);
     }
-    if (out.len == 0) {
+    if (out.err != 0) {
+        status = cli_fail("stat: the table is longer than %u MiB; name fewer resources",
+                          OUTPUT_BYTES_MAX >> 20);
+    } else if (out.len == 0) {
         (void)fputs("No traffic found.\n", stderr);
     } else {
         (void)fwrite(out.at, 1, out.len, stdout);
     }
     text_clear(&out);
+    return status;
+}
+
+static int run(const struct stat_options *o, const struct resource_arg *resources, size_t count)
+{
+    struct stat_rows rows = {0};
+    char problem[1024];
+    int status = 0;
+
+    for (size_t i = 0; i < count && status == 0; i++) {
+        if (ask(o, &resources[i], &rows, problem, sizeof(problem)) != 0) {
+            status = cli_fail("stat: %s", problem);
+        }
+    }
+    if (status == 0) {
+        status = print(o, &rows);
+    }
     stat_rows_clear(&rows);
-    return 0;
+    return status;
 }
 
 static const char usage[] =
     "stat RESOURCE... [options]\n\n"
-    "RESOURCE is TYPE, TYPE NAME or TYPE/NAME: deploy, po, ns, svc, sts, ds, rs, rc, job, cj, au, "
-    "all.\n\n"
+    "RESOURCE is TYPE, TYPE NAME... or TYPE/NAME; TYPE is one of deploy, po, ns, svc, sts, ds, rs, "
+    "rc,\n"
+    "job, cj, au, all.\n\n"
     "  tulle stat deploy -n demo              what the deployments of demo received\n"
     "  tulle stat deploy/web --to svc/voting  what web sent to voting\n"
     "  tulle stat po --from deploy/web        what each pod got from web\n"
@@ -150,7 +233,7 @@ static const char usage[] =
 
 int cli_stat(int argc, char **argv)
 {
-    struct stat_options o = {.ns = "default", .output = "table", .window_ns = 60 * NS_PER_S};
+    struct stat_options o = {.output = "table", .window_ns = 60 * NS_PER_S};
     const struct opt opts[] = {
         {"namespace", 'n', OPT_STRING, "NS", "namespace of the resources (default)", &o.ns_option},
         {"all-namespaces", 'A', OPT_BOOL, NULL, "resources of every namespace", &o.all_namespaces},
@@ -173,10 +256,10 @@ int cli_stat(int argc, char **argv)
     if (!cli_parse(usage, opts, ARRAY_LEN(opts), argc, argv, &args, &status)) {
         return status;
     }
-    o.ns_given = o.ns_option != NULL;
-    o.ns = o.ns_given ? o.ns_option : o.ns;
+    cli_target_complete(&o.target);
+    o.ns = o.ns_option != NULL ? o.ns_option : "default";
     if (resource_parse(&args, 0, resources, RESOURCES_MAX, &count, problem, sizeof(problem)) != 0 ||
-        check_options(&o, problem, sizeof(problem)) != 0) {
+        check_options(&o, resources, count, problem, sizeof(problem)) != 0) {
         (void)cli_fail("stat: %s", problem);
         status = EXIT_USAGE;
     } else {

@@ -11,9 +11,10 @@
 struct stat_options {
     struct cli_target target;
     const char *ns, *ns_option, *to, *to_ns, *from, *from_ns, *selector, *output;
-    struct resource_arg peer; /* of --to or --from */
+    struct resource_arg to_peer, from_peer; /* kind NULL: none */
     uint64_t window_ns;
-    bool all_namespaces, ns_given, unmeshed;
+    bool all_namespaces, unmeshed;
+    bool is_many; /* several kinds were asked for: names are shown with theirs */
 };
 
 struct stat_rows {
@@ -25,7 +26,8 @@ struct stat_rows {
 int stat_rows_add(struct stat_rows *r, struct bytes answer, char *problem, size_t problem_bytes) MUST_USE;
 void stat_rows_sort(struct stat_rows *r); /* by kind, namespace, name */
 void stat_rows_clear(struct stat_rows *r);
-void stat_print_tables(const struct stat_options *o, const struct stat_rows *r, struct text *to); /* one a kind */
+/* One a kind; nothing when there is no row to show. */
+void stat_print_tables(const struct stat_options *o, const struct stat_rows *r, struct text *to);
 void stat_print_json(const struct stat_options *o, const struct stat_rows *r, struct text *to);
 
 #endif

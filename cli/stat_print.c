@@ -91,7 +91,7 @@ static double per_second(const struct stat_options *o, uint64_t count)
 
 static bool has_peer(const struct stat_options *o)
 {
-    return o->to != NULL || o->from != NULL;
+    return o->to_peer.kind != NULL || o->from_peer.kind != NULL;
 }
 
 static bool has_mesh(const row_type *row)
@@ -100,13 +100,20 @@ static bool has_mesh(const row_type *row)
            strcmp(row->resource->type, "authority") != 0;
 }
 
+static bool is_of_kind(const row_type *row, const char *kind)
+{
+    return strcmp(row->resource->type, kind) == 0;
+}
+
 static bool is_shown(const struct stat_options *o, const row_type *row)
 {
-    if (has_peer(o)) {
-        return requests(row) > 0 ||
-               (row->tcp_stats != NULL && row->tcp_stats->open_connections > 0);
-    }
-    return o->unmeshed || !has_mesh(row) || row->meshed_pod_count > 0;
+    bool has_traffic =
+        requests(row) > 0 || (row->tcp_stats != NULL && (row->tcp_stats->open_connections > 0 ||
+                                                         row->tcp_stats->read_bytes_total > 0 ||
+                                                         row->tcp_stats->write_bytes_total > 0));
+
+    return has_traffic ||
+           (!has_peer(o) && (o->unmeshed || !has_mesh(row) || row->meshed_pod_count > 0));
 }
 
 /* --- table --------------------------------------------------------------------------------------- */
@@ -126,38 +133,41 @@ static void print_stats(const struct stat_options *o, const row_type *row, struc
     table_cell(t, "%llums", (unsigned long long)row->stats->latency_ms_p99);
 }
 
-static void print_tcp(const struct stat_options *o, const row_type *row, bool is_wide,
-                      struct table *t)
+static void print_tcp(const struct stat_options *o, const row_type *row, struct table *t)
 {
-    bool has =
-        row->tcp_stats != NULL && (row->tcp_stats->open_connections > 0 ||
-                                   row->tcp_stats->read_bytes_total > 0 || requests(row) > 0);
+    const Linkerd2__Public__TcpStats *tcp = row->tcp_stats;
 
-    if (has) {
-        table_cell(t, "%llu", (unsigned long long)row->tcp_stats->open_connections);
+    if (tcp != NULL) {
+        table_cell(t, "%llu", (unsigned long long)tcp->open_connections);
     } else {
         table_cell(t, "-");
     }
-    if (is_wide) {
-        table_cell(t, has ? "%.1fB/s" : "-",
-                   has ? per_second(o, row->tcp_stats->read_bytes_total) : 0.0);
-        table_cell(t, has ? "%.1fB/s" : "-",
-                   has ? per_second(o, row->tcp_stats->write_bytes_total) : 0.0);
+    if (strcmp(o->output, "wide") != 0) {
+        return;
+    }
+    if (tcp != NULL) {
+        table_cell(t, "%.1fB/s", per_second(o, tcp->read_bytes_total));
+        table_cell(t, "%.1fB/s", per_second(o, tcp->write_bytes_total));
+    } else {
+        table_cell(t, "-");
+        table_cell(t, "-");
     }
 }
 
-static void print_row(const struct stat_options *o, const row_type *row, bool is_many, bool is_wide,
-                      struct table *t)
+static bool has_ns_column(const struct stat_options *o, const row_type *row)
 {
-    bool is_pod = strcmp(row->resource->type, "pod") == 0;
+    return o->all_namespaces && !is_of_kind(row, "namespace");
+}
 
-    if (o->all_namespaces) {
+static void print_row(const struct stat_options *o, const row_type *row, struct table *t)
+{
+    if (has_ns_column(o, row)) {
         table_cell(t, "%s", row->resource->namespace_);
     }
-    table_cell(t, "%s%s%s", is_many ? kind_short(row->resource->type) : "", is_many ? "/" : "",
-               row->resource->name);
-    if (is_pod) {
-        table_cell(t, "%s", row->status);
+    table_cell(t, "%s%s%s", o->is_many ? kind_short(row->resource->type) : "",
+               o->is_many ? "/" : "", row->resource->name);
+    if (is_of_kind(row, "pod")) {
+        table_cell(t, "%s", row->status[0] != '\0' ? row->status : "-");
     }
     if (!has_mesh(row)) {
         table_cell(t, "-");
@@ -166,23 +176,21 @@ static void print_row(const struct stat_options *o, const row_type *row, bool is
                    (unsigned long long)row->running_pod_count);
     }
     print_stats(o, row, t);
-    print_tcp(o, row, is_wide, t);
+    print_tcp(o, row, t);
 }
 
 static void print_kind(const struct stat_options *o, row_type *const *rows, size_t count,
-                       bool is_many, struct text *to)
+                       struct text *to)
 {
-    bool is_wide = strcmp(o->output, "wide") == 0,
-         is_pod = strcmp(rows[0]->resource->type, "pod") == 0;
     const char *heads[12];
     size_t columns = 0;
     struct table *t;
 
-    if (o->all_namespaces) {
+    if (has_ns_column(o, rows[0])) {
         heads[columns++] = "NAMESPACE";
     }
     heads[columns++] = "NAME";
-    if (is_pod) {
+    if (is_of_kind(rows[0], "pod")) {
         heads[columns++] = "STATUS";
     }
     heads[columns++] = "MESHED";
@@ -192,13 +200,13 @@ static void print_kind(const struct stat_options *o, row_type *const *rows, size
     heads[columns++] = "LATENCY_P95";
     heads[columns++] = "LATENCY_P99";
     heads[columns++] = "TCP_CONN";
-    if (is_wide) {
+    if (strcmp(o->output, "wide") == 0) {
         heads[columns++] = "READ_BYTES/SEC";
         heads[columns++] = "WRITE_BYTES/SEC";
     }
-    t = table_new(heads, columns, o->all_namespaces ? 2 : 1);
+    t = table_new(heads, columns, has_ns_column(o, rows[0]) ? 2 : 1);
     for (size_t i = 0; i < count; i++) {
-        print_row(o, rows[i], is_many, is_wide, t);
+        print_row(o, rows[i], t);
     }
     table_print(t, to);
     table_free(t);
@@ -208,18 +216,16 @@ void stat_print_tables(const struct stat_options *o, const struct stat_rows *r, 
 {
     row_type **shown = mem_new_array(r->count + 1, sizeof(*shown));
     size_t count = 0, start = 0;
-    bool is_many;
 
     for (size_t i = 0; i < r->count; i++) {
         if (is_shown(o, r->at[i])) {
             shown[count++] = r->at[i];
         }
     }
-    is_many = count > 0 && strcmp(shown[0]->resource->type, shown[count - 1]->resource->type) != 0;
     for (size_t i = 1; i <= count; i++) {
-        if (i == count || strcmp(shown[i]->resource->type, shown[start]->resource->type) != 0) {
+        if (i == count || !is_of_kind(shown[i], shown[start]->resource->type)) {
             text_str(to, start > 0 ? "\n" : "");
-            print_kind(o, shown + start, i - start, is_many, to);
+            print_kind(o, shown + start, i - start, to);
             start = i;
         }
     }
@@ -269,6 +275,7 @@ static json_t *row_json(const struct stat_options *o, const row_type *row)
     json_object_set_new(
         j, "tcp_write_bytes_rate",
         number_or_null(tcp, tcp ? per_second(o, row->tcp_stats->write_bytes_total) : 0));
+    json_object_set_new(j, "unauthorized", json_null()); /* of servers and routes only */
     return j;
 }
 
