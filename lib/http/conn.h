@@ -51,7 +51,7 @@ struct io *http_server_io(struct http_server *c);
 /* --- clients ----------------------------------------------------------------------------------- */
 
 struct http_client;
-struct http_client_events {
+struct http_client_events { /* on_idle and on_capacity may be NULL */
     void (*on_idle)(void *user);            /* the last stream closed and the connection may be reused */
     void (*on_capacity)(void *user);        /* http_client_capacity() grew from 0 */
     void (*on_closed)(void *user, int err); /* no stream can be opened any more: GOAWAY, FIN, error. It goes

@@ -82,12 +82,16 @@ static void client_settle(struct h2_conn *c)
     has_capacity = client_capacity(&client->super) > 0;
     if (has_capacity && !client->had_capacity) {
         client->had_capacity = true;
-        client->super.events->on_capacity(client->super.user);
+        if (client->super.events->on_capacity != NULL) {
+            client->super.events->on_capacity(client->super.user);
+        }
     }
     client->had_capacity = client_capacity(&client->super) > 0;
     if (client->was_busy && c->held_count == 0 && c->session != NULL && !client->told_closed) {
         client->was_busy = false;
-        client->super.events->on_idle(client->super.user);
+        if (client->super.events->on_idle != NULL) {
+            client->super.events->on_idle(client->super.user);
+        }
     }
 }
 
