@@ -12,6 +12,7 @@
     65536 /* of a request that nobody wants to the end, to keep the connection */
 #define LINGER_BYTES_MAX 262144 /* dropped after our last answer */
 #define LINGER_NS        (2 * NS_PER_S)
+#define STALL_NS         (60 * NS_PER_S) /* without a byte of the last answer taken */
 
 #define SERVER_STATES(X)                                                                           \
     X(HEAD, head, "waiting for a request's head, or the end of it")                                \
@@ -33,8 +34,9 @@ struct http1_server {
     struct http1_conn c;
     struct grave grave;
     struct timer timer;
-    enum { TIMER_NONE, TIMER_HEAD, TIMER_IDLE, TIMER_LINGER } timer_for;
-    unsigned timer_epoch; /* the stream behind which it was armed */
+    enum { TIMER_NONE, TIMER_HEAD, TIMER_IDLE, TIMER_STALL, TIMER_LINGER } timer_for;
+    unsigned timer_epoch;     /* the stream behind which it was armed */
+    uint64_t timer_bytes_out; /* written when it was armed */
     enum server_state state;
     size_t budget;        /* bytes to be read in this run of the task */
     size_t dropped_bytes; /* in DISCARD and LINGER */
@@ -316,9 +318,9 @@ static void server_set_timer(struct http1_server *sv)
     } else if (sv->state == SERVER_HEAD && !has_bytes && sv->base.limits.idle_timeout_ns > 0) {
         wanted = TIMER_IDLE;
         delay_ns = sv->base.limits.idle_timeout_ns;
-    } else if (sv->state == SERVER_LINGER && sv->is_shut) {
-        wanted = TIMER_LINGER;
-        delay_ns = LINGER_NS;
+    } else if (sv->state == SERVER_LINGER) {
+        wanted = sv->is_shut ? TIMER_LINGER : TIMER_STALL;
+        delay_ns = sv->is_shut ? LINGER_NS : STALL_NS;
     }
     if (wanted == sv->timer_for && sv->c.epoch == sv->timer_epoch) {
         return;
@@ -327,6 +329,7 @@ static void server_set_timer(struct http1_server *sv)
     sv->timer_for = wanted;
     sv->timer_epoch = sv->c.epoch;
     if (wanted != TIMER_NONE) {
+        sv->timer_bytes_out = sv->c.io->bytes_out;
         timer_arm_in(sv->c.loop, &sv->timer, delay_ns);
     }
 }
@@ -336,9 +339,17 @@ static void server_timeout(struct timer *timer)
     struct http1_server *sv = CONTAINER_OF(timer, struct http1_server, timer);
     unsigned expired = sv->timer_for;
 
+    if (sv->state == SERVER_CLOSED) {
+        return; /* closed in this turn; its task has yet to run */
+    }
     sv->timer_for = TIMER_NONE;
     if (expired == TIMER_LINGER) {
         server_fail(sv, RESET_TIMEOUT, sv->close_err);
+    } else if (expired == TIMER_STALL) {
+        if (sv->c.io->bytes_out == sv->timer_bytes_out) {
+            server_fail(sv, RESET_TIMEOUT, E_TIMEOUT);
+        }
+        http1_conn_wake(&sv->c); /* which arms it again */
     } else if (expired == TIMER_HEAD) {
         server_refuse(sv, 408, E_TIMEOUT); /* RFC 9110 15.5.9 */
     } else {
@@ -490,9 +501,8 @@ static void server_stream_close(struct stream *s, enum reset why)
     }
     if (!is_answered) {
         /* RFC 9112 8: a client tells a response that broke off from a whole one by its length, or,
-         * where that is the connection's end, by a reset. Without any response it learns of nothing
-         * else. */
-        sv->aborts = !is_begun || sv->c.tx == HTTP1_UNTIL_CLOSE;
+         * where that is the connection's end, by a reset. No response at all speaks for itself. */
+        sv->aborts = is_begun && sv->c.tx == HTTP1_UNTIL_CLOSE;
         server_linger(sv);
     } else if (sv->close_after || sv->is_draining) {
         server_linger(sv);

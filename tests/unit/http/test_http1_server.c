@@ -725,6 +725,34 @@ static void a_slow_head_times_out(void **state UNUSED)
     assert_int_equal(p.close_err, E_TIMEOUT);
 }
 
+static void a_timeout_behind_a_close_does_nothing(void **state UNUSED)
+{
+    struct http_limits limits = {.head_timeout_ns = NS_PER_MS};
+    uint64_t until;
+
+    assert_int_equal(teardown(NULL), 0);
+    start_with(&limits);
+    assert_int_equal(send(p.peer, "GET", 3, MSG_NOSIGNAL), 3);
+    (void)loop_turn(&p.loop, 0);
+    until = clock_mono_ns() + 2 * NS_PER_MS;
+    while (clock_mono_ns() < until) {
+    }
+    http_server_close(server, E_OVERLOAD); /* both are due in the next turn */
+    probe_turns(&p);
+    assert_true(p.closed);
+    assert_int_equal(p.close_err, E_OVERLOAD);
+}
+
+static void a_stream_closed_without_answer_closes(void **state UNUSED)
+{
+    probe_send(&p, GET_A GET_A);
+    answer_and_close_stream();
+    probe_stream_close(&p, RESET_CANCEL); /* of the second */
+    assert_answer(OK_EMPTY, 1);           /* the first arrives whole */
+    assert_true(p.peer_eof);
+    assert_int_equal(p.peer_err, 0);
+}
+
 static void an_idle_connection_times_out(void **state UNUSED)
 {
     struct http_limits limits = {.idle_timeout_ns = 20 * NS_PER_MS};
@@ -843,6 +871,8 @@ int main(void)
         TEST(a_connection_may_be_closed_in_its_event),
         TEST(a_stream_may_be_answered_and_closed_in_its_event),
         TEST(a_slow_head_times_out),
+        TEST(a_timeout_behind_a_close_does_nothing),
+        TEST(a_stream_closed_without_answer_closes),
         TEST(an_idle_connection_times_out),
         TEST(an_upgrade_hands_the_connection_over),
         TEST(connect_hands_the_connection_over),
