@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What exchanges on one connection may cost (design 4): those of one turn share a read and a write a
+ * side, and there is no call of the general heap. Counted where they are made, by the linker's --wrap.
+ */
+#include "tests/unit/http/h2_probe.h"
+
+#define WARM_UP    20
+#define ROUNDS     100
+#define CONCURRENT 20
+
+static unsigned reads, writes, allocations;
+
+ssize_t __real_recvmsg(int fd, struct msghdr *message, int flags);
+ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags);
+ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
+void *__real_mem_new(size_t bytes);
+void *__wrap_mem_new(size_t bytes);
+void *__real_mem_resize(void *old, size_t count, size_t bytes);
+void *__wrap_mem_resize(void *old, size_t count, size_t bytes);
+
+ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags)
+{
+    ssize_t n = __real_recvmsg(fd, message, flags);
+
+    reads += n > 0;
+    return n;
+}
+
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    writes++;
+    return __real_sendmsg(fd, message, flags);
+}
+
+void *__wrap_mem_new(size_t bytes)
+{
+    allocations++;
+    return __real_mem_new(bytes);
+}
+
+void *__wrap_mem_resize(void *old, size_t count, size_t bytes)
+{
+    allocations++;
+    return __real_mem_resize(old, count, bytes);
+}
+
+/* --- users that keep nothing --------------------------------------------------------------------- */
+
+static struct stream *accepted[CONCURRENT], *dialed[CONCURRENT];
+static unsigned accepted_count, answered_count;
+
+static void body(struct stream *s)
+{
+    static const char block[200];
+    struct chain data;
+
+    chain_init(&data);
+    assert_int_equal(chain_append(&data, &s->loop->chunks, bytes_of(block, sizeof(block))), 0);
+    stream_send_data(s, &data);
+    stream_send_end(s, NULL);
+}
+
+static void on_request(void *user, struct head *h)
+{
+    struct stream **s = user;
+    struct head answer = {.status = 200, .content_length = 200, .version = HTTP_2};
+
+    assert_true(h->ends);
+    fields_init(&answer.fields, &(*s)->arena);
+    assert_int_equal(fields_add(&answer.fields, BYTES("content-type"), BYTES("text/plain")), 0);
+    assert_int_equal(stream_send_head(*s, &answer, false), 0);
+    body(*s);
+    stream_close(*s, RESET_NONE);
+}
+
+static void on_answer(void *user, struct head *h UNUSED)
+{
+    struct stream **s = user;
+
+    stream_credit(*s, 65536);
+}
+
+static void drop_data(void *user UNUSED, struct chain *bytes)
+{
+    chain_clear(bytes);
+}
+
+static void no_room(void *user UNUSED, size_t bytes UNUSED)
+{
+}
+
+static void on_answer_end(void *user, struct fields *trailers UNUSED)
+{
+    struct stream **s = user;
+
+    stream_close(*s, RESET_NONE);
+    answered_count++;
+}
+
+static void unexpected(void *user UNUSED, enum reset why UNUSED, int err UNUSED)
+{
+    fail();
+}
+
+static const struct stream_events accepted_events = {on_request, drop_data, no_room, NULL,
+                                                     unexpected};
+static const struct stream_events dialed_events = {on_answer, drop_data, no_room, on_answer_end,
+                                                   unexpected};
+
+static void on_stream(void *user UNUSED, struct stream *s)
+{
+    accepted[accepted_count] = s;
+    stream_set_user(s, &accepted_events, &accepted[accepted_count++]);
+}
+
+static void on_closed(void *user, int err UNUSED)
+{
+    ((struct probe *)user)->server = NULL;
+}
+
+static const struct http_server_events server_events = {on_stream, on_closed};
+
+static void run_round(struct probe *p)
+{
+    const struct head h = probe_request("GET", "/some/path?with=a&query=string");
+
+    accepted_count = answered_count = 0;
+    for (unsigned i = 0; i < CONCURRENT; i++) {
+        assert_int_equal(
+            http_client_open(p->client, &h, true, &dialed_events, &dialed[i], &dialed[i]), 0);
+    }
+    PROBE_UNTIL(p, answered_count == CONCURRENT);
+}
+
+static void exchanges_share_reads_and_writes_and_use_no_heap(void **state UNUSED)
+{
+    struct probe *p = probe_new(PROBE_CHUNKS_MAX);
+    int fds[2];
+
+    probe_sockets(fds);
+    p->server = http2_server_new(probe_io(p, fds[0]), NULL, NULL, &server_events, p);
+    p->client = http2_client_new(probe_io(p, fds[1]), NULL, &probe_client_events, p);
+    for (unsigned i = 0; i < WARM_UP; i++) {
+        run_round(p);
+    }
+    reads = writes = allocations = 0;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        run_round(p);
+    }
+    assert_int_equal(allocations, 0);
+    assert_int_equal(writes, 2 * ROUNDS); /* one a side for twenty exchanges */
+    assert_int_equal(reads, 2 * ROUNDS);
+    probe_free(p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(exchanges_share_reads_and_writes_and_use_no_heap),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
