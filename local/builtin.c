@@ -45,9 +45,11 @@ static json_t *service(const char *name, const char *component, bool headless, c
 /* One container named as its component; probes on `admin`. */
 static json_t *deployment(const char *name, const char *component, const char *sa, bool meshed, json_t *container)
 {
-    json_t *template = json_pack("{s:{s:{s:s}, s:{s:s}}, s:{s:s, s:[o]}}", "metadata", "labels", LABEL_COMPONENT, component,
-                                 "annotations", ANNOTATION_INJECT, meshed ? "enabled" : "disabled", "spec", "serviceAccountName", sa,
-                                 "containers", container);
+    /* The control plane does not wait for its own proxies: theirs need it to be ready. */
+    json_t *template = json_pack("{s:{s:{s:s}, s:{s:s, s:s}}, s:{s:s, s:[o]}}", "metadata", "labels", LABEL_COMPONENT, component,
+                                 "annotations", ANNOTATION_INJECT, meshed ? "enabled" : "disabled",
+                                 ANNOTATION_CONFIG "proxy-await", "disabled", "spec", "serviceAccountName", sa, "containers",
+                                 container);
 
     return json_pack("{s:s, s:s, s:o, s:{s:i, s:{s:{s:s}}, s:o}}", "apiVersion", "apps/v1", "kind", "Deployment", "metadata",
                      metadata(NS, name), "spec", "replicas", 1, "selector", "matchLabels", LABEL_COMPONENT, component, "template",
@@ -101,6 +103,8 @@ json_t *builtin_objects(const struct home *h)
     json_array_append_new(all, json_pack("{s:s, s:s, s:o}", "apiVersion", "v1", "kind", "Namespace", "metadata", metadata(NULL, NS)));
     json_array_append_new(all, json_pack("{s:s, s:s, s:o}", "apiVersion", "v1", "kind", "Namespace", "metadata", metadata(NULL, "default")));
     json_array_append_new(all, json_pack("{s:s, s:s, s:o}", "apiVersion", "v1", "kind", "Node", "metadata", metadata(NULL, "local")));
+    json_array_append_new(all, json_pack("{s:s, s:s, s:o, s:{s:s}}", "apiVersion", "v1", "kind", "ConfigMap", "metadata",
+                                         metadata(NS, "linkerd-identity-trust-roots"), "data", "ca-bundle.crt", h->anchors_pem));
     json_array_append_new(all, account("linkerd-identity"));
     json_array_append_new(all, account("linkerd-destination"));
     json_array_append_new(all, account("prometheus"));

@@ -127,7 +127,7 @@ static int existing_parent(const char *path, char real[PATH_MAX], const char **o
 /* Make `path` exist as a folder (or, for a subPath of a file, as a file) without touching the disk. */
 static int make_mount_point(const char *path, bool is_file, char real[PATH_MAX])
 {
-    const char *rest;
+    const char *rest = "";
     char full[PATH_MAX], *slash;
     int rc = existing_parent(path, real, &rest), fd;
 

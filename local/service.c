@@ -124,6 +124,15 @@ static void write_slice(struct home *h, const struct object *service, bool v6)
     put_if_changed(h, slice, KIND_ENDPOINT_SLICE, service->ns, name);
 }
 
+static void drop_object(struct home *h, const struct object *o)
+{
+    int rc = cluster_delete(h->cluster, o->kind, o->ns, o->name);
+
+    if (rc != 0 && rc != E_NOT_FOUND) {
+        home_problem(h, "%s %s/%s cannot be removed: %s", kind_info(o->kind)->name, o->ns, o->name, err_text(rc));
+    }
+}
+
 static void drop_slices(struct home *h)
 {
     struct map_iter it = MAP_ITER(&h->cluster->objects[KIND_ENDPOINT_SLICE]);
@@ -133,7 +142,7 @@ static void drop_slices(struct home *h)
         const char *service = object_label(slice, "kubernetes.io/service-name");
 
         if (service != NULL && cluster_get(h->cluster, KIND_SERVICE, slice->ns, service) == NULL) {
-            (void)cluster_delete(h->cluster, KIND_ENDPOINT_SLICE, slice->ns, slice->name);
+            drop_object(h, slice);
         }
     }
 }

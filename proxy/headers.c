@@ -14,6 +14,18 @@ static void set_field(struct fields *f, const char *name, struct bytes value)
     (void)!fields_set(f, bytes_str(name), value);
 }
 
+/* Hop-by-hop fields go; what an upgrade is about stays, and the codec adds `connection: upgrade` (RFC 9110 7.8). */
+static void strip_hop_by_hop(struct head *h)
+{
+    const struct field *f = h->is_upgrade ? fields_get(&h->fields, FIELD_UPGRADE) : NULL;
+    struct bytes upgrade = f != NULL ? f->value : BYTES_NONE;
+
+    fields_remove_hop_by_hop(&h->fields);
+    if (upgrade.len > 0) {
+        set_field(&h->fields, "upgrade", upgrade);
+    }
+}
+
 /* Came as HTTP/1 inside HTTP/2: give it back its form (wire 5.3). */
 static void restore_orig_proto(struct exchange *ex)
 {
@@ -55,9 +67,7 @@ void headers_request(struct exchange *ex, enum link_kind kind)
     struct head *h = ex->request;
     const char *override = ex->up->endpoint->authority_override;
 
-    if (!h->is_upgrade) {
-        fields_remove_hop_by_hop(&h->fields);
-    }
+    strip_hop_by_hop(h);
     if (ex->conn->dir == INBOUND) {
         fields_remove(&h->fields, FIELD_L5D_CLIENT_ID);
         if (ex->conn->client_id[0] != '\0') {
@@ -94,9 +104,7 @@ void headers_response(struct exchange *ex, struct head *response)
 {
     struct fields *f = &response->fields;
 
-    if (!response->is_upgrade) {
-        fields_remove_hop_by_hop(f);
-    }
+    strip_hop_by_hop(response);
     if (ex->conn->dir == OUTBOUND) {
         fields_remove(f, FIELD_L5D_ORIG_PROTO);
         fields_remove(f, FIELD_L5D_PROXY_ERROR);

@@ -66,7 +66,7 @@ static void link_fail(struct link *l, int err)
 
     snprintf(detail, sizeof(detail), "%s: %s", addr_format(&u->endpoint->addr, endpoint),
              l->state == LINK_TLS && l->io != NULL && err != E_TIMEOUT ? io_tls_problem(l->io) : err_text(err));
-    log_info("cannot reach an endpoint; direction=%s endpoint=%s err=%s detail=\"%s\"", direction_name(u->dir), endpoint,
+    log_debug("cannot reach an endpoint; direction=%s endpoint=%s err=%s detail=\"%s\"", direction_name(u->dir), endpoint,
              err_name(err), detail);
     io_close(l->io);
     l->io = NULL;
