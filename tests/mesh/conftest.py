@@ -1,6 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all tests of this folder share."""
+import os
+import sys
+
+import pytest
+
+sys.dont_write_bytecode = True
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "network: needs a package registry besides this machine")
+
+
+@pytest.fixture(scope="module")
+def homes():
+    """Make homes: homes(manifests, options) is a Home that is not up yet. All of them end with the module."""
+    from home import Home
+
+    if os.geteuid() != 0:
+        pytest.skip("looks into the namespaces of a home's pods: run as root")
+    made = []
+
+    def make(manifests, options=()):
+        made.append(Home(manifests, options))
+        return made[-1]
+
+    yield make
+    problems = []
+    for home in made:
+        try:
+            home.end()
+        except AssertionError as problem:
+            problems.append(str(problem))
+    assert not problems, "\n".join(problems)
