@@ -95,7 +95,9 @@ int h2_head_encode(struct h2_nva *to, const struct head *h)
         to->status[2] = (char)('0' + h->status % 10);
         nva_push(to, BYTES(":status"), bytes_of(to->status, 3), false);
     }
-    if (h->content_length >= 0 && !h->is_connect) {
+    /* RFC 9110 8.6: not in a 1xx or 204. */
+    if (h->content_length >= 0 && !h->is_connect &&
+        (h->status == 0 || (h->status >= 200 && h->status != 204))) {
         int n = snprintf(to->length, sizeof(to->length), "%" PRId64, h->content_length);
 
         nva_push(to, BYTES("content-length"), bytes_of(to->length, (size_t)n), false);
