@@ -184,7 +184,7 @@ struct meta decode_meta(struct decode *d, const pb_meta *from, const char *of, b
     const pb_resource *r;
 
     if (from == NULL || from->kind_case == IO__LINKERD__PROXY__META__METADATA__KIND__NOT_SET) {
-        decode_refuse(d, "a %s has no metadata", of);
+        decode_refuse(d, "%s has no metadata", of);
         return (struct meta){0};
     }
     if (from->kind_case == IO__LINKERD__PROXY__META__METADATA__KIND_DEFAULT) {
@@ -193,7 +193,7 @@ struct meta decode_meta(struct decode *d, const pb_meta *from, const char *of, b
     r = from->resource;
     if (r->group[0] == '\0' || r->kind[0] == '\0' || r->name[0] == '\0' ||
         (needs_ns && r->namespace_[0] == '\0')) {
-        decode_refuse(d, "the metadata of a %s lacks a group, kind, name%s", of,
+        decode_refuse(d, "the metadata of %s lacks a group, kind, name%s", of,
                       needs_ns ? " or namespace" : "");
         return (struct meta){0};
     }

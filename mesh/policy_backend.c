@@ -104,7 +104,7 @@ static void decode_forward(struct decode *d, const pb_weighted_addr *from, struc
 static void decode_backend(struct decode *d, const pb_backend *from, const pb_accrual *accrual,
                            struct backend *to)
 {
-    to->meta = decode_meta(d, from->metadata, "backend", true);
+    to->meta = decode_meta(d, from->metadata, "a backend", true);
     if (from->queue == NULL || from->queue->failfast_timeout == NULL) {
         decode_refuse(d, "a backend has no queue with a failfast timeout");
         return;

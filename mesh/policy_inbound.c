@@ -134,7 +134,7 @@ static struct meta meta_of_labels(struct decode *d, void *const *entries, size_t
         }
     }
     if (m.name.len == 0) {
-        decode_refuse(d, "the labels of a %s have no name", of);
+        decode_refuse(d, "the labels of %s have no name", of);
     }
     if (m.kind.len == 0 && m.group.len == 0) {
         m.kind = BYTES("default");
@@ -159,9 +159,9 @@ static void decode_authzs(struct decode *d, pb_authz **from, size_t count, struc
         struct authz *a = &(*out)[(*out_count)++];
 
         a->meta = from[i]->metadata != NULL
-                      ? decode_meta(d, from[i]->metadata, "authorization", false)
+                      ? decode_meta(d, from[i]->metadata, "an authorization", false)
                       : meta_of_labels(d, (void *const *)from[i]->labels, from[i]->n_labels,
-                                       "authorization");
+                                       "an authorization");
         authz_name(d, a);
         decode_networks(d, from[i], a);
         decode_authn(d, from[i], a);
@@ -178,7 +178,7 @@ static struct server_route *decode_route(struct decode *d, const pb_meta *metada
 {
     struct server_route *r = &to->routes[to->routes_count++];
 
-    r->route.meta = decode_meta(d, metadata, "route", false);
+    r->route.meta = decode_meta(d, metadata, "a route", false);
     r->labels = decode_labels(d, "route", &r->route.meta, 0);
     decode_hosts(d, hosts, hosts_count, &r->route);
     decode_authzs(d, authzs, authzs_count, &r->authz, &r->authz_count);
@@ -239,7 +239,7 @@ static void decode_rate_limit(struct decode *d, const pb_rate_limit *from, struc
     if (r == NULL) {
         return;
     }
-    r->meta = decode_meta(d, from->metadata, "rate limit", false);
+    r->meta = decode_meta(d, from->metadata, "a rate limit", false);
     r->total_rps = from->total != NULL ? from->total->requestspersecond : 0;
     r->identity_rps = from->identity != NULL ? from->identity->requestspersecond : 0;
     r->overrides = decode_array(d, from->n_overrides, sizeof(*r->overrides));
@@ -309,7 +309,7 @@ struct server_policy *server_policy_new(struct bytes message, uint16_t port, cha
     const pb_server *from = decode_unpack(&d, PB(inbound__server), message);
 
     if (from != NULL) {
-        p->meta = meta_of_labels(&d, (void *const *)from->labels, from->n_labels, "server");
+        p->meta = meta_of_labels(&d, (void *const *)from->labels, from->n_labels, "the server");
         p->labels = decode_labels(&d, "srv", &p->meta, port);
         decode_authzs(&d, from->authorizations, from->n_authorizations, &p->authz, &p->authz_count);
         decode_protocol(&d, from->protocol, p);

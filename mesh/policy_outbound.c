@@ -131,7 +131,7 @@ static void decode_http_routes(struct backend_list *l, pb_http_route **from, siz
     for (size_t i = 0; i < count && decode_is_ok(d); i++) {
         struct route *r = &to->at[to->count++];
 
-        r->meta = decode_meta(d, from[i]->metadata, "route", true);
+        r->meta = decode_meta(d, from[i]->metadata, "a route", true);
         decode_hosts(d, from[i]->hosts, from[i]->n_hosts, r);
         r->rules = decode_array(d, from[i]->n_rules, sizeof(*r->rules));
         for (size_t k = 0; k < from[i]->n_rules && decode_is_ok(d); k++) {
@@ -149,7 +149,7 @@ static void decode_grpc_routes(struct backend_list *l, pb_grpc_route **from, siz
     for (size_t i = 0; i < count && decode_is_ok(d); i++) {
         struct route *r = &to->at[to->count++];
 
-        r->meta = decode_meta(d, from[i]->metadata, "route", true);
+        r->meta = decode_meta(d, from[i]->metadata, "a route", true);
         decode_hosts(d, from[i]->hosts, from[i]->n_hosts, r);
         r->rules = decode_array(d, from[i]->n_rules, sizeof(*r->rules));
         for (size_t k = 0; k < from[i]->n_rules && decode_is_ok(d); k++) {
@@ -217,7 +217,7 @@ static void decode_opaque_route(struct backend_list *l, const pb_opaque_route *f
 {
     struct decode *d = l->decode;
 
-    to->meta = decode_meta(d, from->metadata, "route", true);
+    to->meta = decode_meta(d, from->metadata, "a route", true);
     if (from->n_rules != 1) {
         decode_refuse(d, "an opaque route has %zu rules instead of one", from->n_rules);
         return;
@@ -356,7 +356,7 @@ static void decode_policy(struct decode *d, struct bytes message, struct outboun
         return;
     }
     backend_list_init(&backends, d);
-    to->meta = decode_meta(d, policy->metadata, "policy", true);
+    to->meta = decode_meta(d, policy->metadata, "the policy", true);
     decode_protocol(&backends, policy->protocol, to);
     to->backends = backends.at;
     to->backends_count = backends.count;

@@ -102,7 +102,7 @@ void decode_profile(struct decode *d, struct bytes message, struct profile *to)
     to->is_opaque = from->opaque_protocol;
     to->name = decode_text(d, from->fully_qualified_name);
     if (from->parent_ref != NULL) {
-        to->parent = decode_meta(d, from->parent_ref, "profile", false);
+        to->parent = decode_meta(d, from->parent_ref, "the profile", false);
     }
     if (from->endpoint != NULL) {
         struct endpoint *e = endpoint_new(from->endpoint, NULL, 0);

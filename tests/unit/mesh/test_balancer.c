@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "../unit.h"
+
+#include "core/alloc.h"
+#include "core/clock.h"
+#include "mesh/balancer.h"
+
+#define RTT_NS   (30 * NS_PER_MS)
+#define DECAY_NS (10 * NS_PER_S)
+#define MANY     100
+
+struct seen {
+    struct balancer *balancer;
+    struct member *at[MANY]; /* by the last byte of the address */
+    unsigned added, changed, removed;
+    const struct endpoint *old;
+};
+
+static void on_add(void *user, struct member *m)
+{
+    struct seen *s = user;
+
+    s->added++;
+    s->at[m->endpoint->addr.ip[3]] = m;
+    member_set_ready(s->balancer, m, true);
+}
+
+static void on_change(void *user, struct member *m, const struct endpoint *old)
+{
+    struct seen *s = user;
+
+    assert_ptr_equal(s->at[m->endpoint->addr.ip[3]], m);
+    assert_true(addr_eq(&m->endpoint->addr, &old->addr));
+    s->changed++;
+}
+
+static void on_remove(void *user, struct member *m)
+{
+    struct seen *s = user;
+
+    assert_true(m->is_removed && !m->is_ready);
+    s->removed++;
+    s->at[m->endpoint->addr.ip[3]] = NULL;
+    member_free(m);
+}
+
+static const struct balancer_events events = {
+    .on_add = on_add,
+    .on_change = on_change,
+    .on_remove = on_remove,
+};
+
+/* A set of the addresses 10.0.0.<first> to 10.0.0.<last>. */
+struct some {
+    struct endpoint_set set;
+    const struct endpoint *at[MANY];
+};
+
+static void some_open(struct some *s, unsigned first, unsigned last)
+{
+    memset(s, 0, sizeof(*s));
+    s->set.state = ENDPOINTS_EXIST;
+    s->set.at = s->at;
+    for (unsigned i = first; i <= last; i++) {
+        struct addr a = addr_v4(0x0a000000u + i, 80);
+
+        s->at[s->set.count++] = endpoint_new_plain(&a);
+    }
+}
+
+static void some_close(struct some *s)
+{
+    for (size_t i = 0; i < s->set.count; i++) {
+        endpoint_unref(s->at[i]);
+    }
+}
+
+static void seen_open(struct seen *s)
+{
+    memset(s, 0, sizeof(*s));
+    s->balancer = balancer_new(RTT_NS, DECAY_NS, &events, s);
+}
+
+static void seen_close(struct seen *s)
+{
+    balancer_update(s->balancer, NULL, 0);
+    balancer_free(s->balancer);
+}
+
+static void sets_are_applied_as_differences(void **state)
+{
+    struct seen s;
+    struct some one, two;
+
+    (void)state;
+    seen_open(&s);
+    some_open(&one, 1, 3);
+    some_open(&two, 2, 5);
+    balancer_update(s.balancer, &one.set, 0);
+    assert_int_equal(s.added, 3);
+    load_observe(&s.at[2]->load, 9 * RTT_NS, DECAY_NS, 0);
+    balancer_update(s.balancer, &two.set, 0);
+    assert_int_equal(s.added, 5);
+    assert_int_equal(s.removed, 1);
+    assert_int_equal(s.changed, 0); /* the same facts in another object are no change */
+    assert_int_equal(balancer_count(s.balancer), 4);
+    assert_true(s.at[2]->load.estimate_ns > 8 * (double)RTT_NS); /* what was measured stays */
+    balancer_update(s.balancer, &two.set, 0);
+    assert_int_equal(s.added + s.removed, 6);
+    seen_close(&s);
+    assert_int_equal(s.removed, 5);
+    some_close(&one);
+    some_close(&two);
+}
+
+static void changed_facts_are_reported(void **state)
+{
+    struct seen s;
+    struct some one, two;
+    struct endpoint *e;
+
+    (void)state;
+    seen_open(&s);
+    some_open(&one, 1, 2);
+    some_open(&two, 1, 2);
+    e = (struct endpoint *)(uintptr_t)two.at[1];
+    e->identity = mem_strdup("web");
+    e->server_name = mem_strdup("web");
+    balancer_update(s.balancer, &one.set, 0);
+    balancer_update(s.balancer, &two.set, 0);
+    assert_int_equal(s.changed, 1);
+    assert_string_equal(s.at[2]->endpoint->identity, "web");
+    some_close(&one);
+    some_close(&two);
+    seen_close(&s); /* members held what they need */
+}
+
+static void only_ready_members_are_picked(void **state)
+{
+    struct seen s;
+    struct some all;
+    struct rand r;
+
+    (void)state;
+    rand_seed(&r, 1);
+    seen_open(&s);
+    assert_null(balancer_pick(s.balancer, &r, 0));
+    some_open(&all, 1, 9);
+    balancer_update(s.balancer, &all.set, 0);
+    for (unsigned i = 1; i <= 9; i++) {
+        member_set_ready(s.balancer, s.at[i], i == 4 || i == 7);
+        member_set_ready(s.balancer, s.at[i], i == 4 || i == 7); /* twice is once */
+    }
+    assert_int_equal(balancer_ready(s.balancer), 2);
+    for (unsigned i = 0; i < 200; i++) {
+        struct member *m = balancer_pick(s.balancer, &r, 0);
+
+        assert_true(m == s.at[4] || m == s.at[7]);
+    }
+    member_set_ready(s.balancer, s.at[4], false);
+    assert_ptr_equal(balancer_pick(s.balancer, &r, 0), s.at[7]);
+    member_set_ready(s.balancer, s.at[7], false);
+    assert_null(balancer_pick(s.balancer, &r, 0));
+    seen_close(&s);
+    some_close(&all);
+}
+
+/* Two random ones are compared: the worst of all never wins, and every other one gets its share. */
+static void the_better_of_two_wins(void **state)
+{
+    struct seen s;
+    struct some all;
+    struct rand r;
+    unsigned picks[MANY] = {0};
+
+    (void)state;
+    rand_seed(&r, 42);
+    seen_open(&s);
+    some_open(&all, 1, 10);
+    balancer_update(s.balancer, &all.set, 0);
+    load_observe(&s.at[5]->load, 100 * RTT_NS, DECAY_NS, 0);
+    for (unsigned i = 0; i < 5000; i++) {
+        picks[balancer_pick(s.balancer, &r, 0)->endpoint->addr.ip[3]]++;
+    }
+    assert_int_equal(picks[5], 0);
+    for (unsigned i = 1; i <= 10; i++) {
+        assert_true(i == 5 || picks[i] > 250);
+    }
+    s.at[5]->load.pending = 0;
+    for (unsigned i = 1; i <= 10; i++) {
+        s.at[i]->load.pending = i == 5 ? 0 : 500; /* what waits counts as much as what was slow */
+    }
+    assert_true(load_get(&s.at[5]->load, DECAY_NS, 0) < load_get(&s.at[6]->load, DECAY_NS, 0));
+    seen_close(&s);
+    some_close(&all);
+}
+
+static struct balancer *held;
+static void free_with_members(void)
+{
+    balancer_free(held);
+}
+
+static void members_must_go_first(void **state)
+{
+    struct seen s;
+    struct some one;
+
+    (void)state;
+    seen_open(&s);
+    some_open(&one, 1, 1);
+    balancer_update(s.balancer, &one.set, 0);
+    held = s.balancer;
+    assert_aborts(free_with_members);
+    seen_close(&s);
+    some_close(&one);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sets_are_applied_as_differences),
+        cmocka_unit_test(changed_facts_are_reported),
+        cmocka_unit_test(only_ready_members_are_picked),
+        cmocka_unit_test(the_better_of_two_wins),
+        cmocka_unit_test(members_must_go_first),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
