@@ -3,6 +3,7 @@
 #   make            release build in build/ (installs missing packages first when run as root)
 #   make debug      build-debug/    make asan   build-asan/    make tsan   build-tsan/
 #   make test       everything that must pass; the last line is `N passed, N failed`
+#   make test-long  fuzzing, thread sanitizer, scale, soak: about an hour; docs/tests.md has its last run
 #   make demo       the demo application, meshed, on this machine; make demo-down ends it
 JOBS ?= $(shell nproc)
 FLAVOUR_release := --buildtype=debugoptimized
@@ -19,7 +20,7 @@ define build_flavour
 	ninja -C $(1) -j $(JOBS)
 endef
 
-.PHONY: all debug asan tsan test demo demo-down clean fmt
+.PHONY: all debug asan tsan test test-long demo demo-down clean fmt
 
 all:
 	tools/deps.sh build
@@ -36,6 +37,9 @@ tsan:
 
 test:
 	tests/run.sh
+
+test-long: all
+	tests/long.sh
 
 demo: all
 	demo/up.sh

@@ -46,6 +46,38 @@ PY
     failed=$((failed + ${counts#* }))
 }
 
+# Tests in Python, two at a time; counted by test. The programs come from the folder given.
+python_tests() {
+    local build=$1 report counts
+    shift
+    report=$(mktemp)
+    TULLE_BUILD=$build timeout 1500 /usr/bin/python3 -m pytest -q -n 2 --dist loadfile --junitxml="$report" "$@" || true
+    counts=$(/usr/bin/python3 - "$report" <<'PY'
+import sys, xml.etree.ElementTree as tree
+try:
+    suite = tree.parse(sys.argv[1]).getroot().find("testsuite")
+    total, bad = int(suite.get("tests")), int(suite.get("failures")) + int(suite.get("errors"))
+    print(total - bad - int(suite.get("skipped")), bad)
+except (OSError, tree.ParseError, AttributeError):
+    print(0, 1)
+PY
+    )
+    rm -f "$report"
+    passed=$((passed + ${counts% *}))
+    failed=$((failed + ${counts#* }))
+}
+
+# Every fuzz corpus must still reach the code that it is for.
+fuzz_coverage() {
+    local build=build-coverage
+    {
+        [ -f "$build/build.ninja" ] || meson setup "$build" --buildtype=debug -Db_coverage=true
+        ninja -C "$build" -j "$(nproc)" $(ninja -C "$build" -t targets all | sed -n 's/^\(tests\/fuzz\/fuzz_[a-z0-9_]*_replay\):.*/\1/p')
+    } >"$build.log" 2>&1 || { tail -n 30 "$build.log"; return 1; }
+    rm -f "$build.log"
+    /usr/bin/python3 tests/fuzz/coverage.py "$build"
+}
+
 if ! tools/deps.sh test; then
     echo "packages that the tests need are missing" >&2
     echo "0 passed, 1 failed"
@@ -58,6 +90,8 @@ check "build (address and undefined sanitizers)" make asan
 if [ -f build-asan/build.ninja ]; then
     unit_tests build-asan
 fi
+check "fuzz coverage" fuzz_coverage
+python_tests build-asan tests/demo tests/mesh
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
