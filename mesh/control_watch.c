@@ -25,6 +25,8 @@ static void arm_bound(struct control_watch *w)
     }
     if (at_ns != UINT64_MAX) {
         timer_arm(c->loop, &w->bound, at_ns);
+    } else {
+        timer_cancel(c->loop, &w->bound);
     }
 }
 
