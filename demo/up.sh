@@ -29,14 +29,14 @@ else
     PATH="$PWD/build/demo/bin:$PATH" "$tulle" local up demo/manifests --home "$home" --publish "demo/web:80=$port"
 fi
 
-# Every Deployment that serves HTTP or gRPC has figures once Prometheus has looked twice, which it does every 10 s.
+# Figures are a fair picture once Prometheus, which looks every 10 s, has seen some seconds of traffic.
 echo "waiting for traffic to be measured (Prometheus looks every 10 s)"
 measured() {
     "$tulle" stat deploy -n demo --home "$home" -t 30s -o json 2>/dev/null |
         /usr/bin/python3 -c '
 import json, sys
 rows = {row["name"]: row for row in json.load(sys.stdin)}
-http = all(rows.get(name, {}).get("rps") for name in ("web", "fabrics", "voting"))
+http = all((rows.get(name, {}).get("rps") or 0) > 1 for name in ("web", "fabrics", "voting"))
 tcp = rows.get("redis", {}).get("tcp_open_connections")
 sys.exit(0 if http and tcp else 1)'
 }
