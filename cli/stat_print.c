@@ -289,7 +289,7 @@ void stat_print_json(const struct stat_options *o, const struct stat_rows *r, st
             json_array_append_new(rows, row_json(o, r->at[i]));
         }
     }
-    dump = json_dumps(rows, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    dump = json_dumps(rows, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
     assert(dump != NULL);
     text_str(to, dump);
     text_char(to, '\n');

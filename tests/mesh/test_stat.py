@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tulle stat` says exactly what the proxies counted: real Prometheus, real controller, real command line.
+
+Every test has a namespace of its own, so that none sees another's figures.
+"""
+import re
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+import control_plane as cp
+from figures import (ADMIN, PUBLIC_API, Prometheus, PublicApi, deployment, failures, meshed_pod, namespace,
+                     requests, service)
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory):
+    p = Prometheus(tmp_path_factory.mktemp("prometheus")).start()
+    yield p
+    p.close()
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory, prometheus):
+    a = PublicApi(tmp_path_factory.mktemp("api"), prometheus.url, prometheus.scraped).start().wait_ready(ADMIN)
+    yield a
+    assert a.stop() == 0, a.output()
+    a.close()
+
+
+def put_deployment(api, ns, name, pods=1, **more):
+    """A namespace with a Deployment; its pods are called NAME-1, NAME-2 ..."""
+    api.put(namespace(ns), *deployment(ns, name),
+            *(meshed_pod(ns, f"{name}-{i + 1}", name, **more) for i in range(pods)))
+    api.wait(lambda: f"{ns}/{name}" in api.stat("deploy", "-n", ns, "--unmeshed"))
+
+
+def test_every_response_of_a_short_test_is_counted(api, prometheus):
+    """All of it happened between two scrapes; increase() would say that nothing did."""
+    ns = "exact"
+    put_deployment(api, ns, "web")
+    p = prometheus.proxy(ns, "web-1", deployment="web")
+    p.responses(1000 - 37, 37, latency_ms=45)
+    p.tcp(3, 4200, 8400)
+    row = api.await_stat(lambda rows: requests(rows[f"{ns}/web"]) > 0, "deploy", "-n", ns)[f"{ns}/web"]
+    assert requests(row) == 1000 and failures(row) == 37
+    assert row["meshed"] == "1/1" and row["kind"] == "deployment"
+    for quantile in ("p50", "p95", "p99"):
+        assert 40 <= row[f"latency_ms_{quantile}"] <= 50  # the bucket of 45 ms
+    assert row["tcp_open_connections"] == 3
+    assert round(row["tcp_read_bytes_rate"] * 60) == 4200 and round(row["tcp_write_bytes_rate"] * 60) == 8400
+    p.wait_scraped()
+    assert api.stat("deploy", "-n", ns)[f"{ns}/web"] == row  # as long as it stays in the window
+    assert api.tulle("stat", "deploy/web", "-n", ns).splitlines() == [
+        "NAME   MESHED   SUCCESS       RPS   LATENCY_P50   LATENCY_P95   LATENCY_P99   TCP_CONN",
+        "web       1/1    96.30%   16.7rps          45ms          50ms          50ms          3"]
+    assert api.tulle("stat", "deploy", "web", "-n", ns, "-o", "wide").splitlines()[1].endswith(
+        "          3          70.0B/s          140.0B/s")
+
+
+def test_only_what_happened_in_the_window_is_counted(api, prometheus):
+    ns = "window"
+    put_deployment(api, ns, "web", pods=2)
+    one = prometheus.proxy(ns, "web-1", deployment="web")
+    two = prometheus.proxy(ns, "web-2", deployment="web")
+    one.responses(500, 20, latency_ms=3)
+    two.responses(100, latency_ms=3)
+    query = ("deploy/web", "-n", ns, "-t", "15s")
+    api.await_stat(lambda rows: requests(rows[f"{ns}/web"], 15) == 620, *query)
+    api.await_stat(lambda rows: requests(rows[f"{ns}/web"], 15) == 0, *query)  # 15 s later
+    one.responses(7, 3, latency_ms=400)
+    two.responses(5, latency_ms=400)
+    row = api.await_stat(lambda rows: requests(rows[f"{ns}/web"], 15) >= 15, *query)[f"{ns}/web"]
+    assert requests(row, 15) == 15 and failures(row, 15) == 3
+    assert 300 <= row["latency_ms_p50"] <= 400  # of these alone
+    pods = api.stat("po", "-n", ns, "-t", "15s")
+    assert requests(pods[f"{ns}/web-1"], 15) == 10 and requests(pods[f"{ns}/web-2"], 15) == 5
+    row = api.stat("deploy/web", "-n", ns, "-t", "5m")[f"{ns}/web"]
+    assert requests(row, 300) == 635 and failures(row, 300) == 23
+
+
+def test_what_an_old_process_had_counted_before_is_left_out(api, prometheus):
+    """As after Prometheus itself was away: the series is new to it, the counts are not of this window."""
+    ns = "stranger"
+    put_deployment(api, ns, "web")
+    p = prometheus.proxy(ns, "web-1", deployment="web", started=time.time() - 7200)
+    p.close()
+    p = prometheus.proxies.pop()
+    prometheus.write_targets()
+    again = prometheus.proxy(ns, "web-1", deployment="web", started=time.time() - 7200)
+    with again.lock:
+        again.counters[("response_total", 'direction="inbound",classification="success",status_code="200"')] = 10**6
+    again.wait_scraped()
+    again.wait_scraped()
+    assert requests(api.stat("deploy", "-n", ns)[f"{ns}/web"]) == 0
+    again.add("response_total", 11, direction="inbound", classification="success", status_code="200")
+    api.await_stat(lambda rows: requests(rows[f"{ns}/web"]) == 11, "deploy", "-n", ns)
+
+
+def test_a_restarted_proxy_keeps_what_it_counted_before(api, prometheus):
+    ns = "restart"
+    put_deployment(api, ns, "web")
+    p = prometheus.proxy(ns, "web-1", deployment="web")
+    p.responses(90, 10)
+    api.await_stat(lambda rows: requests(rows[f"{ns}/web"]) == 100, "deploy", "-n", ns)
+    p.restart()
+    p.responses(20, 1)
+    row = api.await_stat(lambda rows: requests(rows[f"{ns}/web"]) > 100, "deploy", "-n", ns)[f"{ns}/web"]
+    assert requests(row) == 121 and failures(row) == 11
+
+
+def test_every_object_is_listed_and_finished_pods_are_not(api, prometheus):
+    ns = "listed"
+    put_deployment(api, ns, "idle")
+    waiting = {"name": "app", "ready": False, "image": "x:1",
+               "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+    api.put(*deployment(ns, "plain"), meshed_pod(ns, "plain-1", "plain", meshed=False),
+            *deployment(ns, "broken"),
+            meshed_pod(ns, "broken-1", "broken", phase="Pending", statuses=[waiting]),
+            meshed_pod(ns, "idle-old", "idle", phase="Succeeded"),
+            meshed_pod(ns, "idle-bad", "idle", phase="Failed"))
+    api.wait(lambda: {f"{ns}/broken", f"{ns}/plain"} <= set(api.stat("deploy", "-n", ns, "--unmeshed")))
+    assert set(api.stat("deploy", "-n", ns)) == {f"{ns}/broken", f"{ns}/idle"}
+    row = api.stat("deploy", "-n", ns)[f"{ns}/idle"]
+    assert row["meshed"] == "1/1" and row["success"] is None and row["rps"] is None
+    table = api.tulle("stat", "po", "-n", ns, "--unmeshed").splitlines()
+    assert [re.split(r"\s{2,}", line)[:3] for line in table] == [
+        ["NAME", "STATUS", "MESHED"], ["broken-1", "ImagePullBackOff", "1/1"], ["idle-1", "Running", "1/1"],
+        ["plain-1", "Running", "0/1"]]
+    assert set(api.stat("deploy", "-n", ns, "-l", "app in (idle,plain),app!=plain")) == {f"{ns}/idle"}
+    assert api.tulle("stat", "sts", "-n", ns) == ""
+
+
+def test_traffic_between_two_is_told_by_the_sender(api, prometheus):
+    ns = "between"
+    for name in ("web", "voting", "emoji"):
+        put_deployment(api, ns, name)
+        api.put(service(ns, name))
+    web = prometheus.proxy(ns, "web-1", deployment="web")
+    for name, good, bad, ms in (("voting", 60, 20, 8), ("emoji", 30, 0, 2)):
+        target = {"dst_namespace": ns, "dst_deployment": name, "dst_service": name, "dst_pod": f"{name}-1",
+                  "authority": f"{name}.{ns}.svc.cluster.local:80"}
+        web.responses(good, bad, latency_ms=ms, direction="outbound", **target)
+        web.tcp(2, 1200, 600, direction="outbound", peer="dst", **target)
+    web.responses(4)
+    rows = api.await_stat(lambda rows: rows, "deploy/web", "-n", ns, "--to", "deploy/voting")
+    assert list(rows) == [f"{ns}/web"] and requests(rows[f"{ns}/web"]) == 80
+    assert failures(rows[f"{ns}/web"]) == 20 and rows[f"{ns}/web"]["tcp_open_connections"] == 2
+    assert requests(api.stat("deploy", "-n", ns, "--to", f"ns/{ns}")[f"{ns}/web"]) == 110
+    assert requests(api.stat("po/web-1", "-n", ns, "--to", "svc/emoji")[f"{ns}/web-1"]) == 30
+    rows = api.stat("deploy", "-n", ns, "--from", "deploy/web")
+    assert {name: requests(row) for name, row in rows.items()} == {f"{ns}/voting": 80, f"{ns}/emoji": 30}
+    assert rows[f"{ns}/voting"]["meshed"] == "1/1"
+    rows = api.stat("svc", "-n", ns)
+    assert {name: requests(row) for name, row in rows.items()} == {
+        f"{ns}/voting": 80, f"{ns}/emoji": 30, f"{ns}/web": 0}
+    assert failures(rows[f"{ns}/voting"]) == 20 and rows[f"{ns}/voting"]["meshed"] == "-"
+    rows = api.stat("au", "-n", ns)
+    assert requests(rows[f"{ns}/voting.{ns}.svc.cluster.local:80"]) == 80
+    assert api.tulle("stat", "deploy/emoji", "-n", ns, "--to", "deploy/web") == ""
+
+
+def test_namespaces_and_all_kinds(api, prometheus):
+    ns = "whole"
+    put_deployment(api, ns, "web")
+    api.put(service(ns, "web"))
+    p = prometheus.proxy(ns, "web-1", deployment="web")
+    p.responses(12, 3)
+    rows = api.await_stat(lambda rows: requests(rows[ns]) > 0, "ns")
+    assert requests(rows[ns]) == 15 and rows[ns]["meshed"] == "1/1"
+    assert list(api.stat(f"ns/{ns}")) == [ns]
+    api.wait(lambda: f"{ns}/web" in api.stat("svc", "-n", ns))
+    tables = api.tulle("stat", "all", "-n", ns).split("\n\n")
+    assert [t.splitlines()[1].split()[0] for t in tables] == ["deploy/web", "po/web-1", "svc/web"]
+    whole = api.tulle("stat", "deploy", "-A").splitlines()
+    assert whole[0].startswith("NAMESPACE") and any(re.match(rf"{ns} +web +1/1 +80.00%", line) for line in whole)
+
+
+def test_what_cannot_be_answered_is_said(api):
+    assert 'there is no deployment called "nobody" in namespace default' in api.tulle(
+        "stat", "deploy/nobody", status=1)
+    assert "is no label selector" in api.tulle("stat", "deploy", "-l", "a=b,,", status=1)
+    for wrong in (["deploy", "--to", "svc/a", "--from", "svc/b"], ["deploy", "-A", "-n", "x"], ["svc", "--to", "deploy/a"],
+                  ["deploy", "--from", "svc/a"], ["all", "--to", "svc/a"], ["deploy", "-t", "5s"], ["gremlins"], []):
+        assert api.tulle("stat", *wrong, status=64).startswith("tulle: stat: ")
+
+
+def test_an_unreachable_prometheus_is_named(tmp_path, prometheus):
+    gone = f"http://{cp.free_address()}:9/path"
+    a = PublicApi(tmp_path, gone, prometheus.scraped).start().wait_ready(ADMIN)
+    try:
+        said = a.tulle("stat", "deploy", "-n", "x", status=1)
+        assert gone in said and "is it running" in said
+        assert a.stop() == 0
+    finally:
+        a.close()
+
+
+def test_http_as_the_protocol_has_it(api):
+    base = f"http://{api.address}:{PUBLIC_API}/api/v1/"
+
+    def post(method, body=b""):
+        try:
+            with urllib.request.urlopen(base + method, data=body, timeout=cp.STALL_S) as answer:
+                return answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers, error.read()
+
+    status, headers, body = post("Version")
+    assert status == 200 and headers["content-type"] == "application/octet-stream" and b"gcc" in body
+    status, headers, body = post("Nothing")
+    assert status == 404 and headers["linkerd-error"] == "Not Found" and b"Nothing" in body
+    status, headers, body = post("StatSummary", b"\xff\xff")
+    assert status == 400 and headers["linkerd-error"] == "Bad Request"
+    with pytest.raises(urllib.error.HTTPError) as got:
+        urllib.request.urlopen(base + "Version", timeout=cp.STALL_S)
+    assert got.value.code == 405
+    h2 = subprocess.run(["curl", "--silent", "--http2-prior-knowledge", "--data-binary", "", "--output", "/dev/null",
+                         "--write-out", "%{http_version} %{http_code}", base + "Version"],
+                        capture_output=True, text=True, timeout=cp.STALL_S)
+    assert h2.stdout == "2 200", h2
+    assert api.tulle("version").splitlines()[1].startswith("Server version: ")
