@@ -106,7 +106,7 @@ def check_calls(path, code):
 
 def check_guard(path, lines):
     parts = [p for p in path.parts if p != "lib"]
-    guards = {re.sub(r"\W", "_", "_".join(names)).upper() for names in (parts, parts[-2:])}
+    guards = {re.sub(r"\W", "_", "_".join(names)).upper() for names in (parts, parts[-2:], parts[1:])}
     text = "\n".join(lines[:6])
     if not any(f"#ifndef {guard}\n#define {guard}" in text for guard in guards):
         yield 2, "guard", f"the include guard is {' or '.join(sorted(guards))}, behind the SPDX line"
