@@ -12,6 +12,15 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "network: needs a package registry besides this machine")
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """What a test's home was like when the test failed: its pods, and the ends of their logs."""
+    report = (yield).get_result()
+    home = getattr(item, "funcargs", {}).get("home")
+    if report.when == "call" and report.failed and home is not None and home.root.exists():
+        report.sections.append(("the home", home.tell()))
+
+
 @pytest.fixture(scope="module")
 def homes():
     """Make homes: homes(manifests, options) is a Home that is not up yet. All of them end with the module."""
@@ -28,6 +37,7 @@ def homes():
     yield make
     problems = []
     for home in made:
+        problems += home.crashes()
         try:
             home.end()
         except AssertionError as problem:

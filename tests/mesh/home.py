@@ -136,7 +136,7 @@ def service(name, ports, ns="t", app=None, annotations=None, **spec):
 
 def server(name, roles, opaque=(), **options):
     """A Deployment of apps/server.py and its Service. roles: {"http": 8080}."""
-    notes = dict(options.pop("annotations", {}))
+    notes, more_ports = dict(options.pop("annotations", {})), options.pop("more_ports", ())
     if opaque:
         notes["config.linkerd.io/opaque-ports"] = ",".join(map(str, opaque))
     command = [PYTHON, str(APPS / "server.py"), *[f"{role}={port}" for role, port in roles.items()]]
@@ -144,7 +144,7 @@ def server(name, roles, opaque=(), **options):
     options.setdefault("probe", {"tcpSocket": {"port": first}})
     on_service = {k: v for k, v in notes.items() if k.endswith("/opaque-ports")}
     return [deployment(name, command, annotations=notes, **options),
-            service(name, [*roles.values(), *options.pop("more_ports", ())], annotations=on_service)]
+            service(name, [*roles.values(), *more_ports], annotations=on_service)]
 
 
 def client(name="client", **options):
@@ -181,6 +181,8 @@ class Metrics:
     def sum(self, name, **labels):
         return sum(value for _, value in self.find(name, **labels))
 
+
+CRASH = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehavior|runtime error:|Assertion .* failed|stack smashing")
 
 # --- the home ------------------------------------------------------------------------------------
 
@@ -221,11 +223,13 @@ class Home:
     # Life.
 
     def command(self, *words):
-        return [self.tulle, *words, "--home", self.name, "--state", str(self.state)]
+        state = ["--state", str(self.state)] if words[0] == "local" else []
+        return [self.tulle, *words, "--home", self.name, *state]
 
     def run(self, *words, expect=0, **options):
         """A command of the CLI on this home; its standard output."""
-        done = subprocess.run(self.command(*words), text=True, capture_output=True, timeout=UP_S, **options)
+        env = dict(os.environ, TULLE_STATE=str(self.state))  # what other commands than `local` know it by
+        done = subprocess.run(self.command(*words), text=True, capture_output=True, timeout=UP_S, env=env, **options)
         assert done.returncode == expect, (f"`tulle {' '.join(words)}` ended with {done.returncode}, not {expect}\n"
                                            f"{done.stdout}{done.stderr}")
         return done.stdout
@@ -344,6 +348,12 @@ class Home:
             lines += [f"--- {log.name}", *text]
         return "\n".join(lines)
 
+    def crashes(self):
+        """Lines by which our own programs tell of a bug in them."""
+        logs = [*(self.path / "logs").glob("*.log"), self.path.with_name(self.name + ".log")]
+        return [f"{log.name}: {line}" for log in logs if log.exists()
+                for line in log.read_text(errors="replace").splitlines() if CRASH.search(line)]
+
     def pods(self, ns, workload):
         """Its pods that are not about to go."""
         return [p for p in self.status()["pods"]
@@ -360,11 +370,11 @@ class Home:
     def proxy_pid(self, ns, workload):
         return self.container(ns, workload, "linkerd-proxy")["pid"]
 
-    def wait_ready(self, ns, workload, count, timeout=WAIT_S):
-        """Exactly so many pods of it, all ready, and none that is going."""
+    def wait_ready(self, ns, workload, count, also=lambda pod: True, timeout=WAIT_S):
+        """Exactly so many pods of it, all ready and `also` true of each, and none that is going."""
         def look():
             all_pods = [p for p in self.status()["pods"] if p["namespace"] == ns and p["workload"] == workload]
-            return len(all_pods) == count and all(p["ready"] for p in all_pods)
+            return len(all_pods) == count and all(p["ready"] and also(p) for p in all_pods)
         wait_for(look, lambda: f"{ns}/{workload} has {count} ready pods\n{self.tell()}", timeout)
 
     def proxy_metrics(self, ns, pod):
