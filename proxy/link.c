@@ -265,7 +265,10 @@ void link_taken(struct link *l, struct tcp_meter *out_meter)
 {
     *out_meter = l->meter;
     l->meter.stats = NULL;
-    l->client = NULL; /* the codec goes away by itself */
+    if (l->client != NULL) {
+        http_client_close(l->client, 0); /* without its socket; it does not tell of its end */
+        l->client = NULL;
+    }
     if (l->state != LINK_CLOSED) {
         link_retire(l, 0);
     }
