@@ -20,10 +20,8 @@
 #define DRAIN_NS   (2 * NS_PER_S)
 
 static const struct component *const components[] = {
-    &component_destination, &component_policy, &component_proxy_api, &component_identity,
-#ifdef CONTROL_HAS_PUBLIC_API
-    &component_public_api,
-#endif
+    &component_destination, &component_policy,     &component_proxy_api,
+    &component_identity,    &component_public_api,
 };
 
 struct controller {

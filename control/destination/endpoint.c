@@ -249,6 +249,11 @@ static void external_message(const struct destination *d, const struct endpoint_
 static void foreign_message(const struct endpoint_facts *f, weighted_addr *m, struct arena *a,
                             struct manner *how)
 {
+    struct labels labels = {.count = 0};
+
+    if (f->zone[0] != '\0') {
+        set_labels(m, &labels, f, a);
+    }
     if (f->authority != NULL) {
         m->authority_override =
             message_new(a, &io__linkerd__proxy__destination__authority_override__descriptor);

@@ -77,13 +77,11 @@ def test_endpoints_change_one_by_one(web):
 
 def test_service_comes_after_the_question(web):
     assert web.destination("late.default.svc.cluster.local:80").error() == CODE.NOT_FOUND
+    profile = web.profile("10.96.0.11:80")
+    assert profile.next().fully_qualified_name == ""
     web.put(service("late", "10.96.0.11"))
-    stream = None
-    while stream is None:  # as a proxy does
-        stream = web.destination("late.default.svc.cluster.local:80")
-        if web.metric(9996, "tulle_topic_subscribers", engine="destination") == 0:
-            assert stream.error() == CODE.NOT_FOUND
-            stream = None
+    assert profile.next().fully_qualified_name == "late.default.svc.cluster.local"
+    stream = web.destination("late.default.svc.cluster.local:80")
     web.put(pod("late-1", "10.1.1.1"), slice_of("late", [endpoint("10.1.1.1", "late-1")]))
     assert [at(a.addr) for a in stream.next().add.addrs] == ["10.1.1.1:8080"]
 
