@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/cli.h"
+#include "cli/api.h"
 
-#include "api/public.pb-c.h"
+#include "core/alloc.h"
 #include "core/err.h"
 #include "local/home.h"
 
@@ -55,7 +55,7 @@ static int where(const struct cli_target *t, const char *method, CURL *curl, cha
     if (t->api_addr != NULL) {
         snprintf(url, sizeof(url), "http://%s/api/v1/%s", t->api_addr, method);
     } else {
-        TRY(home_path(t->home, NULL, path, problem, problem_bytes));
+        TRY(home_path(t->home, t->state, path, problem, problem_bytes));
         snprintf(socket, sizeof(socket), "%s/run/api.sock", path);
         curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket);
         snprintf(url, sizeof(url), "http://localhost/api/v1/%s", method);
@@ -85,13 +85,18 @@ static int perform(const struct cli_target *t, CURL *curl, struct bytes request,
     rc = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     curl_slist_free_all(headers);
+    if (rc != CURLE_OK && t->api_addr != NULL) {
+        (void)snprintf(problem, problem_bytes,
+                       "the public API at %s cannot be reached (%s); is it listening there? `tulle "
+                       "check` says more",
+                       t->api_addr, curl_easy_strerror(rc));
+        return E_CLOSED;
+    }
     if (rc != CURLE_OK) {
-        snprintf(problem, problem_bytes,
-                 "the control plane of %s%s cannot be reached (%s); is it up? `tulle check` and "
-                 "`tulle local status` say more",
-                 t->api_addr != NULL ? "" : "the local home ",
-                 t->api_addr != NULL ? t->api_addr : (t->home != NULL ? t->home : "default"),
-                 curl_easy_strerror(rc));
+        (void)snprintf(problem, problem_bytes,
+                       "the control plane of the local home %s cannot be reached (%s); is it up? "
+                       "`tulle check` and `tulle local status` say more",
+                       t->home != NULL ? t->home : "default", curl_easy_strerror(rc));
         return E_CLOSED;
     }
     if (x->is_error || status != 200) {
@@ -101,27 +106,77 @@ static int perform(const struct cli_target *t, CURL *curl, struct bytes request,
     return 0;
 }
 
-int api_call(const struct cli_target *t, const char *method, struct bytes request,
-             char **out_answer, size_t *out_len, char *problem, size_t problem_bytes)
+/* Send and receive bytes; the caller frees. */
+static int exchange(const struct cli_target *t, const char *method, struct bytes request,
+                    struct exchange *x, char *problem, size_t problem_bytes)
 {
-    struct exchange x = {0};
     CURL *curl = curl_easy_init();
     int rc;
 
     if (curl == NULL) {
-        snprintf(problem, problem_bytes, "libcurl cannot be set up");
+        (void)snprintf(problem, problem_bytes, "libcurl cannot be set up");
         return E_INTERNAL;
     }
-    text_init(&x.body, ANSWER_BYTES_MAX);
     rc = where(t, method, curl, problem, problem_bytes);
     if (rc == 0) {
-        rc = perform(t, curl, request, &x, problem, problem_bytes);
+        rc = perform(t, curl, request, x, problem, problem_bytes);
     }
     curl_easy_cleanup(curl);
+    return rc;
+}
+
+int api_call(const struct cli_target *t, const char *method, const ProtobufCMessage *request,
+             const ProtobufCMessageDescriptor *type, ProtobufCMessage **out_answer, char *problem,
+             size_t problem_bytes)
+{
+    size_t bytes = request != NULL ? protobuf_c_message_get_packed_size(request) : 0;
+    AUTOFREE uint8_t *packed = mem_new(bytes + 1);
+    struct exchange x = {0};
+    ProtobufCMessage *answer = NULL;
+    int rc;
+
+    if (request != NULL) {
+        protobuf_c_message_pack(request, packed);
+    }
+    text_init(&x.body, ANSWER_BYTES_MAX);
+    rc = exchange(t, method, bytes_of(packed, bytes), &x, problem, problem_bytes);
     if (rc == 0) {
-        *out_len = x.body.len;
-        rc = text_finish(&x.body, out_answer);
+        answer = protobuf_c_message_unpack(type, NULL, x.body.len,
+                                           (const uint8_t *)(const void *)x.body.at);
+        if (answer == NULL) {
+            (void)snprintf(problem, problem_bytes,
+                           "the control plane's answer cannot be read; are the versions the same? "
+                           "see `tulle version`");
+            rc = E_PROTOBUF;
+        } else {
+            *out_answer = answer;
+        }
     }
     text_clear(&x.body);
     return rc;
+}
+
+void api_answer_free(ProtobufCMessage *answer)
+{
+    protobuf_c_message_free_unpacked(answer, NULL);
+}
+
+int api_list_pods(const struct cli_target *t, const char *ns,
+                  Linkerd2__Public__ListPodsResponse **out, char *problem, size_t problem_bytes)
+{
+    Linkerd2__Public__ListPodsRequest request;
+    Linkerd2__Public__ResourceSelection selection;
+    Linkerd2__Public__Resource resource;
+    ProtobufCMessage *answer;
+
+    linkerd2__public__list_pods_request__init(&request);
+    linkerd2__public__resource_selection__init(&selection);
+    linkerd2__public__resource__init(&resource);
+    resource.namespace_ = (char *)(uintptr_t)ns; /* packing does not write */
+    selection.resource = &resource;
+    request.selector = &selection;
+    TRY(api_call(t, "ListPods", &request.base, &linkerd2__public__list_pods_response__descriptor,
+                 &answer, problem, problem_bytes));
+    *out = (Linkerd2__Public__ListPodsResponse *)answer;
+    return 0;
 }

@@ -16,14 +16,16 @@
 
 struct cli_target { /* which control plane: options that every command takes */
     const char *home;       /* --home, or TULLE_HOME: name of a local home ("default") */
+    const char *state;      /* --state, or TULLE_STATE: where homes are kept */
     const char *api_addr;   /* --api-addr host:port: a public API to ask directly */
     const char *control_ns; /* -L, --linkerd-namespace ("linkerd") */
     bool verbose;
 };
 #define CLI_TARGET_OPTS(t)                                                                                 \
     {"home", 0, OPT_STRING, "NAME", "the local home to talk to (default)", &(t)->home},                    \
+    {"state", 0, OPT_STRING, "DIR", "where homes are kept (/var/lib/tulle)", &(t)->state},                 \
     {"api-addr", 0, OPT_STRING, "HOST:PORT", "a public API to ask directly", &(t)->api_addr},              \
-    {"linkerd-namespace", 'L', OPT_STRING, "NS", "the control plane's namespace (linkerd)", &(t)->control_ns}, \
+    {"linkerd-namespace", 'L', OPT_STRING, "NS", "the control plane's (linkerd)", &(t)->control_ns},       \
     {"verbose", 0, OPT_BOOL, NULL, "say more", &(t)->verbose}
 
 /* Parse; prints help or the problem itself. True: go on. False: return *out_status. Options that are not
@@ -34,11 +36,6 @@ bool cli_parse(const char *usage, const struct opt *opts, size_t count, int argc
 void cli_target_complete(struct cli_target *t);
 /* "tulle: ..." on standard error, returns 1. */
 int cli_fail(const char *format, ...) PRINTF_LIKE(1, 2);
-
-/* POST /api/v1/METHOD with a packed message; the answer's bytes (caller frees). On failure a sentence in
- * `problem` that names the side that cannot be reached and the command to check it. */
-int api_call(const struct cli_target *t, const char *method, struct bytes request, char **out_answer,
-             size_t *out_len, char *problem, size_t problem_bytes) MUST_USE;
 
 /* "deploy/web", "deployments web api", "po" ...: canonical kind ("deployment") and name (empty: all).
  * E_CONFIG with a sentence. */
@@ -53,7 +50,7 @@ const char *kind_short(const char *kind); /* "deploy" */
 /* Columns three spaces apart, the first `left_columns` left aligned, the rest right aligned. */
 struct table;
 struct table *table_new(const char *const *heads, size_t columns, unsigned left_columns);
-void table_cell(struct table *t, const char *format, ...) PRINTF_LIKE(2, 3); /* fills rows from left to right */
+void table_cell(struct table *t, const char *format, ...) PRINTF_LIKE(2, 3); /* from left to right */
 void table_print(const struct table *t, struct text *to);
 void table_free(struct table *t);
 

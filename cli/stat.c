@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/stat.h"
 
-#include "core/alloc.h"
+#include "cli/api.h"
 #include "core/clock.h"
 #include "core/err.h"
 
@@ -126,20 +126,6 @@ static void fill_peer(Linkerd2__Public__Resource *to, const struct resource_arg 
     to->namespace_ = unconst(is_kind(peer, "namespace") ? "" : ns);
 }
 
-static int send_request(const struct stat_options *o, Linkerd2__Public__StatSummaryRequest *request,
-                        struct stat_rows *rows, char *problem, size_t problem_bytes)
-{
-    size_t packed_bytes = linkerd2__public__stat_summary_request__get_packed_size(request);
-    AUTOFREE uint8_t *packed = mem_new(packed_bytes + 1);
-    AUTOFREE char *answer = NULL;
-    size_t len = 0;
-
-    linkerd2__public__stat_summary_request__pack(request, packed);
-    TRY(api_call(&o->target, "StatSummary", bytes_of(packed, packed_bytes), &answer, &len, problem,
-                 problem_bytes));
-    return stat_rows_add(rows, bytes_of(answer, len), problem, problem_bytes);
-}
-
 static int ask(const struct stat_options *o, const struct resource_arg *r, struct stat_rows *rows,
                char *problem, size_t problem_bytes)
 {
@@ -147,6 +133,7 @@ static int ask(const struct stat_options *o, const struct resource_arg *r, struc
     Linkerd2__Public__ResourceSelection selection;
     Linkerd2__Public__Resource resource, peer;
     Linkerd2__Public__Empty none;
+    ProtobufCMessage *answer;
     char window[32];
 
     linkerd2__public__stat_summary_request__init(&request);
@@ -176,7 +163,11 @@ static int ask(const struct stat_options *o, const struct resource_arg *r, struc
         request.none = &none;
         request.outbound_case = LINKERD2__PUBLIC__STAT_SUMMARY_REQUEST__OUTBOUND_NONE;
     }
-    return send_request(o, &request, rows, problem, problem_bytes);
+    TRY(api_call(&o->target, "StatSummary", &request.base,
+                 &linkerd2__public__stat_summary_response__descriptor, &answer, problem,
+                 problem_bytes));
+    return stat_rows_add(rows, (Linkerd2__Public__StatSummaryResponse *)answer, problem,
+                         problem_bytes);
 }
 
 static int print(const struct stat_options *o, struct stat_rows *rows)

@@ -23,7 +23,9 @@ struct stat_rows {
     Linkerd2__Public__StatTable__PodGroup__Row **at;
     size_t count;
 };
-int stat_rows_add(struct stat_rows *r, struct bytes answer, char *problem, size_t problem_bytes) MUST_USE;
+/* Takes the answer. E_INTERNAL: it is a refusal, whose reason is in `problem`. */
+int stat_rows_add(struct stat_rows *r, Linkerd2__Public__StatSummaryResponse *answer, char *problem,
+                  size_t problem_bytes) MUST_USE;
 void stat_rows_sort(struct stat_rows *r); /* by kind, namespace, name */
 void stat_rows_clear(struct stat_rows *r);
 /* One a kind; nothing when there is no row to show. */

@@ -10,17 +10,9 @@
 typedef Linkerd2__Public__StatTable__PodGroup__Row
     row_type; /* the generated name is longer than a line */
 
-int stat_rows_add(struct stat_rows *r, struct bytes answer, char *problem, size_t problem_bytes)
+int stat_rows_add(struct stat_rows *r, Linkerd2__Public__StatSummaryResponse *s, char *problem,
+                  size_t problem_bytes)
 {
-    Linkerd2__Public__StatSummaryResponse *s = linkerd2__public__stat_summary_response__unpack(
-        NULL, answer.len, (const uint8_t *)(const void *)answer.at);
-
-    if (s == NULL) {
-        snprintf(problem, problem_bytes,
-                 "the control plane's answer cannot be read; are the versions the same? see `tulle "
-                 "version`");
-        return E_PROTOBUF;
-    }
     r->answers = mem_resize(r->answers, r->answers_count + 1, sizeof(*r->answers));
     r->answers[r->answers_count++] = s;
     if (s->response_case == LINKERD2__PUBLIC__STAT_SUMMARY_RESPONSE__RESPONSE_ERROR) {

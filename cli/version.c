@@ -1,40 +1,90 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/cli.h"
+#include "cli/api.h"
 
-#include "api/public.pb-c.h"
 #include "core/alloc.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
-static void print_server(const struct cli_target *t, bool is_short)
+struct version_options {
+    struct cli_target target;
+    const char *ns;
+    bool is_short, client_only, proxies;
+};
+
+static void print_server(const struct version_options *o)
 {
-    char problem[512], *answer = NULL;
-    size_t len = 0;
-    Linkerd2__Public__VersionInfo *info = NULL;
+    ProtobufCMessage *answer = NULL;
+    const char *version = "unavailable";
+    char problem[512];
 
-    if (api_call(t, "Version", BYTES_NONE, &answer, &len, problem, sizeof(problem)) == 0) {
-        info = linkerd2__public__version_info__unpack(NULL, len,
-                                                      (const uint8_t *)(const void *)answer);
-    } else if (t->verbose) {
-        (void)fprintf(stderr, "%s\n", problem);
+    if (api_call(&o->target, "Version", NULL, &linkerd2__public__version_info__descriptor, &answer,
+                 problem, sizeof(problem)) == 0) {
+        version = ((const Linkerd2__Public__VersionInfo *)answer)->releaseversion;
+    } else if (o->target.verbose) {
+        (void)fprintf(stderr, "tulle: %s\n", problem);
     }
-    (void)printf(is_short ? "%s\n" : "Server version: %s\n",
-                 info != NULL ? info->releaseversion : "unavailable");
-    if (info != NULL) {
-        linkerd2__public__version_info__free_unpacked(info, NULL);
+    (void)printf(o->is_short ? "%s\n" : "Server version: %s\n", version);
+    api_answer_free(answer);
+}
+
+/* --- proxies ------------------------------------------------------------------------------------- */
+
+static int compare(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void print_counts(const char **versions, size_t count)
+{
+    if (count > 0) {
+        qsort(versions, count, sizeof(*versions), compare);
     }
-    mem_free(answer);
+    for (size_t i = 0, same; i < count; i += same) {
+        same = 1;
+        while (i + same < count && strcmp(versions[i + same], versions[i]) == 0) {
+            same++;
+        }
+        (void)printf("\t%s (%zu pods)\n", versions[i], same);
+    }
+}
+
+static int print_proxies(const struct version_options *o)
+{
+    Linkerd2__Public__ListPodsResponse *pods = NULL;
+    const char **versions;
+    char problem[512];
+    size_t count = 0;
+
+    if (api_list_pods(&o->target, o->ns != NULL ? o->ns : "", &pods, problem, sizeof(problem)) !=
+        0) {
+        return cli_fail("version: %s", problem);
+    }
+    versions = mem_new_array(pods->n_pods + 1, sizeof(*versions));
+    for (size_t i = 0; i < pods->n_pods; i++) {
+        if (pods->pods[i]->controllernamespace[0] != '\0') {
+            const char *version = pods->pods[i]->proxyversion;
+
+            versions[count++] = version[0] != '\0' ? version : "unknown";
+        }
+    }
+    (void)printf("Proxy versions:%s\n", count > 0 ? "" : " unavailable");
+    print_counts(versions, count);
+    mem_free(versions);
+    api_answer_free(&pods->base);
+    return 0;
 }
 
 int cli_version(int argc, char **argv)
 {
-    struct cli_target target = {0};
-    bool is_short = false, client_only = false;
+    struct version_options o = {0};
     struct opt_list args = {0};
     const struct opt opts[] = {
-        {"short", 0, OPT_BOOL, NULL, "only the numbers", &is_short},
-        {"client", 0, OPT_BOOL, NULL, "only this program's", &client_only},
-        CLI_TARGET_OPTS(&target),
+        {"short", 0, OPT_BOOL, NULL, "only the numbers", &o.is_short},
+        {"client", 0, OPT_BOOL, NULL, "only this program's", &o.client_only},
+        {"proxy", 0, OPT_BOOL, NULL, "the proxies' too, and how many have each", &o.proxies},
+        {"namespace", 'n', OPT_STRING, "NS", "with --proxy: of this namespace (all)", &o.ns},
+        CLI_TARGET_OPTS(&o.target),
     };
     int status;
 
@@ -42,9 +92,10 @@ int cli_version(int argc, char **argv)
         return status;
     }
     opt_list_clear(&args);
-    (void)printf(is_short ? "%s\n" : "Client version: %s\n", TULLE_VERSION);
-    if (!client_only) {
-        print_server(&target, is_short);
+    cli_target_complete(&o.target);
+    (void)printf(o.is_short ? "%s\n" : "Client version: %s\n", TULLE_VERSION);
+    if (!o.client_only) {
+        print_server(&o);
     }
-    return 0;
+    return o.proxies ? print_proxies(&o) : 0;
 }

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CLI_API_H
+#define CLI_API_H
+
+/*
+ * Calls to the public API, over the home's socket or to --api-addr.
+ */
+#include "api/public.pb-c.h"
+#include "cli/cli.h"
+
+/* POST /api/v1/METHOD with `request` (NULL: an empty message); the answer as a message of `type`, freed by
+ * api_answer_free(). On failure a sentence in `problem` that names the side that cannot be reached and the
+ * command to check it. */
+int api_call(const struct cli_target *t, const char *method, const ProtobufCMessage *request,
+             const ProtobufCMessageDescriptor *type, ProtobufCMessage **out_answer, char *problem,
+             size_t problem_bytes) MUST_USE;
+void api_answer_free(ProtobufCMessage *answer); /* NULL is fine */
+
+/* Pods of a namespace; all when it is "". */
+int api_list_pods(const struct cli_target *t, const char *ns, Linkerd2__Public__ListPodsResponse **out,
+                  char *problem, size_t problem_bytes) MUST_USE;
+
+#endif
