@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/cli.h"
 #include "cli/local.h"
+#include "cli/cli.h"
 
 #include "core/alloc.h"
 #include "core/clock.h"
@@ -54,8 +54,10 @@ static void print_ready(const json_t *status)
     const char *key;
     json_t *value;
 
-    (void)printf("up: %d pods are ready\n", (int)json_integer_value(json_object_get(status, "pods_ready")));
-    json_object_foreach (json_object_get(status, "published"), key, value) {
+    (void)printf("up: %d pods are ready\n",
+                 (int)json_integer_value(json_object_get(status, "pods_ready")));
+    json_object_foreach(json_object_get(status, "published"), key, value)
+    {
         (void)printf("published: %s at http://localhost:%d\n", key, (int)json_integer_value(value));
     }
 }
@@ -66,18 +68,22 @@ static void print_unready(const json_t *status)
     const json_t *pod, *container;
     size_t i, k;
 
-    json_array_foreach (json_object_get(status, "pods"), i, pod) {
+    json_array_foreach(json_object_get(status, "pods"), i, pod)
+    {
         if (json_is_true(json_object_get(pod, "ready"))) {
             continue;
         }
-        json_array_foreach (json_object_get(pod, "containers"), k, container) {
+        json_array_foreach(json_object_get(pod, "containers"), k, container)
+        {
             const char *reason = json_string_value(json_object_get(container, "reason"));
 
             if (!json_is_true(json_object_get(container, "ready"))) {
-                (void)fprintf(stderr, "  pod %s/%s, container %s: %s\n", json_string_value(json_object_get(pod, "namespace")),
+                (void)fprintf(stderr, "  pod %s/%s, container %s: %s\n",
+                              json_string_value(json_object_get(pod, "namespace")),
                               json_string_value(json_object_get(pod, "name")),
                               json_string_value(json_object_get(container, "name")),
-                              reason != NULL && reason[0] != '\0' ? reason : "runs and is not ready");
+                              reason != NULL && reason[0] != '\0' ? reason
+                                                                  : "runs and is not ready");
             }
         }
     }
@@ -102,7 +108,8 @@ static bool follow_line(const char *line, int *io_shown, int *out_status)
         int now = (int)json_integer_value(json_object_get(j, "pods_ready"));
 
         if (now != *io_shown) {
-            (void)printf("%d of %d pods are ready\n", now, (int)json_integer_value(json_object_get(j, "pods_total")));
+            (void)printf("%d of %d pods are ready\n", now,
+                         (int)json_integer_value(json_object_get(j, "pods_total")));
             (void)fflush(stdout);
             *io_shown = now;
         }
@@ -198,13 +205,18 @@ static int cmd_up(int argc, char **argv)
     const struct opt opts[] = {
         {"home", 0, OPT_STRING, "NAME", "name of the home (default)", &o.home.name},
         {"state", 0, OPT_STRING, "DIR", "where homes are kept (/var/lib/tulle)", &o.home.state},
-        {"publish", 'p', OPT_STRING, "NS/SVC:PORT=HOST,...", "service ports on this machine's localhost", &o.home.publish},
-        {"wait", 0, OPT_DURATION, "TIME", "how long to wait for everything to be ready (5m)", &o.home.wait_ns},
+        {"publish", 'p', OPT_STRING, "NS/SVC:PORT=HOST,...",
+         "service ports on this machine's localhost", &o.home.publish},
+        {"wait", 0, OPT_DURATION, "TIME", "how long to wait for everything to be ready (5m)",
+         &o.home.wait_ns},
         {"foreground", 0, OPT_BOOL, NULL, "stay in the foreground", &o.home.foreground},
-        {"keep-identity", 0, OPT_BOOL, NULL, "keep the certificates for the next home of this name", &o.home.keep_identity},
-        {"log-level", 0, OPT_STRING, "FILTER", "of the control plane and the proxies", &o.home.log_level},
+        {"keep-identity", 0, OPT_BOOL, NULL, "keep the certificates for the next home of this name",
+         &o.home.keep_identity},
+        {"log-level", 0, OPT_STRING, "FILTER", "of the control plane and the proxies",
+         &o.home.log_level},
         {"pod-subnet", 0, OPT_STRING, "CIDR", "addresses of pods (10.42.0.0/16)", &o.pods4},
-        {"service-subnet", 0, OPT_STRING, "CIDR", "addresses of Services (10.43.0.0/16)", &o.services4},
+        {"service-subnet", 0, OPT_STRING, "CIDR", "addresses of Services (10.43.0.0/16)",
+         &o.services4},
         {"pod-subnet6", 0, OPT_STRING, "CIDR", "the same, IPv6", &o.pods6},
         {"service-subnet6", 0, OPT_STRING, "CIDR", "the same, IPv6", &o.services6},
         {"disable-ipv6", 0, OPT_BOOL, NULL, "IPv4 only", &o.no_ipv6},
@@ -212,7 +224,8 @@ static int cmd_up(int argc, char **argv)
     struct opt_list args = {0};
     int status;
 
-    if (!cli_parse("local up FILE|DIR... [options]", opts, ARRAY_LEN(opts), argc, argv, &args, &status)) {
+    if (!cli_parse("local up FILE|DIR... [options]", opts, ARRAY_LEN(opts), argc, argv, &args,
+                   &status)) {
         return status;
     }
     o.home.manifests = args.items;
@@ -250,7 +263,8 @@ static int cmd_down(int argc, char **argv)
     char path[HOME_PATH_MAX], problem[512] = "", *answer = NULL;
     int status, rc;
 
-    if (!local_parse("local down [options]", opts, ARRAY_LEN(opts), argc, argv, &t, path, &status)) {
+    if (!local_parse("local down [options]", opts, ARRAY_LEN(opts), argc, argv, &t, path,
+                     &status)) {
         return status;
     }
     rc = home_ask(path, "{\"command\":\"stop\"}", &answer, problem, sizeof(problem));
@@ -273,17 +287,20 @@ static int cmd_down(int argc, char **argv)
 
 static void print_pods(const json_t *status, const char *ns, struct text *to)
 {
-    static const char *const heads[] = {"NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "IP", "AGE"};
+    static const char *const heads[] = {"NAMESPACE", "NAME", "READY", "STATUS",
+                                        "RESTARTS",  "IP",   "AGE"};
     struct table *t = table_new(heads, ARRAY_LEN(heads), 2);
     const json_t *pod, *container;
     size_t i, k;
 
-    json_array_foreach (json_object_get(status, "pods"), i, pod) {
+    json_array_foreach(json_object_get(status, "pods"), i, pod)
+    {
         const json_t *containers = json_object_get(pod, "containers");
         const char *pod_ns = json_string_value(json_object_get(pod, "namespace"));
         int ready = 0, restarts = 0;
 
-        json_array_foreach (containers, k, container) {
+        json_array_foreach(containers, k, container)
+        {
             ready += json_is_true(json_object_get(container, "ready"));
             restarts += (int)json_integer_value(json_object_get(container, "restarts"));
         }
@@ -319,7 +336,8 @@ static int cmd_status(int argc, char **argv)
     size_t i;
     int status;
 
-    if (!local_parse("local status [options]", opts, ARRAY_LEN(opts), argc, argv, &t, path, &status)) {
+    if (!local_parse("local status [options]", opts, ARRAY_LEN(opts), argc, argv, &t, path,
+                     &status)) {
         return status;
     }
     if (home_ask(path, "{\"command\":\"status\"}", &answer, problem, sizeof(problem)) != 0) {
@@ -334,10 +352,13 @@ static int cmd_status(int argc, char **argv)
     mem_free(answer);
     text_init(&out, 16u << 20);
     print_pods(status_json, ns, &out);
-    json_object_foreach (json_object_get(status_json, "published"), key, value) {
-        text_printf(&out, "published: %s at http://localhost:%d\n", key, (int)json_integer_value(value));
+    json_object_foreach(json_object_get(status_json, "published"), key, value)
+    {
+        text_printf(&out, "published: %s at http://localhost:%d\n", key,
+                    (int)json_integer_value(value));
     }
-    json_array_foreach (json_object_get(status_json, "problems"), i, item) {
+    json_array_foreach(json_object_get(status_json, "problems"), i, item)
+    {
         text_printf(&out, "problem: %s\n", json_string_value(item));
     }
     (void)fwrite(out.at, 1, out.len, stdout);
@@ -360,7 +381,8 @@ int cli_local(int argc, char **argv)
         {"down", cmd_down, "end it, and leave nothing behind"},
         {"status", cmd_status, "its pods"},
         {"logs", local_logs, "what a pod writes"},
-        {"restart", local_restart, "new pods for a Deployment, the old ones leave when they are ready"},
+        {"restart", local_restart,
+         "new pods for a Deployment, the old ones leave when they are ready"},
         {"exec", local_exec, "run a command in a pod"},
     };
 
@@ -369,10 +391,11 @@ int cli_local(int argc, char **argv)
             return commands[i].run(argc - 1, argv + 1);
         }
     }
-    (void)fprintf(argc > 1 && strcmp(argv[1], "--help") == 0 ? stdout : stderr, "usage: tulle local COMMAND [options]\n\n");
+    (void)fprintf(argc > 1 && strcmp(argv[1], "--help") == 0 ? stdout : stderr,
+                  "usage: tulle local COMMAND [options]\n\n");
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-        (void)fprintf(argc > 1 && strcmp(argv[1], "--help") == 0 ? stdout : stderr, "  %-9s %s\n", commands[i].name,
-                      commands[i].help);
+        (void)fprintf(argc > 1 && strcmp(argv[1], "--help") == 0 ? stdout : stderr, "  %-9s %s\n",
+                      commands[i].name, commands[i].help);
     }
     return argc > 1 && strcmp(argv[1], "--help") == 0 ? 0 : EXIT_USAGE;
 }

@@ -12,8 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-bool local_parse(const char *usage, const struct opt *opts, size_t count, int argc, char **argv, const struct local_target *t,
-                 char path[HOME_PATH_MAX], int *out_status)
+bool local_parse(const char *usage, const struct opt *opts, size_t count, int argc, char **argv,
+                 const struct local_target *t, char path[HOME_PATH_MAX], int *out_status)
 {
     struct opt_list args = {0};
     char problem[512];
@@ -64,9 +64,11 @@ static const json_t *find_pod(const json_t *status, const char *ns, const char *
     size_t i;
 
     for (int by_workload = 0; by_workload < 2; by_workload++) {
-        json_array_foreach (json_object_get(status, "pods"), i, pod) {
+        json_array_foreach(json_object_get(status, "pods"), i, pod)
+        {
             if (strcmp(json_string_value(json_object_get(pod, "namespace")), ns) == 0 &&
-                strcmp(json_string_value(json_object_get(pod, by_workload ? "workload" : "name")), name) == 0) {
+                strcmp(json_string_value(json_object_get(pod, by_workload ? "workload" : "name")),
+                       name) == 0) {
                 return pod;
             }
         }
@@ -81,7 +83,8 @@ static const char *pick_container(const json_t *pod, const char *asked)
     const char *last = NULL;
     size_t i;
 
-    json_array_foreach (containers, i, c) {
+    json_array_foreach(containers, i, c)
+    {
         const char *name = json_string_value(json_object_get(c, "name"));
 
         if (asked != NULL && strcmp(asked, name) == 0) {
@@ -117,7 +120,8 @@ static int show_log(const char *file, bool follow)
     copy_out(fd);
     if (follow) {
         watch = inotify_init1(IN_CLOEXEC);
-        if (watch < 0 || inotify_add_watch(watch, file, IN_MODIFY | IN_MOVE_SELF | IN_DELETE_SELF) < 0) {
+        if (watch < 0 ||
+            inotify_add_watch(watch, file, IN_MODIFY | IN_MOVE_SELF | IN_DELETE_SELF) < 0) {
             (void)close(fd);
             return cli_fail("%s cannot be followed: %s", file, err_text(-errno));
         }
@@ -138,7 +142,8 @@ int local_logs(int argc, char **argv)
     const struct opt opts[] = {
         LOCAL_TARGET_OPTS(&t),
         {"namespace", 'n', OPT_STRING, "NS", "namespace of the pod (default)", &ns},
-        {"container", 'c', OPT_STRING, "NAME", "container; the application's unless said", &container},
+        {"container", 'c', OPT_STRING, "NAME", "container; the application's unless said",
+         &container},
         {"follow", 'f', OPT_BOOL, NULL, "go on as it writes", &follow},
     };
     char path[HOME_PATH_MAX], file[HOME_PATH_MAX + 512], problem[512];
@@ -147,7 +152,8 @@ int local_logs(int argc, char **argv)
     json_t *status_json;
     int status;
 
-    if (!cli_parse("local logs POD|DEPLOYMENT [options]", opts, ARRAY_LEN(opts), argc, argv, &args, &status)) {
+    if (!cli_parse("local logs POD|DEPLOYMENT [options]", opts, ARRAY_LEN(opts), argc, argv, &args,
+                   &status)) {
         return status;
     }
     if (args.count != 1) {
@@ -164,11 +170,14 @@ int local_logs(int argc, char **argv)
     if (status_json == NULL) {
         status = 1;
     } else if (pod == NULL) {
-        status = cli_fail("there is no pod or Deployment called %s in namespace %s; `tulle local status` lists them", args.items[0], ns);
+        status = cli_fail("there is no pod or Deployment called %s in namespace %s; `tulle local "
+                          "status` lists them",
+                          args.items[0], ns);
     } else if (pick_container(pod, container) == NULL) {
         status = cli_fail("the pod has no container called %s", container);
     } else {
-        (void)snprintf(file, sizeof(file), "%.3000s/logs/%s.%s.%s.log", path, ns, json_string_value(json_object_get(pod, "name")),
+        (void)snprintf(file, sizeof(file), "%.3000s/logs/%s.%s.%s.log", path, ns,
+                       json_string_value(json_object_get(pod, "name")),
                        pick_container(pod, container));
         status = show_log(file, follow);
     }
@@ -192,7 +201,8 @@ int local_restart(int argc, char **argv)
     json_t *answer = NULL;
     int status;
 
-    if (!cli_parse("local restart DEPLOYMENT|POD... [options]", opts, ARRAY_LEN(opts), argc, argv, &args, &status)) {
+    if (!cli_parse("local restart DEPLOYMENT|POD... [options]", opts, ARRAY_LEN(opts), argc, argv,
+                   &args, &status)) {
         return status;
     }
     if (args.count == 0) {
@@ -204,10 +214,12 @@ int local_restart(int argc, char **argv)
         status = cli_fail("%s", problem);
     }
     for (size_t i = 0; i < args.count && status == 0; i++) {
-        answer = ask(path, json_pack("{s:s, s:s, s:s}", "command", "restart", "namespace", ns, "workload", args.items[i]));
+        answer = ask(path, json_pack("{s:s, s:s, s:s}", "command", "restart", "namespace", ns,
+                                     "workload", args.items[i]));
         status = answer == NULL;
         if (answer != NULL) {
-            (void)printf("%s: %d pods are replaced\n", args.items[i], (int)json_integer_value(json_object_get(answer, "pods")));
+            (void)printf("%s: %d pods are replaced\n", args.items[i],
+                         (int)json_integer_value(json_object_get(answer, "pods")));
         }
         json_decref(answer);
     }
@@ -222,7 +234,10 @@ static int send_exec(int fd, const char *line)
 {
     char control[CMSG_SPACE(3 * sizeof(int))] = {0};
     struct iovec iov = {.iov_base = (char *)(uintptr_t)line, .iov_len = strlen(line)};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control,
+                       .msg_controllen = sizeof(control)};
     struct cmsghdr *h = CMSG_FIRSTHDR(&m);
     const int fds[3] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
 
@@ -230,7 +245,10 @@ static int send_exec(int fd, const char *line)
     h->cmsg_type = SCM_RIGHTS;
     h->cmsg_len = CMSG_LEN(sizeof(fds));
     memcpy(CMSG_DATA(h), fds, sizeof(fds));
-    return sendmsg(fd, &m, MSG_NOSIGNAL) == (ssize_t)iov.iov_len && send(fd, "\n", 1, MSG_NOSIGNAL) == 1 ? 0 : -errno;
+    return sendmsg(fd, &m, MSG_NOSIGNAL) == (ssize_t)iov.iov_len &&
+                   send(fd, "\n", 1, MSG_NOSIGNAL) == 1
+               ? 0
+               : -errno;
 }
 
 static int exec_in(const char *path, json_t *request)
@@ -246,7 +264,8 @@ static int exec_in(const char *path, json_t *request)
         rc = send_exec(fd, line);
     }
     mem_free(line);
-    while (rc == 0 && len < sizeof(answer) - 1 && (n = read(fd, answer + len, sizeof(answer) - 1 - len)) > 0) {
+    while (rc == 0 && len < sizeof(answer) - 1 &&
+           (n = read(fd, answer + len, sizeof(answer) - 1 - len)) > 0) {
         len += (size_t)n;
     }
     if (fd >= 0) {
@@ -273,14 +292,16 @@ int local_exec(int argc, char **argv)
     const struct opt opts[] = {
         LOCAL_TARGET_OPTS(&t),
         {"namespace", 'n', OPT_STRING, "NS", "namespace of the pod (default)", &ns},
-        {"container", 'c', OPT_STRING, "NAME", "container; the first application container unless said", &container},
+        {"container", 'c', OPT_STRING, "NAME",
+         "container; the first application container unless said", &container},
     };
     char path[HOME_PATH_MAX], problem[512];
     struct opt_list args = {0};
     json_t *request, *command;
     int status;
 
-    if (!cli_parse("local exec POD|DEPLOYMENT [options] -- COMMAND...", opts, ARRAY_LEN(opts), argc, argv, &args, &status)) {
+    if (!cli_parse("local exec POD|DEPLOYMENT [options] -- COMMAND...", opts, ARRAY_LEN(opts), argc,
+                   argv, &args, &status)) {
         return status;
     }
     if (args.count < 2) {
@@ -292,7 +313,8 @@ int local_exec(int argc, char **argv)
     for (size_t i = 1; i < args.count; i++) {
         json_array_append_new(command, json_string(args.items[i]));
     }
-    request = json_pack("{s:s, s:s, s:s, s:o}", "command", "exec", "namespace", ns, "pod", args.items[0], "argv", command);
+    request = json_pack("{s:s, s:s, s:s, s:o}", "command", "exec", "namespace", ns, "pod",
+                        args.items[0], "argv", command);
     request = request != NULL ? request : json_object();
     if (container != NULL) {
         json_object_set_new(request, "container", json_string(container));

@@ -17,7 +17,9 @@ static int digit(char c)
 int secret_decode(const char *base64, struct text *out)
 {
     size_t len = strlen(base64);
-    size_t pad = len >= 2 && base64[len - 2] == '=' ? 2 : len >= 1 && base64[len - 1] == '=' ? 1 : 0;
+    size_t pad = len >= 2 && base64[len - 2] == '='   ? 2
+                 : len >= 1 && base64[len - 1] == '=' ? 1
+                                                      : 0;
     unsigned bits = 0, held = 0;
 
     if (len % 4 != 0) {

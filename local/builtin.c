@@ -23,37 +23,44 @@
 
 static json_t *metadata(const char *ns, const char *name)
 {
-    return ns != NULL ? json_pack("{s:s, s:s}", "name", name, "namespace", ns) : json_pack("{s:s}", "name", name);
+    return ns != NULL ? json_pack("{s:s, s:s}", "name", name, "namespace", ns)
+                      : json_pack("{s:s}", "name", name);
 }
 
 static json_t *account(const char *name)
 {
-    return json_pack("{s:s, s:s, s:o}", "apiVersion", "v1", "kind", "ServiceAccount", "metadata", metadata(NS, name));
+    return json_pack("{s:s, s:s, s:o}", "apiVersion", "v1", "kind", "ServiceAccount", "metadata",
+                     metadata(NS, name));
 }
 
-static json_t *service(const char *name, const char *component, bool headless, const char *port_name, int port)
+static json_t *service(const char *name, const char *component, bool headless,
+                       const char *port_name, int port)
 {
-    json_t *spec = json_pack("{s:{s:s}, s:[{s:s, s:i, s:i}]}", "selector", LABEL_COMPONENT, component, "ports", "name", port_name,
-                             "port", port, "targetPort", port);
+    json_t *spec =
+        json_pack("{s:{s:s}, s:[{s:s, s:i, s:i}]}", "selector", LABEL_COMPONENT, component, "ports",
+                  "name", port_name, "port", port, "targetPort", port);
 
     if (headless) {
         json_object_set_new(spec, "clusterIP", json_string("None"));
     }
-    return json_pack("{s:s, s:s, s:o, s:o}", "apiVersion", "v1", "kind", "Service", "metadata", metadata(NS, name), "spec", spec);
+    return json_pack("{s:s, s:s, s:o, s:o}", "apiVersion", "v1", "kind", "Service", "metadata",
+                     metadata(NS, name), "spec", spec);
 }
 
 /* One container named as its component; probes on `admin`. */
-static json_t *deployment(const char *name, const char *component, const char *sa, bool meshed, json_t *container)
+static json_t *deployment(const char *name, const char *component, const char *sa, bool meshed,
+                          json_t *container)
 {
     /* The control plane does not wait for its own proxies: theirs need it to be ready. */
-    json_t *template = json_pack("{s:{s:{s:s}, s:{s:s, s:s}}, s:{s:s, s:[o]}}", "metadata", "labels", LABEL_COMPONENT, component,
-                                 "annotations", ANNOTATION_INJECT, meshed ? "enabled" : "disabled",
-                                 ANNOTATION_CONFIG "proxy-await", "disabled", "spec", "serviceAccountName", sa, "containers",
-                                 container);
+    json_t *template =
+        json_pack("{s:{s:{s:s}, s:{s:s, s:s}}, s:{s:s, s:[o]}}", "metadata", "labels",
+                  LABEL_COMPONENT, component, "annotations", ANNOTATION_INJECT,
+                  meshed ? "enabled" : "disabled", ANNOTATION_CONFIG "proxy-await", "disabled",
+                  "spec", "serviceAccountName", sa, "containers", container);
 
-    return json_pack("{s:s, s:s, s:o, s:{s:i, s:{s:{s:s}}, s:o}}", "apiVersion", "apps/v1", "kind", "Deployment", "metadata",
-                     metadata(NS, name), "spec", "replicas", 1, "selector", "matchLabels", LABEL_COMPONENT, component, "template",
-                     template);
+    return json_pack("{s:s, s:s, s:o, s:{s:i, s:{s:{s:s}}, s:o}}", "apiVersion", "apps/v1", "kind",
+                     "Deployment", "metadata", metadata(NS, name), "spec", "replicas", 1,
+                     "selector", "matchLabels", LABEL_COMPONENT, component, "template", template);
 }
 
 static json_t *named_port(const char *name, int port)
@@ -61,25 +68,32 @@ static json_t *named_port(const char *name, int port)
     return json_pack("{s:s, s:i}", "name", name, "containerPort", port);
 }
 
-static json_t *controller(const struct home *h, const char *name, json_t *components, json_t *ports, int admin)
+static json_t *controller(const struct home *h, const char *name, json_t *components, json_t *ports,
+                          int admin)
 {
     json_t *command = json_array(), *item;
     size_t i;
 
     json_array_append_new(command, json_sprintf("%s/tulle-controller", h->bin));
-    json_array_foreach (components, i, item) {
+    json_array_foreach(components, i, item)
+    {
         json_array_append(command, item);
     }
     json_array_append_new(command, json_sprintf("--cluster-dir=%s/cluster", h->path));
-    json_array_append_new(command, json_sprintf("--identity-issuer-dir=%s/identity/issuer", h->path));
-    json_array_append_new(command, json_sprintf("--identity-trust-anchors-file=%s/identity/anchors.pem", h->path));
-    json_array_append_new(command, json_sprintf("--prometheus-url=http://prometheus.%s.svc.%s:%d", NS, h->values.cluster_domain,
-                                                PORT_PROMETHEUS));
-    json_array_append_new(command, json_sprintf("--log-level=%s", h->options->log_level != NULL ? h->options->log_level : "info"));
+    json_array_append_new(command,
+                          json_sprintf("--identity-issuer-dir=%s/identity/issuer", h->path));
+    json_array_append_new(
+        command, json_sprintf("--identity-trust-anchors-file=%s/identity/anchors.pem", h->path));
+    json_array_append_new(command, json_sprintf("--prometheus-url=http://prometheus.%s.svc.%s:%d",
+                                                NS, h->values.cluster_domain, PORT_PROMETHEUS));
+    json_array_append_new(command, json_sprintf("--log-level=%s", h->options->log_level != NULL
+                                                                      ? h->options->log_level
+                                                                      : "info"));
     json_decref(components);
-    return json_pack("{s:s, s:s, s:o, s:o, s:{s:{s:s, s:i}, s:i}}", "name", name, "image", "tulle/controller:" TULLE_VERSION,
-                     "command", command, "ports", ports, "readinessProbe", "httpGet", "path", "/ready", "port", admin,
-                     "periodSeconds", 5);
+    return json_pack("{s:s, s:s, s:o, s:o, s:{s:{s:s, s:i}, s:i}}", "name", name, "image",
+                     "tulle/controller:" TULLE_VERSION, "command", command, "ports", ports,
+                     "readinessProbe", "httpGet", "path", "/ready", "port", admin, "periodSeconds",
+                     5);
 }
 
 static json_t *prometheus(const struct home *h)
@@ -87,24 +101,31 @@ static json_t *prometheus(const struct home *h)
     json_t *command = json_array(), *ports = json_array();
 
     json_array_append_new(command, json_string("prometheus"));
-    json_array_append_new(command, json_sprintf("--config.file=%s/prometheus/prometheus.yml", h->path));
+    json_array_append_new(command,
+                          json_sprintf("--config.file=%s/prometheus/prometheus.yml", h->path));
     json_array_append_new(command, json_sprintf("--storage.tsdb.path=%s/prometheus/data", h->path));
     json_array_append_new(command, json_string("--storage.tsdb.retention.time=6h"));
     json_array_append_new(command, json_string("--log.level=warn"));
     json_array_append_new(ports, named_port("admin", PORT_PROMETHEUS));
-    return json_pack("{s:s, s:s, s:o, s:o, s:{s:{s:s, s:i}, s:i}}", "name", "prometheus", "image", "prometheus", "command", command,
-                     "ports", ports, "readinessProbe", "httpGet", "path", "/-/ready", "port", PORT_PROMETHEUS, "periodSeconds", 5);
+    return json_pack("{s:s, s:s, s:o, s:o, s:{s:{s:s, s:i}, s:i}}", "name", "prometheus", "image",
+                     "prometheus", "command", command, "ports", ports, "readinessProbe", "httpGet",
+                     "path", "/-/ready", "port", PORT_PROMETHEUS, "periodSeconds", 5);
 }
 
 json_t *builtin_objects(const struct home *h)
 {
     json_t *all = json_array(), *ports = json_array();
 
-    json_array_append_new(all, json_pack("{s:s, s:s, s:o}", "apiVersion", "v1", "kind", "Namespace", "metadata", metadata(NULL, NS)));
-    json_array_append_new(all, json_pack("{s:s, s:s, s:o}", "apiVersion", "v1", "kind", "Namespace", "metadata", metadata(NULL, "default")));
-    json_array_append_new(all, json_pack("{s:s, s:s, s:o}", "apiVersion", "v1", "kind", "Node", "metadata", metadata(NULL, "local")));
-    json_array_append_new(all, json_pack("{s:s, s:s, s:o, s:{s:s}}", "apiVersion", "v1", "kind", "ConfigMap", "metadata",
-                                         metadata(NS, "linkerd-identity-trust-roots"), "data", "ca-bundle.crt", h->anchors_pem));
+    json_array_append_new(all, json_pack("{s:s, s:s, s:o}", "apiVersion", "v1", "kind", "Namespace",
+                                         "metadata", metadata(NULL, NS)));
+    json_array_append_new(all, json_pack("{s:s, s:s, s:o}", "apiVersion", "v1", "kind", "Namespace",
+                                         "metadata", metadata(NULL, "default")));
+    json_array_append_new(all, json_pack("{s:s, s:s, s:o}", "apiVersion", "v1", "kind", "Node",
+                                         "metadata", metadata(NULL, "local")));
+    json_array_append_new(all, json_pack("{s:s, s:s, s:o, s:{s:s}}", "apiVersion", "v1", "kind",
+                                         "ConfigMap", "metadata",
+                                         metadata(NS, "linkerd-identity-trust-roots"), "data",
+                                         "ca-bundle.crt", h->anchors_pem));
     json_array_append_new(all, account("linkerd-identity"));
     json_array_append_new(all, account("linkerd-destination"));
     json_array_append_new(all, account("prometheus"));
@@ -112,7 +133,8 @@ json_t *builtin_objects(const struct home *h)
     json_array_append_new(ports, named_port("ident-grpc", PORT_IDENTITY));
     json_array_append_new(ports, named_port("ident-admin", PORT_ADMIN_IDENTITY));
     json_array_append_new(all, deployment("linkerd-identity", "identity", "linkerd-identity", true,
-                                          controller(h, "identity", json_pack("[s]", "identity"), ports, PORT_ADMIN_IDENTITY)));
+                                          controller(h, "identity", json_pack("[s]", "identity"),
+                                                     ports, PORT_ADMIN_IDENTITY)));
 
     ports = json_array();
     json_array_append_new(ports, named_port("public-api", PORT_PUBLIC_API));
@@ -122,17 +144,25 @@ json_t *builtin_objects(const struct home *h)
     json_array_append_new(ports, named_port("dest-admin", PORT_ADMIN_DESTINATION));
     json_array_append_new(ports, named_port("policy-admin", PORT_ADMIN_POLICY));
     json_array_append_new(ports, named_port("api-admin", PORT_ADMIN_PUBLIC_API));
-    json_array_append_new(all, deployment("linkerd-controller", "destination", "linkerd-destination", true,
-                                          controller(h, "controller",
-                                                     json_pack("[s, s, s, s]", "proxy-api", "destination", "policy", "public-api"),
-                                                     ports, PORT_ADMIN_PROXY_API)));
-    json_array_append_new(all, deployment("prometheus", "prometheus", "prometheus", false, prometheus(h)));
+    json_array_append_new(
+        all, deployment("linkerd-controller", "destination", "linkerd-destination", true,
+                        controller(h, "controller",
+                                   json_pack("[s, s, s, s]", "proxy-api", "destination", "policy",
+                                             "public-api"),
+                                   ports, PORT_ADMIN_PROXY_API)));
+    json_array_append_new(
+        all, deployment("prometheus", "prometheus", "prometheus", false, prometheus(h)));
 
-    json_array_append_new(all, service("linkerd-identity", "identity", false, "grpc", PORT_IDENTITY));
-    json_array_append_new(all, service("linkerd-identity-headless", "identity", true, "grpc", PORT_IDENTITY));
-    json_array_append_new(all, service("linkerd-dst", "destination", false, "grpc", PORT_PROXY_API));
-    json_array_append_new(all, service("linkerd-dst-headless", "destination", true, "grpc", PORT_PROXY_API));
-    json_array_append_new(all, service("linkerd-policy", "destination", true, "grpc", PORT_POLICY_FRONT));
+    json_array_append_new(all,
+                          service("linkerd-identity", "identity", false, "grpc", PORT_IDENTITY));
+    json_array_append_new(
+        all, service("linkerd-identity-headless", "identity", true, "grpc", PORT_IDENTITY));
+    json_array_append_new(all,
+                          service("linkerd-dst", "destination", false, "grpc", PORT_PROXY_API));
+    json_array_append_new(
+        all, service("linkerd-dst-headless", "destination", true, "grpc", PORT_PROXY_API));
+    json_array_append_new(
+        all, service("linkerd-policy", "destination", true, "grpc", PORT_POLICY_FRONT));
     json_array_append_new(all, service("api", "destination", false, "http", PORT_PUBLIC_API));
     json_array_append_new(all, service("prometheus", "prometheus", false, "http", PORT_PROMETHEUS));
     return all;
@@ -191,7 +221,8 @@ int builtin_identity(struct home *h, char *problem, size_t problem_bytes)
         rc = token_key_create(path);
     }
     if (rc != 0) {
-        (void)snprintf(problem, problem_bytes, "the home's certificates cannot be made in %s: %s", dir, err_text(rc));
+        (void)snprintf(problem, problem_bytes, "the home's certificates cannot be made in %s: %s",
+                       dir, err_text(rc));
     }
     return rc;
 }
@@ -231,9 +262,10 @@ int builtin_prometheus(const struct home *h)
 
 static json_t *target_labels(const struct pod *p)
 {
-    const char *component = json_string_value(json_object_get(json_at(p->json, "metadata.labels"), LABEL_COMPONENT));
-    json_t *labels = json_pack("{s:s, s:s, s:s, s:s}", "namespace", p->ns, "pod", p->name, "deployment", p->workload,
-                               "pod_template_hash", p->template_hash);
+    const char *component =
+        json_string_value(json_object_get(json_at(p->json, "metadata.labels"), LABEL_COMPONENT));
+    json_t *labels = json_pack("{s:s, s:s, s:s, s:s}", "namespace", p->ns, "pod", p->name,
+                               "deployment", p->workload, "pod_template_hash", p->template_hash);
 
     if (component != NULL) {
         json_object_set_new(labels, "control_plane_component", json_string(component));
@@ -245,7 +277,9 @@ static json_t *target(const struct pod *p, int port, json_t *labels)
 {
     char ip[ADDR_TEXT_BYTES];
 
-    return json_pack("{s:[o], s:o}", "targets", json_sprintf("%s:%d", addr_format_ip(&p->net.ip4, ip), port), "labels", labels);
+    return json_pack("{s:[o], s:o}", "targets",
+                     json_sprintf("%s:%d", addr_format_ip(&p->net.ip4, ip), port), "labels",
+                     labels);
 }
 
 static bool ends_with(const char *text, const char *end)
@@ -259,7 +293,8 @@ static void add_targets(const struct pod *p, json_t *proxies, json_t *controller
     size_t k;
 
     for (size_t i = 0; i < p->count; i++) {
-        json_array_foreach (json_object_get(p->containers[i].spec, "ports"), k, port) {
+        json_array_foreach(json_object_get(p->containers[i].spec, "ports"), k, port)
+        {
             const char *name = json_text(port, "name");
             int number = (int)json_number(port, "containerPort", 0);
 
@@ -280,12 +315,14 @@ static void add_targets(const struct pod *p, json_t *proxies, json_t *controller
 
 static void write_targets(const struct home *h, const char *job, json_t *targets)
 {
-    char path[HOME_PATH_MAX + 64], *dump = json_dumps(targets, JSON_INDENT(1) | JSON_SORT_KEYS), *before = NULL;
+    char path[HOME_PATH_MAX + 64], *dump = json_dumps(targets, JSON_INDENT(1) | JSON_SORT_KEYS),
+                                   *before = NULL;
     size_t len = 0;
 
     (void)snprintf(path, sizeof(path), "%s/prometheus/targets/%s.json", h->path, job);
     if (file_read(path, 64u << 20, &before, &len) != 0 || strcmp(before, dump) != 0) {
-        (void)!file_write(path, bytes_str(dump), 0644); /* the next change tries again; Prometheus keeps what it has */
+        (void)!file_write(path, bytes_str(dump),
+                          0644); /* the next change tries again; Prometheus keeps what it has */
     }
     mem_free(before);
     mem_free(dump);

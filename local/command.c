@@ -39,8 +39,8 @@ struct client {
     struct grave grave;
     struct text request, answer;
     size_t sent;
-    int fds[3];              /* passed along; -1 */
-    pid_t pid;               /* of exec, while it runs */
+    int fds[3]; /* passed along; -1 */
+    pid_t pid;  /* of exec, while it runs */
     /* fetch */
     struct io *io;
     struct chain received;
@@ -67,7 +67,8 @@ bool home_is_ready(const struct home *h, size_t *out_ready, size_t *out_total)
         while (map_next(&pods)) {
             const struct pod *p = pods.value;
 
-            have += p->is_ready && p->phase < POD_LEAVING && strcmp(p->ns, d->ns) == 0 && strcmp(p->workload, d->name) == 0;
+            have += p->is_ready && p->phase < POD_LEAVING && strcmp(p->ns, d->ns) == 0 &&
+                    strcmp(p->workload, d->name) == 0;
         }
         ready += MIN(have, want);
         total += want;
@@ -79,20 +80,23 @@ bool home_is_ready(const struct home *h, size_t *out_ready, size_t *out_total)
 
 static json_t *pod_json(const struct pod *p)
 {
-    static const char *const phases[] = {"Starting", "Running", "Leaving", "Stopping", "Killing", "Gone"};
+    static const char *const phases[] = {"Starting", "Running", "Leaving",
+                                         "Stopping", "Killing", "Gone"};
     json_t *containers = json_array();
     char ip[ADDR_TEXT_BYTES];
 
     for (size_t i = 0; i < p->count; i++) {
         const struct container *c = &p->containers[i];
 
-        json_array_append_new(containers, json_pack("{s:s, s:b, s:b, s:i, s:i, s:s}", "name", c->name, "ready",
-                                                    container_is_ready(c), "running", c->pid > 0, "pid", (int)c->pid, "restarts",
-                                                    (int)c->restarts, "reason", c->reason));
+        json_array_append_new(
+            containers, json_pack("{s:s, s:b, s:b, s:i, s:i, s:s}", "name", c->name, "ready",
+                                  container_is_ready(c), "running", c->pid > 0, "pid", (int)c->pid,
+                                  "restarts", (int)c->restarts, "reason", c->reason));
     }
-    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:s, s:o, s:f}", "namespace", p->ns, "name", p->name, "workload", p->workload,
-                     "phase", phases[p->phase], "ready", p->is_ready, "ip", addr_format_ip(&p->net.ip4, ip), "containers",
-                     containers, "age", (double)(clock_wall_ns() - p->created_wall_ns) / (double)NS_PER_S);
+    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:s, s:o, s:f}", "namespace", p->ns, "name",
+                     p->name, "workload", p->workload, "phase", phases[p->phase], "ready",
+                     p->is_ready, "ip", addr_format_ip(&p->net.ip4, ip), "containers", containers,
+                     "age", (double)(clock_wall_ns() - p->created_wall_ns) / (double)NS_PER_S);
 }
 
 json_t *home_status(const struct home *h)
@@ -106,9 +110,10 @@ json_t *home_status(const struct home *h)
         json_array_append_new(pods, pod_json(it.value));
     }
     service_published(h, published);
-    return json_pack("{s:b, s:b, s:i, s:i, s:i, s:s, s:o, s:o, s:O}", "ok", 1, "ready", is_ready, "pods_ready", (int)ready,
-                     "pods_total", (int)total, "pid", (int)getpid(), "version", TULLE_VERSION, "pods", pods, "published", published,
-                     "problems", h->problems);
+    return json_pack("{s:b, s:b, s:i, s:i, s:i, s:s, s:o, s:o, s:O}", "ok", 1, "ready", is_ready,
+                     "pods_ready", (int)ready, "pods_total", (int)total, "pid", (int)getpid(),
+                     "version", TULLE_VERSION, "pods", pods, "published", published, "problems",
+                     h->problems);
 }
 
 static void finish_text(struct client *c, char *line)
@@ -146,7 +151,8 @@ static struct pod *find_pod(const struct client *c, const json_t *request)
     struct map_iter it = MAP_ITER(&c->commands->home->pods);
     struct pod *found = NULL;
 
-    while (name != NULL && map_next(&it)) { /* a pod's name, or its Deployment's: the first pod of it */
+    while (name != NULL &&
+           map_next(&it)) { /* a pod's name, or its Deployment's: the first pod of it */
         struct pod *p = it.value;
 
         if (strcmp(p->ns, ns != NULL ? ns : "default") != 0 || p->phase == POD_GONE) {
@@ -155,7 +161,8 @@ static struct pod *find_pod(const struct client *c, const json_t *request)
         if (strcmp(p->name, name) == 0) {
             return p;
         }
-        if (strcmp(p->workload, name) == 0 && (found == NULL || (p->is_ready && !found->is_ready))) {
+        if (strcmp(p->workload, name) == 0 &&
+            (found == NULL || (p->is_ready && !found->is_ready))) {
             found = p;
         }
     }
@@ -173,14 +180,16 @@ static void do_restart(struct client *c, const json_t *request)
         struct pod *p = it.value;
 
         if (strcmp(p->ns, ns != NULL ? ns : "default") == 0 &&
-            (strcmp(p->workload, name) == 0 || strcmp(p->name, name) == 0) && p->phase < POD_LEAVING) {
+            (strcmp(p->workload, name) == 0 || strcmp(p->name, name) == 0) &&
+            p->phase < POD_LEAVING) {
             /* As a former template's pod: it leaves when its successor is ready. */
             (void)snprintf(p->template_hash, sizeof(p->template_hash), "restarted");
             count++;
         }
     }
     if (count == 0) {
-        refuse(c, "there is no deployment or pod called %s in this namespace", name != NULL ? name : "");
+        refuse(c, "there is no deployment or pod called %s in this namespace",
+               name != NULL ? name : "");
         return;
     }
     home_reconcile_soon(h);
@@ -201,7 +210,8 @@ static void do_exec(struct client *c, const json_t *request)
         refuse(c, "there is no pod called %s in this namespace", json_text(request, "pod"));
         return;
     }
-    json_array_foreach (json_object_get(request, "argv"), i, item) {
+    json_array_foreach(json_object_get(request, "argv"), i, item)
+    {
         if (json_is_string(item) && count + 1 < ARRAY_LEN(argv)) {
             argv[count++] = (char *)(uintptr_t)json_string_value(item);
         }
@@ -222,12 +232,14 @@ static void do_exec(struct client *c, const json_t *request)
 
 bool commands_reaped(struct home *h, pid_t pid, int status)
 {
-    LIST_FOREACH(node, &h->commands->clients) {
+    LIST_FOREACH(node, &h->commands->clients)
+    {
         struct client *c = LIST_ITEM(node, struct client, node);
 
         if (c->pid == pid && pid > 0) {
             c->pid = 0;
-            finish(c, json_pack("{s:b, s:i}", "ok", 1, "status", WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status)));
+            finish(c, json_pack("{s:b, s:i}", "ok", 1, "status",
+                                WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status)));
             return true;
         }
     }
@@ -251,8 +263,8 @@ static void fetch_end(struct client *c, const char *problem)
         refuse(c, "the pod's port did not answer: %s", problem != NULL ? problem : "no HTTP");
         return;
     }
-    answer = json_pack("{s:b, s:i, s:s%}", "ok", 1, "status", (int)strtol(all.at + 9, NULL, 10), "body", all.at + at + 4,
-                       (int)(all.len - at - 4));
+    answer = json_pack("{s:b, s:i, s:s%}", "ok", 1, "status", (int)strtol(all.at + 9, NULL, 10),
+                       "body", all.at + at + 4, (int)(all.len - at - 4));
     if (answer == NULL) {
         refuse(c, "the pod's answer is no text");
         return;
@@ -332,7 +344,8 @@ static void dispatch(struct client *c)
     const char *command = json_text(request, "command");
 
     if (command == NULL) {
-        refuse(c, "the request cannot be read: %s", request == NULL ? error.text : "it names no command");
+        refuse(c, "the request cannot be read: %s",
+               request == NULL ? error.text : "it names no command");
     } else if (strcmp(command, "status") == 0) {
         finish(c, home_status(h));
     } else if (strcmp(command, "stop") == 0) {
@@ -386,7 +399,10 @@ static ssize_t client_read(struct client *c)
 {
     char data[4096], control[CMSG_SPACE(3 * sizeof(int))];
     struct iovec iov = {.iov_base = data, .iov_len = sizeof(data)};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control,
+                       .msg_controllen = sizeof(control)};
     ssize_t n = recvmsg(c->watch.fd, &m, MSG_CMSG_CLOEXEC);
     struct cmsghdr *h = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
 

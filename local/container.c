@@ -14,13 +14,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define BACKOFF_MAX_S   30
-#define STEADY_NS       (60 * NS_PER_S) /* ran so long: the next back-off starts from 1 s again */
-#define LOG_BYTES_MAX   (10u << 20)
+#define BACKOFF_MAX_S 30
+#define STEADY_NS     (60 * NS_PER_S) /* ran so long: the next back-off starts from 1 s again */
+#define LOG_BYTES_MAX (10u << 20)
 
 void container_log_path(const struct container *c, char to[HOME_PATH_MAX])
 {
-    (void)snprintf(to, HOME_PATH_MAX, "%.2000s/logs/%s.%s.%s.log", c->pod->home->path, c->pod->ns, c->pod->name, c->name);
+    (void)snprintf(to, HOME_PATH_MAX, "%.2000s/logs/%s.%s.%s.log", c->pod->home->path, c->pod->ns,
+                   c->pod->name, c->name);
 }
 
 /* Rotated when a container starts: one former file is kept. */
@@ -43,7 +44,9 @@ static void begin_probes(struct container *c)
         c->probes[i].passes = false;
     }
     if (c->probes[PROBE_STARTUP].spec != NULL) {
-        probe_begin(&c->probes[PROBE_STARTUP]); /* the others follow when it has passed: container_has_started() */
+        probe_begin(
+            &c->probes
+                 [PROBE_STARTUP]); /* the others follow when it has passed: container_has_started() */
         return;
     }
     probe_begin(&c->probes[PROBE_READINESS]);
@@ -62,8 +65,8 @@ static void container_failed(struct container *c, const char *why)
     c->backoff_s = c->backoff_s == 0 ? 1 : MIN(c->backoff_s * 2, (unsigned)BACKOFF_MAX_S);
     c->state = CONTAINER_BACKOFF;
     timer_arm_in(&h->loop, &c->timer, c->backoff_s * NS_PER_S);
-    log_warn("container will be started again; pod=%s container=%s reason=\"%s\" in=%us", c->pod->key, c->name, why,
-             c->backoff_s);
+    log_warn("container will be started again; pod=%s container=%s reason=\"%s\" in=%us",
+             c->pod->key, c->name, why, c->backoff_s);
 }
 
 static void on_restart(struct timer *t)
@@ -89,7 +92,8 @@ void container_start(struct container *c)
     if (rc == 0) {
         fds[1] = fds[2] = open_log(c);
         if (fds[1] < 0) {
-            (void)snprintf(problem, sizeof(problem), "its log cannot be written: %s", err_text(-errno));
+            (void)snprintf(problem, sizeof(problem), "its log cannot be written: %s",
+                           err_text(-errno));
             rc = -errno;
         }
     }
@@ -108,7 +112,8 @@ void container_start(struct container *c)
         c->started_ns = h->loop.now_ns;
         c->reason[0] = '\0';
         begin_probes(c);
-        log_info("container started; pod=%s container=%s pid=%d", c->pod->key, c->name, (int)c->pid);
+        log_info("container started; pod=%s container=%s pid=%d", c->pod->key, c->name,
+                 (int)c->pid);
     }
     pod_changed(c->pod);
 }
@@ -148,7 +153,8 @@ void container_signal(struct container *c, int signo)
 
 bool container_has_started(const struct container *c)
 {
-    return c->state == CONTAINER_RUNNING && (c->probes[PROBE_STARTUP].spec == NULL || c->probes[PROBE_STARTUP].passes);
+    return c->state == CONTAINER_RUNNING &&
+           (c->probes[PROBE_STARTUP].spec == NULL || c->probes[PROBE_STARTUP].passes);
 }
 
 bool container_is_ready(const struct container *c)
@@ -156,7 +162,8 @@ bool container_is_ready(const struct container *c)
     if (c->role == ROLE_INIT) {
         return c->state == CONTAINER_DONE;
     }
-    return container_has_started(c) && (c->probes[PROBE_READINESS].spec == NULL || c->probes[PROBE_READINESS].passes);
+    return container_has_started(c) &&
+           (c->probes[PROBE_READINESS].spec == NULL || c->probes[PROBE_READINESS].passes);
 }
 
 bool pods_reap(struct home *h, pid_t pid, int status)

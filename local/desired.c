@@ -22,7 +22,7 @@ struct source {
     struct desired *desired;
     struct cluster *cluster;
     struct cluster_watch watch;
-    char *root, *only;  /* folder; a file in it, or NULL: all */
+    char *root, *only; /* folder; a file in it, or NULL: all */
     bool is_synced;
 };
 
@@ -47,14 +47,16 @@ static unsigned field_line(const struct source *s, const struct object *o, const
     if (colon == NULL) {
         return 0;
     }
-    (void)snprintf(path, sizeof(path), "%.3000s/%.*s", s->root, (int)(colon - o->source), o->source);
+    (void)snprintf(path, sizeof(path), "%.3000s/%.*s", s->root, (int)(colon - o->source),
+                   o->source);
     if (file_read(path, YAML_BYTES_MAX, &content, &len) != 0) {
         return line;
     }
     arena_init(&arena, 64u << 20);
     if (yaml_parse(&arena, bytes_of(content, len), &doc, problem, sizeof(problem)) == 0) {
         for (; doc != NULL; doc = doc->next) {
-            if (doc->root != NULL && doc->root->line <= line && (doc->next == NULL || doc->next->line > line)) {
+            if (doc->root != NULL && doc->root->line <= line &&
+                (doc->next == NULL || doc->next->line > line)) {
                 found = yaml_locate(doc->root, field)->line;
             }
         }
@@ -79,8 +81,9 @@ static bool accepts(struct source *s, const struct object *o)
     if (validate_object(o, field, sizeof(field), problem, sizeof(problem)) == 0) {
         return true;
     }
-    home_problem(s->desired->home, "%s/%.*s:%u: %s %s: %s", s->root, colon != NULL ? (int)(colon - o->source) : 0, o->source,
-                 field_line(s, o, field), kind_info(o->kind)->name, o->name, problem);
+    home_problem(s->desired->home, "%s/%.*s:%u: %s %s: %s", s->root,
+                 colon != NULL ? (int)(colon - o->source) : 0, o->source, field_line(s, o, field),
+                 kind_info(o->kind)->name, o->name, problem);
     return false;
 }
 
@@ -90,11 +93,13 @@ static bool accepts(struct source *s, const struct object *o)
 static int give_address(struct home *h, json_t *service, const char *ns, const char *name)
 {
     json_t *spec = json_object_get(service, "spec"), *ips;
-    const char *given = json_text(service, "spec.clusterIP"), *type = json_text(service, "spec.type");
+    const char *given = json_text(service, "spec.clusterIP"),
+               *type = json_text(service, "spec.type");
     char text[ADDR_TEXT_BYTES];
     struct addr ip4, ip6;
 
-    if ((given != NULL && strcmp(given, "None") == 0) || (type != NULL && strcmp(type, "ExternalName") == 0)) {
+    if ((given != NULL && strcmp(given, "None") == 0) ||
+        (type != NULL && strcmp(type, "ExternalName") == 0)) {
         return 0;
     }
     TRY(net_service_ip(h->net, ns, name, &ip4, &ip6));
@@ -126,12 +131,14 @@ static void write_object(struct home *h, const struct object *o, json_t *json)
         json_decref(json);
     }
     if (rc != 0) {
-        home_problem(h, "%s %s/%s cannot be taken into the cluster: %s", kind_info(o->kind)->name, o->ns, o->name, err_text(rc));
+        home_problem(h, "%s %s/%s cannot be taken into the cluster: %s", kind_info(o->kind)->name,
+                     o->ns, o->name, err_text(rc));
     }
     home_reconcile_soon(h);
 }
 
-static void on_event(struct cluster_watch *w, enum cluster_event e, const struct object *o, const struct object *old)
+static void on_event(struct cluster_watch *w, enum cluster_event e, const struct object *o,
+                     const struct object *old)
 {
     struct source *s = w->user;
     struct home *h = s->desired->home;
@@ -218,7 +225,8 @@ static void add_builtin(struct home *h)
     char problem[256];
     size_t i;
 
-    json_array_foreach (objects, i, item) {
+    json_array_foreach(objects, i, item)
+    {
         struct object *o;
 
         if (object_new(json_incref(item), "", &o, problem, sizeof(problem)) != 0) {

@@ -70,7 +70,8 @@ static char *expand(const struct variables *v, const char *text)
     text_init(&out, 1u << 20);
     while (*text != '\0') {
         const char *end = text[0] == '$' && text[1] == '(' ? strchr(text + 2, ')') : NULL;
-        const struct bytes *value = end != NULL ? get(v, bytes_of(text + 2, (size_t)(end - text - 2))) : NULL;
+        const struct bytes *value =
+            end != NULL ? get(v, bytes_of(text + 2, (size_t)(end - text - 2))) : NULL;
 
         if (text[0] == '$' && text[1] == '$') {
             text_char(&out, '$');
@@ -96,12 +97,14 @@ static const char *map_field(const json_t *pod, const char *path, const char *wh
     size_t n = (size_t)snprintf(prefix, sizeof(prefix), "metadata.%s['", which);
     size_t len = strlen(path);
 
-    if (strncmp(path, prefix, n) != 0 || len < n + 2 || strcmp(path + len - 2, "']") != 0 || len - n - 2 >= sizeof(key)) {
+    if (strncmp(path, prefix, n) != 0 || len < n + 2 || strcmp(path + len - 2, "']") != 0 ||
+        len - n - 2 >= sizeof(key)) {
         return NULL;
     }
     memcpy(key, path + n, len - n - 2);
     key[len - n - 2] = '\0';
-    path = json_string_value(json_object_get(json_object_get(json_object_get(pod, "metadata"), which), key));
+    path = json_string_value(
+        json_object_get(json_object_get(json_object_get(pod, "metadata"), which), key));
     return path != NULL ? path : "";
 }
 
@@ -117,8 +120,9 @@ static const char *field(const struct variables *v, const struct pod *p, const c
         char ip6[ADDR_TEXT_BYTES];
 
         addr_format_ip(&p->net.ip4, ip);
-        return addr_is_none(&p->net.ip6) ? arena_strdup(v->arena, bytes_str(ip))
-                                         : arena_printf(v->arena, "%s,%s", ip, addr_format_ip(&p->net.ip6, ip6));
+        return addr_is_none(&p->net.ip6)
+                   ? arena_strdup(v->arena, bytes_str(ip))
+                   : arena_printf(v->arena, "%s,%s", ip, addr_format_ip(&p->net.ip6, ip6));
     }
     if (strcmp(path, "status.hostIP") == 0 || strcmp(path, "status.hostIPs") == 0) {
         struct addr node = net_node_ip4(p->home->net);
@@ -137,7 +141,8 @@ static const char *field(const struct variables *v, const struct pod *p, const c
     return json_text(p->json, path);
 }
 
-static const char *from_object(const struct variables *v, const struct pod *p, enum kind kind, const json_t *ref)
+static const char *from_object(const struct variables *v, const struct pod *p, enum kind kind,
+                               const json_t *ref)
 {
     const char *name = json_text(ref, "name"), *key = json_text(ref, "key");
     const struct object *o = cluster_get(p->home->cluster, kind, p->ns, name != NULL ? name : "");
@@ -148,7 +153,8 @@ static const char *from_object(const struct variables *v, const struct pod *p, e
     if (o == NULL || key == NULL) {
         return NULL;
     }
-    value = json_string_value(json_object_get(json_object_get(o->json, kind == KIND_SECRET ? "stringData" : "data"), key));
+    value = json_string_value(json_object_get(
+        json_object_get(o->json, kind == KIND_SECRET ? "stringData" : "data"), key));
     if (value != NULL || kind != KIND_SECRET) {
         return value;
     }
@@ -166,7 +172,8 @@ static const char *from_object(const struct variables *v, const struct pod *p, e
     return copy;
 }
 
-static void add_value_from(struct variables *v, const struct pod *p, const char *name, const json_t *from)
+static void add_value_from(struct variables *v, const struct pod *p, const char *name,
+                           const json_t *from)
 {
     const json_t *ref;
     const char *value = NULL;
@@ -183,7 +190,8 @@ static void add_value_from(struct variables *v, const struct pod *p, const char 
     if (value != NULL) {
         set(v, bytes_str(name), bytes_str(value));
     } else if (!json_is_true(json_object_get(ref, "optional"))) {
-        fail(v, "the environment variable %s takes its value from something that does not exist", name);
+        fail(v, "the environment variable %s takes its value from something that does not exist",
+             name);
     }
 }
 
@@ -204,7 +212,8 @@ static void add_env_from(struct variables *v, const struct pod *p, const json_t 
         }
         return;
     }
-    json_object_foreach (json_object_get(o->json, "data"), key, value) {
+    json_object_foreach(json_object_get(o->json, "data"), key, value)
+    {
         json_t *one = json_pack("{s:s, s:s}", "name", name, "key", key);
         const char *text = from_object(v, p, kind, one);
 
@@ -220,7 +229,8 @@ static void add_env_from(struct variables *v, const struct pod *p, const json_t 
 
 static void add_inherited(struct variables *v)
 {
-    static const char *const names[] = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TERM", "USER", "VIRTUAL_ENV", "GOROOT", "NODE_PATH"};
+    static const char *const names[] = {"PATH", "HOME", "LANG",        "LC_ALL", "TZ",
+                                        "TERM", "USER", "VIRTUAL_ENV", "GOROOT", "NODE_PATH"};
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (getenv(names[i]) != NULL) {
@@ -237,10 +247,12 @@ static void add_env(struct variables *v, const struct container *c)
 
     add_inherited(v);
     set(v, BYTES("HOSTNAME"), bytes_str(p->name));
-    json_array_foreach (json_object_get(c->spec, "envFrom"), i, item) {
+    json_array_foreach(json_object_get(c->spec, "envFrom"), i, item)
+    {
         add_env_from(v, p, item);
     }
-    json_array_foreach (json_object_get(c->spec, "env"), i, item) {
+    json_array_foreach(json_object_get(c->spec, "env"), i, item)
+    {
         const char *name = json_text(item, "name");
         const json_t *from = json_object_get(item, "valueFrom");
         const char *value = json_text(item, "value");
@@ -255,7 +267,8 @@ static void add_env(struct variables *v, const struct container *c)
         }
     }
     if (!p->home->is_root && strcmp(c->name, "linkerd-proxy") == 0) {
-        set(v, BYTES("LINKERD2_PROXY_SOCKET_MARK"), bytes_str(arena_printf(v->arena, "%u", NET_PROXY_MARK)));
+        set(v, BYTES("LINKERD2_PROXY_SOCKET_MARK"),
+            bytes_str(arena_printf(v->arena, "%u", NET_PROXY_MARK)));
     }
 }
 
@@ -264,7 +277,8 @@ static size_t add_args(const struct variables *v, const json_t *list, char **arg
     const json_t *item;
     size_t i;
 
-    json_array_foreach (list, i, item) {
+    json_array_foreach(list, i, item)
+    {
         if (json_is_string(item) && at + 1 < ARGS_MAX) {
             argv[at++] = expand(v, json_string_value(item));
         }
@@ -272,7 +286,8 @@ static size_t add_args(const struct variables *v, const json_t *list, char **arg
     return at;
 }
 
-int process_args_make(const struct container *c, struct arena *a, struct process_args *out, char *problem, size_t problem_bytes)
+int process_args_make(const struct container *c, struct arena *a, struct process_args *out,
+                      char *problem, size_t problem_bytes)
 {
     struct variables *v = arena_new(a, sizeof(*v));
     const char *dir = json_text(c->spec, "workingDir");
@@ -288,7 +303,8 @@ int process_args_make(const struct container *c, struct arena *a, struct process
     out->argv = arena_new(a, ARGS_MAX * sizeof(char *));
     count = add_args(v, json_object_get(c->spec, "command"), out->argv, 0);
     if (count == 0) {
-        (void)snprintf(problem, problem_bytes, "it has no `command`: on one machine there is no image to take it from");
+        (void)snprintf(problem, problem_bytes,
+                       "it has no `command`: on one machine there is no image to take it from");
         return E_CONFIG;
     }
     count = add_args(v, json_object_get(c->spec, "args"), out->argv, count);
@@ -298,7 +314,8 @@ int process_args_make(const struct container *c, struct arena *a, struct process
     }
     out->env = arena_new(a, (v->count + 1) * sizeof(char *));
     for (size_t i = 0; i < v->count; i++) {
-        out->env[i] = arena_printf(a, BYTES_FMT "=" BYTES_FMT, BYTES_ARG(v->names[i]), BYTES_ARG(v->values[i]));
+        out->env[i] = arena_printf(a, BYTES_FMT "=" BYTES_FMT, BYTES_ARG(v->names[i]),
+                                   BYTES_ARG(v->values[i]));
     }
     out->cwd = dir != NULL ? dir : c->pod->home->cwd;
     return 0;

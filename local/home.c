@@ -76,7 +76,8 @@ static void on_deadline(struct timer *t)
 {
     struct home *h = CONTAINER_OF(t, struct home, deadline);
 
-    home_problem(h, "not everything was ready within %llu s", (unsigned long long)(h->options->wait_ns / NS_PER_S));
+    home_problem(h, "not everything was ready within %llu s",
+                 (unsigned long long)(h->options->wait_ns / NS_PER_S));
     announce(h, false);
 }
 
@@ -94,7 +95,8 @@ static void announce_progress(struct home *h)
     if (h->is_announced || h->is_stopping || !desired_is_synced(h->desired)) {
         return;
     }
-    if (json_array_size(h->problems) > 0) { /* a home that is not what was asked for does not start */
+    if (json_array_size(h->problems) >
+        0) { /* a home that is not what was asked for does not start */
         announce(h, false);
     } else if (home_is_ready(h, &ready, &total)) {
         announce(h, true);
@@ -145,7 +147,8 @@ static void reap(struct home *h)
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         if (net_is_helper(h->net, pid)) {
-            log_error("a process that holds the home together ended: the home ends too; pid=%d", (int)pid);
+            log_error("a process that holds the home together ended: the home ends too; pid=%d",
+                      (int)pid);
             loop_stop(&h->loop);
         } else if (!pods_reap(h, pid, status)) {
             (void)commands_reaped(h, pid, status);
@@ -182,12 +185,15 @@ static int take_lock(struct home *h, char *problem, size_t problem_bytes)
         rc = h->lock_fd < 0 ? -errno : 0;
     }
     if (rc != 0) {
-        (void)snprintf(problem, problem_bytes, "the state folder %s cannot be used: %s", h->path, err_text(rc));
+        (void)snprintf(problem, problem_bytes, "the state folder %s cannot be used: %s", h->path,
+                       err_text(rc));
         return rc;
     }
     if (flock(h->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        (void)snprintf(problem, problem_bytes, "a home runs at %s already; `tulle local down` ends it, --home NAME makes another",
-                       h->path);
+        (void)snprintf(
+            problem, problem_bytes,
+            "a home runs at %s already; `tulle local down` ends it, --home NAME makes another",
+            h->path);
         return E_EXISTS;
     }
     return 0;
@@ -196,7 +202,8 @@ static int take_lock(struct home *h, char *problem, size_t problem_bytes)
 /* What a killed home left in the folder; its processes ended with it. */
 static void remove_remains(const struct home *h, bool keep_identity, bool keep_logs)
 {
-    static const char *const parts[] = {"run", "cluster", "pods", "prometheus", "token.key", "home.json", "net"};
+    static const char *const parts[] = {"run",       "cluster",   "pods", "prometheus",
+                                        "token.key", "home.json", "net"};
     char path[HOME_PATH_MAX + 32];
 
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
@@ -233,18 +240,20 @@ static int make_folders(struct home *h, char *problem, size_t problem_bytes)
 
 static void set_values(struct home *h)
 {
-    static char init[HOME_PATH_MAX + 16], proxy[HOME_PATH_MAX + 16], networks[512], a[4][ADDR_TEXT_BYTES];
+    static char init[HOME_PATH_MAX + 16], proxy[HOME_PATH_MAX + 16], networks[512],
+        a[4][ADDR_TEXT_BYTES];
     const struct net_config *net = &h->options->net;
 
     inject_values_default(&h->values);
     (void)snprintf(init, sizeof(init), "%s/tulle-init", h->bin);
     (void)snprintf(proxy, sizeof(proxy), "%s/tulle-proxy", h->bin);
-    (void)snprintf(networks, sizeof(networks), "%s,%s", cidr_format(&net->pods4, a[0]), cidr_format(&net->services4, a[1]));
+    (void)snprintf(networks, sizeof(networks), "%s,%s", cidr_format(&net->pods4, a[0]),
+                   cidr_format(&net->services4, a[1]));
     if (net->pods6.prefix != 0) {
         size_t len = strlen(networks);
 
-        (void)snprintf(networks + len, sizeof(networks) - len, ",%s,%s", cidr_format(&net->pods6, a[2]),
-                       cidr_format(&net->services6, a[3]));
+        (void)snprintf(networks + len, sizeof(networks) - len, ",%s,%s",
+                       cidr_format(&net->pods6, a[2]), cidr_format(&net->services6, a[3]));
     }
     h->values.init_command = init;
     h->values.proxy_command = proxy;
@@ -264,7 +273,8 @@ static int find_programs(struct home *h, char *problem, size_t problem_bytes)
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
     if (n <= 0 || getcwd(h->cwd, sizeof(h->cwd)) == NULL) {
-        (void)snprintf(problem, problem_bytes, "cannot learn where this program is: %s", err_text(-errno));
+        (void)snprintf(problem, problem_bytes, "cannot learn where this program is: %s",
+                       err_text(-errno));
         return -errno;
     }
     self[n] = '\0';
@@ -272,7 +282,8 @@ static int find_programs(struct home *h, char *problem, size_t problem_bytes)
     for (size_t i = 0; i < ARRAY_LEN(programs); i++) {
         (void)snprintf(path, sizeof(path), "%s/%s", h->bin, programs[i]);
         if (access(path, X_OK) != 0) {
-            (void)snprintf(problem, problem_bytes, "%s is missing: it belongs beside tulle; build it with `make`", path);
+            (void)snprintf(problem, problem_bytes,
+                           "%s is missing: it belongs beside tulle; build it with `make`", path);
             return E_NOT_FOUND;
         }
     }
@@ -319,7 +330,8 @@ static int home_open(struct home *h, char *problem, size_t problem_bytes)
     TRY(builtin_identity(h, problem, problem_bytes));
     h->values.trust_anchors_pem = h->anchors_pem;
     if (builtin_prometheus(h) != 0) {
-        (void)snprintf(problem, problem_bytes, "Prometheus' configuration cannot be written below %s", h->path);
+        (void)snprintf(problem, problem_bytes,
+                       "Prometheus' configuration cannot be written below %s", h->path);
         return E_CONFIG;
     }
     return 0;

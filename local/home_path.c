@@ -14,7 +14,8 @@
 
 #define ANSWER_BYTES_MAX (80u << 20)
 
-int home_path(const char *name, const char *state, char out[HOME_PATH_MAX], char *problem, size_t problem_bytes)
+int home_path(const char *name, const char *state, char out[HOME_PATH_MAX], char *problem,
+              size_t problem_bytes)
 {
     const char *xdg = getenv("XDG_STATE_HOME"), *user = getenv("HOME");
     int n;
@@ -25,7 +26,8 @@ int home_path(const char *name, const char *state, char out[HOME_PATH_MAX], char
         bool ok = (*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9') || *c == '-';
 
         if (!ok || c - name >= 32) {
-            (void)snprintf(problem, problem_bytes, "a home's name has a-z, 0-9 and -, at most 32; \"%s\" has not", name);
+            (void)snprintf(problem, problem_bytes,
+                           "a home's name has a-z, 0-9 and -, at most 32; \"%s\" has not", name);
             return E_CONFIG;
         }
     }
@@ -37,11 +39,14 @@ int home_path(const char *name, const char *state, char out[HOME_PATH_MAX], char
     } else if (xdg != NULL && xdg[0] == '/') {
         n = snprintf(out, HOME_PATH_MAX, "%s/tulle/%s", xdg, name);
     } else {
-        n = snprintf(out, HOME_PATH_MAX, "%s/.local/state/tulle/%s", user != NULL ? user : "/tmp", name);
+        n = snprintf(out, HOME_PATH_MAX, "%s/.local/state/tulle/%s", user != NULL ? user : "/tmp",
+                     name);
     }
     /* Unix sockets below it must fit into 107 bytes. */
     if (n < 0 || n > 107 - (int)sizeof("/run/destination.sock")) {
-        (void)snprintf(problem, problem_bytes, "the state folder's path is too long (%d bytes, at most %d): use --state or TULLE_STATE",
+        (void)snprintf(problem, problem_bytes,
+                       "the state folder's path is too long (%d bytes, at most %d): use --state or "
+                       "TULLE_STATE",
                        n, 107 - (int)sizeof("/run/destination.sock"));
         return E_CONFIG;
     }
@@ -94,7 +99,8 @@ int home_connect(const char *path, int *out_fd)
     return 0;
 }
 
-int home_ask(const char *path, const char *request, char **out_answer, char *problem, size_t problem_bytes)
+int home_ask(const char *path, const char *request, char **out_answer, char *problem,
+             size_t problem_bytes)
 {
     int fd = -1, rc = home_connect(path, &fd);
 
@@ -103,9 +109,11 @@ int home_ask(const char *path, const char *request, char **out_answer, char *pro
         (void)close(fd);
     }
     if (rc == E_NOT_FOUND) {
-        (void)snprintf(problem, problem_bytes, "no home runs at %s; `tulle local up` starts one", path);
+        (void)snprintf(problem, problem_bytes, "no home runs at %s; `tulle local up` starts one",
+                       path);
     } else if (rc != 0) {
-        (void)snprintf(problem, problem_bytes, "the home at %s does not answer: %s", path, err_text(rc));
+        (void)snprintf(problem, problem_bytes, "the home at %s does not answer: %s", path,
+                       err_text(rc));
     }
     return rc;
 }

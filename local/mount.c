@@ -167,8 +167,8 @@ static int mount_one(const struct container *c, const json_t *mount_spec)
     if (name == NULL || path == NULL) {
         return -EINVAL;
     }
-    (void)snprintf(from, sizeof(from), "%.3000s/volumes/%.255s%s%.500s", pod_dir(c->pod, dir), name, sub != NULL ? "/" : "",
-                   sub != NULL ? sub : "");
+    (void)snprintf(from, sizeof(from), "%.3000s/volumes/%.255s%s%.500s", pod_dir(c->pod, dir), name,
+                   sub != NULL ? "/" : "", sub != NULL ? sub : "");
     if (sub != NULL && access(from, F_OK) != 0) {
         TRY(tree_make(from));
     }
@@ -180,7 +180,10 @@ static int mount_one(const struct container *c, const json_t *mount_spec)
         rc = bind_to(from, real);
     }
     if (rc == 0 && json_is_true(json_object_get(mount_spec, "readOnly"))) {
-        rc = mount(NULL, real, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) == 0 ? 0 : -errno;
+        rc = mount(NULL, real, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV,
+                   NULL) == 0
+                 ? 0
+                 : -errno;
     }
     return rc;
 }
@@ -193,7 +196,8 @@ int mounts_apply(const struct container *c)
     if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0 && errno != EINVAL) {
         return -errno;
     }
-    json_array_foreach (json_object_get(c->spec, "volumeMounts"), i, item) {
+    json_array_foreach(json_object_get(c->spec, "volumeMounts"), i, item)
+    {
         TRY(mount_one(c, item));
     }
     return 0;

@@ -21,9 +21,11 @@ const char *pod_dir(const struct pod *p, char to[HOME_PATH_MAX])
 
 /* --- containers of the manifest ------------------------------------------------------------------ */
 
-static int add_container(struct pod *p, const json_t *spec, bool is_init, char *problem, size_t problem_bytes)
+static int add_container(struct pod *p, const json_t *spec, bool is_init, char *problem,
+                         size_t problem_bytes)
 {
-    static const char *const probe_names[PROBE_KINDS] = {"startupProbe", "readinessProbe", "livenessProbe"};
+    static const char *const probe_names[PROBE_KINDS] = {"startupProbe", "readinessProbe",
+                                                         "livenessProbe"};
     const char *restart = json_text(spec, "restartPolicy");
     struct container *c = &p->containers[p->count];
 
@@ -34,7 +36,9 @@ static int add_container(struct pod *p, const json_t *spec, bool is_init, char *
     c->pod = p;
     c->spec = spec;
     c->name = json_text(spec, "name");
-    c->role = !is_init ? ROLE_MAIN : restart != NULL && strcmp(restart, "Always") == 0 ? ROLE_SIDECAR : ROLE_INIT;
+    c->role = !is_init                                            ? ROLE_MAIN
+              : restart != NULL && strcmp(restart, "Always") == 0 ? ROLE_SIDECAR
+                                                                  : ROLE_INIT;
     c->exit_status = -1;
     (void)snprintf(c->reason, sizeof(c->reason), "waiting for its turn");
     for (size_t i = 0; i < PROBE_KINDS; i++) {
@@ -52,10 +56,12 @@ static int add_containers(struct pod *p, char *problem, size_t problem_bytes)
     const json_t *item;
     size_t i;
 
-    json_array_foreach (json_at(p->json, "spec.initContainers"), i, item) {
+    json_array_foreach(json_at(p->json, "spec.initContainers"), i, item)
+    {
         TRY(add_container(p, item, true, problem, problem_bytes));
     }
-    json_array_foreach (json_at(p->json, "spec.containers"), i, item) {
+    json_array_foreach(json_at(p->json, "spec.containers"), i, item)
+    {
         TRY(add_container(p, item, false, problem, problem_bytes));
     }
     return 0;
@@ -87,7 +93,8 @@ static void refresh_tokens(struct pod *p)
     int rc = volumes_refresh_tokens(p);
 
     if (rc != 0) {
-        log_error("the pod's service-account token cannot be renewed; pod=%s err=%s", p->key, err_text(rc));
+        log_error("the pod's service-account token cannot be renewed; pod=%s err=%s", p->key,
+                  err_text(rc));
     }
     timer_arm_in(&p->home->loop, &p->timer, TOKEN_REFRESH_NS);
 }
@@ -97,7 +104,8 @@ static void refresh_tokens(struct pod *p)
 static bool is_running(const struct pod *p, enum container_role role)
 {
     for (size_t i = 0; i < p->count; i++) {
-        if (p->containers[i].pid > 0 && (p->containers[i].role == ROLE_SIDECAR) == (role == ROLE_SIDECAR)) {
+        if (p->containers[i].pid > 0 &&
+            (p->containers[i].role == ROLE_SIDECAR) == (role == ROLE_SIDECAR)) {
             return true;
         }
     }
@@ -164,7 +172,8 @@ static void stop_next(struct pod *p)
 static void on_timer(struct timer *t)
 {
     struct pod *p = CONTAINER_OF(t, struct pod, timer);
-    uint64_t grace_s = (uint64_t)json_number(p->json, "spec.terminationGracePeriodSeconds", GRACE_DEFAULT_S);
+    uint64_t grace_s =
+        (uint64_t)json_number(p->json, "spec.terminationGracePeriodSeconds", GRACE_DEFAULT_S);
 
     switch (p->phase) {
     case POD_STARTING:
@@ -178,7 +187,8 @@ static void on_timer(struct timer *t)
         stop_next(p);
         break;
     case POD_STOPPING:
-        log_warn("pod did not end within its grace period: killed; pod=%s grace=%llus", p->key, (unsigned long long)grace_s);
+        log_warn("pod did not end within its grace period: killed; pod=%s grace=%llus", p->key,
+                 (unsigned long long)grace_s);
         p->phase = POD_KILLING;
         signal_all(p, false, SIGKILL);
         signal_all(p, true, SIGKILL);
@@ -241,8 +251,9 @@ void pod_step(struct task *t)
     pod_status_write(p);
 }
 
-int pod_start(struct home *h, const char *ns, const char *name, const char *workload, const char *template_hash, json_t *json,
-              struct pod **out, char *problem, size_t problem_bytes)
+int pod_start(struct home *h, const char *ns, const char *name, const char *workload,
+              const char *template_hash, json_t *json, struct pod **out, char *problem,
+              size_t problem_bytes)
 {
     struct pod *p = mem_new(sizeof(*p));
     char dir[HOME_PATH_MAX];

@@ -48,7 +48,8 @@ static void stop_attempt(struct probe *p)
 static void judge(struct probe *p, bool ok)
 {
     struct container *c = p->container;
-    int64_t need = ok ? json_number(p->spec, "successThreshold", 1) : json_number(p->spec, "failureThreshold", 3);
+    int64_t need = ok ? json_number(p->spec, "successThreshold", 1)
+                      : json_number(p->spec, "failureThreshold", 3);
     bool before = p->passes;
 
     p->successes = ok ? p->successes + 1 : 0;
@@ -59,7 +60,8 @@ static void judge(struct probe *p, bool ok)
         p->passes = false;
         if (p->kind != PROBE_READINESS) {
             log_warn("container is ended: its %s probe failed %u times; pod=%s container=%s",
-                     p->kind == PROBE_LIVENESS ? "liveness" : "startup", p->failures, c->pod->key, c->name);
+                     p->kind == PROBE_LIVENESS ? "liveness" : "startup", p->failures, c->pod->key,
+                     c->name);
             p->failures = 0;
             container_signal(c, SIGKILL);
         }
@@ -83,7 +85,8 @@ static void finish(struct probe *p, bool ok)
     }
     /* A pod that is starting is looked at often at first, so that a home comes up fast. */
     timer_arm_in(loop_of(p), &p->timer,
-                 !ok && !p->passes && p->failures < 20 ? 200 * NS_PER_MS : seconds(p, "periodSeconds", 10));
+                 !ok && !p->passes && p->failures < 20 ? 200 * NS_PER_MS
+                                                       : seconds(p, "periodSeconds", 10));
     judge(p, ok);
 }
 
@@ -98,7 +101,8 @@ static bool probe_port(const struct probe *p, const json_t *value, uint16_t *out
         *out = (uint16_t)json_integer_value(value);
         return true;
     }
-    json_array_foreach (json_object_get(p->container->spec, "ports"), i, port) {
+    json_array_foreach(json_object_get(p->container->spec, "ports"), i, port)
+    {
         const char *name = json_text(port, "name");
 
         if (name != NULL && json_is_string(value) && strcmp(name, json_string_value(value)) == 0) {
@@ -117,7 +121,9 @@ static int send_request(struct probe *p, const json_t *get)
     struct chain bytes;
     int rc;
 
-    (void)snprintf(text, sizeof(text), "GET %.1000s HTTP/1.1\r\nHost: %s\r\nUser-Agent: kube-probe/tulle\r\nConnection: close\r\n\r\n",
+    (void)snprintf(text, sizeof(text),
+                   "GET %.1000s HTTP/1.1\r\nHost: %s\r\nUser-Agent: "
+                   "kube-probe/tulle\r\nConnection: close\r\n\r\n",
                    path != NULL ? path : "/", addr_format_ip(&pod->net.ip4, ip));
     chain_init(&bytes);
     rc = chain_append(&bytes, &loop_of(p)->chunks, bytes_str(text));
@@ -173,7 +179,8 @@ static void begin_exec(struct probe *p, const json_t *command)
     const json_t *item;
     size_t i, count = 0;
 
-    json_array_foreach (command, i, item) {
+    json_array_foreach(command, i, item)
+    {
         if (json_is_string(item) && count + 1 < ARRAY_LEN(argv)) {
             argv[count++] = (char *)(uintptr_t)json_string_value(item);
         }
@@ -187,7 +194,8 @@ static void begin_exec(struct probe *p, const json_t *command)
 static void begin_attempt(struct probe *p)
 {
     struct pod *pod = p->container->pod;
-    const json_t *get = json_object_get(p->spec, "httpGet"), *tcp = json_object_get(p->spec, "tcpSocket");
+    const json_t *get = json_object_get(p->spec, "httpGet"),
+                 *tcp = json_object_get(p->spec, "tcpSocket");
     const json_t *command = json_at(p->spec, "exec.command");
     struct addr to = pod->net.ip4;
 

@@ -15,15 +15,16 @@
 struct published {
     struct list node;
     struct net_publish *publish;
-    char key[192];         /* "demo/web:80" */
+    char key[192]; /* "demo/web:80" */
     struct addr to;
-    uint16_t host_port;    /* 0: a Unix socket */
+    uint16_t host_port; /* 0: a Unix socket */
     bool is_wanted;
 };
 
 static struct published *find(struct home *h, const char *key)
 {
-    LIST_FOREACH(node, &h->publishes) {
+    LIST_FOREACH(node, &h->publishes)
+    {
         struct published *p = LIST_ITEM(node, struct published, node);
 
         if (strcmp(p->key, key) == 0) {
@@ -33,7 +34,8 @@ static struct published *find(struct home *h, const char *key)
     return NULL;
 }
 
-static void want(struct home *h, const char *key, const struct addr *to, uint16_t host_port, const char *socket)
+static void want(struct home *h, const char *key, const struct addr *to, uint16_t host_port,
+                 const char *socket)
 {
     struct published *p = find(h, key);
     char problem[256] = "";
@@ -55,10 +57,12 @@ static void want(struct home *h, const char *key, const struct addr *to, uint16_
         rc = net_publish_unix(h->net, &h->loop, socket, to, &p->publish);
         (void)snprintf(problem, sizeof(problem), "%s", err_text(rc));
     } else {
-        rc = net_publish(h->net, &h->loop, host_port, to, &p->publish, &p->host_port, problem, sizeof(problem));
+        rc = net_publish(h->net, &h->loop, host_port, to, &p->publish, &p->host_port, problem,
+                         sizeof(problem));
     }
     if (rc != 0) {
-        home_problem(h, "%s cannot be published%s%s: %s", key, socket != NULL ? " at " : "", socket != NULL ? socket : "", problem);
+        home_problem(h, "%s cannot be published%s%s: %s", key, socket != NULL ? " at " : "",
+                     socket != NULL ? socket : "", problem);
         mem_free(p);
         return;
     }
@@ -88,7 +92,8 @@ static int asked_port(const struct home *h, const char *key)
 
 static void publish_service(struct home *h, const struct object *service)
 {
-    const char *type = json_text(service->spec, "type"), *ip = json_text(service->spec, "clusterIP");
+    const char *type = json_text(service->spec, "type"),
+               *ip = json_text(service->spec, "clusterIP");
     const json_t *port;
     struct addr to;
     char key[192];
@@ -97,7 +102,8 @@ static void publish_service(struct home *h, const struct object *service)
     if (ip == NULL || addr_parse_ip(bytes_str(ip), &to) != 0) {
         return;
     }
-    json_array_foreach (json_object_get(service->spec, "ports"), i, port) {
+    json_array_foreach(json_object_get(service->spec, "ports"), i, port)
+    {
         int host;
 
         to.port = (uint16_t)json_number(port, "port", 0);
@@ -127,7 +133,8 @@ static void publish_control(struct home *h, const char *name, uint16_t port)
     while (service != NULL && map_next(&it)) {
         const struct pod *p = it.value;
 
-        if (p->phase < POD_LEAVING && selector_matches(json_object_get(service->spec, "selector"), json_at(p->json, "metadata.labels"))) {
+        if (p->phase < POD_LEAVING && selector_matches(json_object_get(service->spec, "selector"),
+                                                       json_at(p->json, "metadata.labels"))) {
             struct addr to = p->net.ip4;
 
             to.port = port;
@@ -141,7 +148,8 @@ void service_publish(struct home *h)
 {
     struct map_iter it = MAP_ITER(&h->cluster->objects[KIND_SERVICE]);
 
-    LIST_FOREACH(node, &h->publishes) {
+    LIST_FOREACH(node, &h->publishes)
+    {
         LIST_ITEM(node, struct published, node)->is_wanted = false;
     }
     while (map_next(&it)) {
@@ -150,7 +158,8 @@ void service_publish(struct home *h)
     publish_control(h, "api", PORT_PUBLIC_API);
     publish_control(h, "destination", PORT_PROXY_API);
     publish_control(h, "policy", PORT_POLICY_FRONT);
-    LIST_FOREACH(node, &h->publishes) {
+    LIST_FOREACH(node, &h->publishes)
+    {
         struct published *p = LIST_ITEM(node, struct published, node);
 
         if (!p->is_wanted && strncmp(p->key, "control/", 8) != 0) {
@@ -163,7 +172,8 @@ void service_publish(struct home *h)
 
 void service_published(const struct home *h, json_t *to)
 {
-    LIST_FOREACH(node, &h->publishes) {
+    LIST_FOREACH(node, &h->publishes)
+    {
         const struct published *p = LIST_ITEM(node, struct published, node);
 
         if (p->host_port != 0) {

@@ -23,14 +23,15 @@
 
 /* What a container may do beyond an ordinary process: the defaults of Kubernetes, without NET_RAW. */
 static const unsigned char kept_capabilities[] = {
-    CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP,
-    CAP_NET_BIND_SERVICE, CAP_SYS_CHROOT, CAP_SETFCAP,
+    CAP_CHOWN,  CAP_DAC_OVERRIDE, CAP_FOWNER,           CAP_FSETID,     CAP_KILL,    CAP_SETGID,
+    CAP_SETUID, CAP_SETPCAP,      CAP_NET_BIND_SERVICE, CAP_SYS_CHROOT, CAP_SETFCAP,
 };
 
 static void die(const char *what, int err) NORETURN;
 static void die(const char *what, int err)
 {
-    (void)dprintf(STDERR_FILENO, "tulle: the container cannot be started: %s: %s\n", what, err_text(err));
+    (void)dprintf(STDERR_FILENO, "tulle: the container cannot be started: %s: %s\n", what,
+                  err_text(err));
     _exit(STATUS_SETUP);
 }
 
@@ -40,7 +41,8 @@ static bool is_added(const struct container *c, const char *capability)
     const json_t *item;
     size_t i;
 
-    json_array_foreach (add, i, item) {
+    json_array_foreach(add, i, item)
+    {
         if (json_is_string(item) && strcmp(json_string_value(item), capability) == 0) {
             return true;
         }
@@ -57,7 +59,8 @@ static bool keeps(const struct container *c, unsigned capability)
     }
     if (capability == CAP_NET_ADMIN) {
         /* Without real uids the proxy marks its sockets instead, which needs this. */
-        return is_added(c, "NET_ADMIN") || (!c->pod->home->is_root && strcmp(c->name, "linkerd-proxy") == 0);
+        return is_added(c, "NET_ADMIN") ||
+               (!c->pod->home->is_root && strcmp(c->name, "linkerd-proxy") == 0);
     }
     return capability == CAP_NET_RAW && is_added(c, "NET_RAW");
 }
@@ -93,12 +96,14 @@ static void become_user(const struct container *c)
         drop_capabilities(c, false);
         return;
     }
-    if (is_added(c, "NET_ADMIN")) { /* keeps its capabilities through an exec: root is who it stays */
+    if (is_added(c,
+                 "NET_ADMIN")) { /* keeps its capabilities through an exec: root is who it stays */
         drop_capabilities(c, false);
         return;
     }
     drop_capabilities(c, true);
-    if (syscall(SYS_setgroups, 0, NULL) != 0 || syscall(SYS_setresgid, (gid_t)gid, (gid_t)gid, (gid_t)gid) != 0 ||
+    if (syscall(SYS_setgroups, 0, NULL) != 0 ||
+        syscall(SYS_setresgid, (gid_t)gid, (gid_t)gid, (gid_t)gid) != 0 ||
         syscall(SYS_setresuid, (uid_t)uid, (uid_t)uid, (uid_t)uid) != 0) {
         die("changing to the user of securityContext.runAsUser", -errno);
     }
@@ -161,8 +166,8 @@ static void child(struct container *c, char *const argv[], const int fds[3])
     environ = args.env; /* whose PATH is searched */
     (void)execvp(argv[0], argv);
     rc = -errno;
-    (void)dprintf(STDERR_FILENO, "tulle: \"%s\" cannot be run: %s; PATH is %s\n", argv[0], err_text(rc),
-                  getenv("PATH") != NULL ? getenv("PATH") : "not set");
+    (void)dprintf(STDERR_FILENO, "tulle: \"%s\" cannot be run: %s; PATH is %s\n", argv[0],
+                  err_text(rc), getenv("PATH") != NULL ? getenv("PATH") : "not set");
     _exit(rc == -ENOENT ? STATUS_NOPROG : STATUS_NOEXEC);
 }
 

@@ -14,7 +14,8 @@ struct checker {
     int err;
 };
 
-static void refuse(struct checker *k, int err, const char *path, const char *format, ...) PRINTF_LIKE(4, 5);
+static void refuse(struct checker *k, int err, const char *path, const char *format, ...)
+    PRINTF_LIKE(4, 5);
 static void refuse(struct checker *k, int err, const char *path, const char *format, ...)
 {
     va_list args;
@@ -50,7 +51,8 @@ static void only(struct checker *k, const json_t *map, const char *path, const c
         refuse(k, E_CONFIG, path, "%s must be a map", path);
         return;
     }
-    json_object_foreach ((json_t *)(uintptr_t)map, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)map, key, value)
+    {
         if (!is_listed(allowed, key)) {
             (void)snprintf(full, sizeof(full), "%s.%s", path, key);
             refuse(k, E_UNSUPPORTED, full, "%s is not supported by the local home", full);
@@ -72,15 +74,17 @@ static void check_probe(struct checker *k, const json_t *probe, const char *path
     const char *scheme = json_text(probe, "httpGet.scheme");
     char full[512];
 
-    only(k, probe, path, LIST("httpGet", "tcpSocket", "exec", "initialDelaySeconds", "periodSeconds", "timeoutSeconds",
-                              "successThreshold", "failureThreshold", "terminationGracePeriodSeconds"));
+    only(k, probe, path,
+         LIST("httpGet", "tcpSocket", "exec", "initialDelaySeconds", "periodSeconds",
+              "timeoutSeconds", "successThreshold", "failureThreshold",
+              "terminationGracePeriodSeconds"));
     (void)snprintf(full, sizeof(full), "%s.httpGet", path);
     only(k, json_object_get(probe, "httpGet"), full, LIST("path", "port", "scheme"));
     if (scheme != NULL && strcmp(scheme, "HTTP") != 0) {
         refuse(k, E_UNSUPPORTED, full, "%s.scheme must be HTTP", full);
     }
-    if (probe != NULL && json_object_get(probe, "httpGet") == NULL && json_object_get(probe, "tcpSocket") == NULL &&
-        json_object_get(probe, "exec") == NULL) {
+    if (probe != NULL && json_object_get(probe, "httpGet") == NULL &&
+        json_object_get(probe, "tcpSocket") == NULL && json_object_get(probe, "exec") == NULL) {
         refuse(k, E_CONFIG, path, "%s needs httpGet, tcpSocket or exec", path);
     }
 }
@@ -91,16 +95,19 @@ static void check_env(struct checker *k, const json_t *container, const char *pa
     char full[512];
     size_t i;
 
-    json_array_foreach (json_object_get(container, "env"), i, item) {
+    json_array_foreach(json_object_get(container, "env"), i, item)
+    {
         (void)snprintf(full, sizeof(full), "%s.env[%zu]", path, i);
         if (text_of(item, "name") == NULL) {
             refuse(k, E_CONFIG, full, "%s needs a name", full);
         }
-        if (json_object_get(item, "value") != NULL && !json_is_string(json_object_get(item, "value"))) {
+        if (json_object_get(item, "value") != NULL &&
+            !json_is_string(json_object_get(item, "value"))) {
             refuse(k, E_CONFIG, full, "%s.value must be a string: put it in quotes", full);
         }
         (void)snprintf(full, sizeof(full), "%s.env[%zu].valueFrom", path, i);
-        only(k, json_object_get(item, "valueFrom"), full, LIST("fieldRef", "configMapKeyRef", "secretKeyRef"));
+        only(k, json_object_get(item, "valueFrom"), full,
+             LIST("fieldRef", "configMapKeyRef", "secretKeyRef"));
     }
 }
 
@@ -110,7 +117,8 @@ static void check_mounts(struct checker *k, const json_t *container, const char 
     char full[512], real[PATH_MAX];
     size_t i;
 
-    json_array_foreach (json_object_get(container, "volumeMounts"), i, item) {
+    json_array_foreach(json_object_get(container, "volumeMounts"), i, item)
+    {
         const char *at = text_of(item, "mountPath");
 
         (void)snprintf(full, sizeof(full), "%s.volumeMounts[%zu]", path, i);
@@ -119,7 +127,8 @@ static void check_mounts(struct checker *k, const json_t *container, const char 
             refuse(k, E_CONFIG, full, "%s needs a name and an absolute mountPath", full);
         } else if (strchr(at + 1, '/') == NULL && realpath(at, real) == NULL) {
             refuse(k, E_UNSUPPORTED, full,
-                   "%s.mountPath %s does not exist on this machine and cannot be made without a trace: use a path below an "
+                   "%s.mountPath %s does not exist on this machine and cannot be made without a "
+                   "trace: use a path below an "
                    "existing folder, such as /run%s",
                    full, at, at);
         }
@@ -133,17 +142,20 @@ static void check_container(struct checker *k, const json_t *c, const char *path
     char full[512];
 
     only(k, c, path,
-         LIST("name", "image", "imagePullPolicy", "command", "args", "workingDir", "env", "envFrom", "ports", "readinessProbe",
-              "livenessProbe", "startupProbe", "volumeMounts", "resources", "securityContext", "restartPolicy",
-              "terminationMessagePath", "terminationMessagePolicy"));
+         LIST("name", "image", "imagePullPolicy", "command", "args", "workingDir", "env", "envFrom",
+              "ports", "readinessProbe", "livenessProbe", "startupProbe", "volumeMounts",
+              "resources", "securityContext", "restartPolicy", "terminationMessagePath",
+              "terminationMessagePolicy"));
     if (text_of(c, "name") == NULL) {
         refuse(k, E_CONFIG, path, "%s needs a name", path);
     }
     if (json_array_size(json_object_get(c, "command")) == 0) {
-        refuse(k, E_CONFIG, path, "%s needs a command: on one machine there is no image to take it from", path);
+        refuse(k, E_CONFIG, path,
+               "%s needs a command: on one machine there is no image to take it from", path);
     }
     if (restart != NULL && (!is_init || strcmp(restart, "Always") != 0)) {
-        refuse(k, E_UNSUPPORTED, path, "%s.restartPolicy can only be Always, of an init container", path);
+        refuse(k, E_UNSUPPORTED, path, "%s.restartPolicy can only be Always, of an init container",
+               path);
     }
     for (size_t i = 0; i < ARRAY_LEN(probes); i++) {
         (void)snprintf(full, sizeof(full), "%s.%s", path, probes[i]);
@@ -153,13 +165,15 @@ static void check_container(struct checker *k, const json_t *c, const char *path
     check_mounts(k, c, path);
 }
 
-static void check_containers(struct checker *k, const json_t *spec, const char *path, const char *list)
+static void check_containers(struct checker *k, const json_t *spec, const char *path,
+                             const char *list)
 {
     const json_t *item;
     char full[512];
     size_t i;
 
-    json_array_foreach (json_object_get(spec, list), i, item) {
+    json_array_foreach(json_object_get(spec, list), i, item)
+    {
         (void)snprintf(full, sizeof(full), "%s.%s[%zu]", path, list, i);
         check_container(k, item, full, strcmp(list, "initContainers") == 0);
     }
@@ -172,17 +186,21 @@ static void check_pod_spec(struct checker *k, const json_t *spec, const char *pa
     size_t i;
 
     only(k, spec, path,
-         LIST("containers", "initContainers", "volumes", "serviceAccountName", "serviceAccount", "securityContext",
-              "terminationGracePeriodSeconds", "restartPolicy", "automountServiceAccountToken", "enableServiceLinks", "dnsPolicy",
-              "imagePullSecrets", "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName", "schedulerName"));
+         LIST("containers", "initContainers", "volumes", "serviceAccountName", "serviceAccount",
+              "securityContext", "terminationGracePeriodSeconds", "restartPolicy",
+              "automountServiceAccountToken", "enableServiceLinks", "dnsPolicy", "imagePullSecrets",
+              "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName",
+              "schedulerName"));
     if (json_array_size(json_object_get(spec, "containers")) == 0) {
         refuse(k, E_CONFIG, path, "%s needs containers", path);
     }
     check_containers(k, spec, path, "initContainers");
     check_containers(k, spec, path, "containers");
-    json_array_foreach (json_object_get(spec, "volumes"), i, item) {
+    json_array_foreach(json_object_get(spec, "volumes"), i, item)
+    {
         (void)snprintf(full, sizeof(full), "%s.volumes[%zu]", path, i);
-        only(k, item, full, LIST("name", "emptyDir", "configMap", "secret", "projected", "downwardAPI"));
+        only(k, item, full,
+             LIST("name", "emptyDir", "configMap", "secret", "projected", "downwardAPI"));
         if (text_of(item, "name") == NULL) {
             refuse(k, E_CONFIG, full, "%s needs a name", full);
         }
@@ -195,12 +213,16 @@ static void check_deployment(struct checker *k, const struct object *o)
 {
     const json_t *template = json_object_get(o->spec, "template");
 
-    only(k, o->spec, "spec", LIST("replicas", "selector", "template", "strategy", "minReadySeconds", "revisionHistoryLimit",
-                                  "progressDeadlineSeconds"));
-    if (!selector_matches(json_object_get(o->spec, "selector"), json_at(template, "metadata.labels"))) {
-        refuse(k, E_CONFIG, "spec.selector", "spec.selector does not match spec.template.metadata.labels");
+    only(k, o->spec, "spec",
+         LIST("replicas", "selector", "template", "strategy", "minReadySeconds",
+              "revisionHistoryLimit", "progressDeadlineSeconds"));
+    if (!selector_matches(json_object_get(o->spec, "selector"),
+                          json_at(template, "metadata.labels"))) {
+        refuse(k, E_CONFIG, "spec.selector",
+               "spec.selector does not match spec.template.metadata.labels");
     }
-    if (json_object_get(o->spec, "replicas") != NULL && !json_is_integer(json_object_get(o->spec, "replicas"))) {
+    if (json_object_get(o->spec, "replicas") != NULL &&
+        !json_is_integer(json_object_get(o->spec, "replicas"))) {
         refuse(k, E_CONFIG, "spec.replicas", "spec.replicas must be a number");
     }
     check_pod_spec(k, json_object_get(template, "spec"), "spec.template.spec");
@@ -213,26 +235,33 @@ static void check_service(struct checker *k, const struct object *o)
     char full[64];
     size_t i;
 
-    only(k, o->spec, "spec", LIST("ports", "selector", "type", "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy",
-                                  "sessionAffinity", "publishNotReadyAddresses", "internalTrafficPolicy",
-                                  "externalTrafficPolicy", "allocateLoadBalancerNodePorts"));
-    if (type != NULL && strcmp(type, "ClusterIP") != 0 && strcmp(type, "NodePort") != 0 && strcmp(type, "LoadBalancer") != 0) {
-        refuse(k, E_UNSUPPORTED, "spec.type", "spec.type %s is not supported by the local home", type);
+    only(k, o->spec, "spec",
+         LIST("ports", "selector", "type", "clusterIP", "clusterIPs", "ipFamilies",
+              "ipFamilyPolicy", "sessionAffinity", "publishNotReadyAddresses",
+              "internalTrafficPolicy", "externalTrafficPolicy", "allocateLoadBalancerNodePorts"));
+    if (type != NULL && strcmp(type, "ClusterIP") != 0 && strcmp(type, "NodePort") != 0 &&
+        strcmp(type, "LoadBalancer") != 0) {
+        refuse(k, E_UNSUPPORTED, "spec.type", "spec.type %s is not supported by the local home",
+               type);
     }
-    json_array_foreach (json_object_get(o->spec, "ports"), i, item) {
+    json_array_foreach(json_object_get(o->spec, "ports"), i, item)
+    {
         int64_t port = json_number(item, "port", 0);
 
         (void)snprintf(full, sizeof(full), "spec.ports[%zu]", i);
-        only(k, item, full, LIST("name", "port", "targetPort", "protocol", "appProtocol", "nodePort"));
+        only(k, item, full,
+             LIST("name", "port", "targetPort", "protocol", "appProtocol", "nodePort"));
         if (port < 1 || port > 65535) {
             refuse(k, E_CONFIG, full, "%s.port must be a number from 1 to 65535", full);
         }
     }
 }
 
-int validate_object(const struct object *o, char *path, size_t path_bytes, char *problem, size_t problem_bytes)
+int validate_object(const struct object *o, char *path, size_t path_bytes, char *problem,
+                    size_t problem_bytes)
 {
-    struct checker k = {.path = path, .path_bytes = path_bytes, .problem = problem, .problem_bytes = problem_bytes};
+    struct checker k = {
+        .path = path, .path_bytes = path_bytes, .problem = problem, .problem_bytes = problem_bytes};
 
     switch ((int)o->kind) {
     case KIND_DEPLOYMENT:
@@ -252,7 +281,9 @@ int validate_object(const struct object *o, char *path, size_t path_bytes, char 
     case KIND_LEASE:
     case KIND_ENDPOINT_SLICE:
     case KIND_EXTERNAL_WORKLOAD:
-        refuse(&k, E_UNSUPPORTED, "kind", "the kind %s is not supported by the local home; a Deployment is", kind_info(o->kind)->name);
+        refuse(&k, E_UNSUPPORTED, "kind",
+               "the kind %s is not supported by the local home; a Deployment is",
+               kind_info(o->kind)->name);
         break;
     default: /* data for the control plane */
         break;

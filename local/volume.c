@@ -115,14 +115,16 @@ static int write_in(const char *dir, const char *name, struct bytes content)
 static int write_item(const struct object *o, const char *dir, const char *key, const char *name)
 {
     bool is_secret = o->kind == KIND_SECRET;
-    const char *value = json_string_value(json_object_get(json_object_get(o->json, is_secret ? "stringData" : "data"), key));
+    const char *value = json_string_value(
+        json_object_get(json_object_get(o->json, is_secret ? "stringData" : "data"), key));
     struct text decoded;
     int rc;
 
     if (value != NULL) {
         return write_in(dir, name, bytes_str(value));
     }
-    value = json_string_value(json_object_get(json_object_get(o->json, is_secret ? "data" : "binaryData"), key));
+    value = json_string_value(
+        json_object_get(json_object_get(o->json, is_secret ? "data" : "binaryData"), key));
     if (value == NULL) {
         return E_NOT_FOUND;
     }
@@ -136,8 +138,8 @@ static int write_item(const struct object *o, const char *dir, const char *key, 
 }
 
 /* All keys, or those of `items`, of a ConfigMap or Secret. */
-static int write_object(struct pod *p, enum kind kind, const char *name, const json_t *source, const char *dir, char *problem,
-                        size_t problem_bytes)
+static int write_object(struct pod *p, enum kind kind, const char *name, const json_t *source,
+                        const char *dir, char *problem, size_t problem_bytes)
 {
     static const char *const maps[] = {"data", "stringData", "binaryData"};
     const struct object *o = cluster_get(p->home->cluster, kind, p->ns, name != NULL ? name : "");
@@ -150,17 +152,20 @@ static int write_object(struct pod *p, enum kind kind, const char *name, const j
         if (json_is_true(json_object_get(source, "optional"))) {
             return 0;
         }
-        (void)snprintf(problem, problem_bytes, "its volume needs the %s \"%s\", which does not exist in namespace %s",
+        (void)snprintf(problem, problem_bytes,
+                       "its volume needs the %s \"%s\", which does not exist in namespace %s",
                        kind_info(kind)->name, name != NULL ? name : "", p->ns);
         return E_NOT_FOUND;
     }
-    json_array_foreach (items, i, item) {
+    json_array_foreach(items, i, item)
+    {
         const char *path = json_text(item, "path");
 
         TRY(write_item(o, dir, json_text(item, "key"), path != NULL ? path : ""));
     }
     for (size_t m = 0; items == NULL && m < ARRAY_LEN(maps); m++) {
-        json_object_foreach (json_object_get(o->json, maps[m]), key, value) {
+        json_object_foreach(json_object_get(o->json, maps[m]), key, value)
+        {
             TRY(write_item(o, dir, key, key));
         }
     }
@@ -175,8 +180,8 @@ static int write_token(struct pod *p, const json_t *source, const char *dir)
     int rc;
 
     (void)snprintf(key_path, sizeof(key_path), "%s/token.key", p->home->path);
-    rc = token_mint(key_path, p->ns, sa != NULL ? sa : "default", audience != NULL ? audience : "kubernetes.default.svc",
-                    TOKEN_LIFE_S, &token);
+    rc = token_mint(key_path, p->ns, sa != NULL ? sa : "default",
+                    audience != NULL ? audience : "kubernetes.default.svc", TOKEN_LIFE_S, &token);
     if (rc == 0) {
         rc = write_in(dir, path != NULL ? path : "token", bytes_str(token));
     }
@@ -191,7 +196,8 @@ static int write_downward(struct pod *p, const json_t *source, const char *dir)
     json_t *value;
     size_t i;
 
-    json_array_foreach (json_object_get(source, "items"), i, item) {
+    json_array_foreach(json_object_get(source, "items"), i, item)
+    {
         const char *path = json_text(item, "path"), *from = json_text(item, "fieldRef.fieldPath");
         struct text t;
         int rc;
@@ -202,7 +208,8 @@ static int write_downward(struct pod *p, const json_t *source, const char *dir)
             text_str(&t, json_string_value(map));
         }
         if (json_is_object(map)) {
-            json_object_foreach ((json_t *)(uintptr_t)map, key, value) {
+            json_object_foreach((json_t *)(uintptr_t)map, key, value)
+            {
                 text_printf(&t, "%s=", key);
                 text_json(&t, bytes_str(json_string_value(value)));
                 text_char(&t, '\n');
@@ -215,21 +222,24 @@ static int write_downward(struct pod *p, const json_t *source, const char *dir)
     return 0;
 }
 
-static int make_projected(struct pod *p, const json_t *volume, const char *dir, bool tokens_only, char *problem,
-                          size_t problem_bytes)
+static int make_projected(struct pod *p, const json_t *volume, const char *dir, bool tokens_only,
+                          char *problem, size_t problem_bytes)
 {
     const json_t *item, *source;
     size_t i;
 
-    json_array_foreach (json_at(volume, "projected.sources"), i, item) {
+    json_array_foreach(json_at(volume, "projected.sources"), i, item)
+    {
         if ((source = json_object_get(item, "serviceAccountToken")) != NULL) {
             TRY(write_token(p, source, dir));
         } else if (tokens_only) {
             continue;
         } else if ((source = json_object_get(item, "configMap")) != NULL) {
-            TRY(write_object(p, KIND_CONFIG_MAP, json_text(source, "name"), source, dir, problem, problem_bytes));
+            TRY(write_object(p, KIND_CONFIG_MAP, json_text(source, "name"), source, dir, problem,
+                             problem_bytes));
         } else if ((source = json_object_get(item, "secret")) != NULL) {
-            TRY(write_object(p, KIND_SECRET, json_text(source, "name"), source, dir, problem, problem_bytes));
+            TRY(write_object(p, KIND_SECRET, json_text(source, "name"), source, dir, problem,
+                             problem_bytes));
         } else if ((source = json_object_get(item, "downwardAPI")) != NULL) {
             TRY(write_downward(p, source, dir));
         }
@@ -243,16 +253,19 @@ static int make_volume(struct pod *p, const json_t *volume, char *problem, size_
     const char *name = json_text(volume, "name");
     const json_t *source;
 
-    (void)snprintf(dir, sizeof(dir), "%.3000s/volumes/%.255s", pod_dir(p, base), name != NULL ? name : "");
+    (void)snprintf(dir, sizeof(dir), "%.3000s/volumes/%.255s", pod_dir(p, base),
+                   name != NULL ? name : "");
     TRY(tree_make(dir));
     if (json_object_get(volume, "emptyDir") != NULL) {
         return chmod(dir, 01777) == 0 ? 0 : -errno;
     }
     if ((source = json_object_get(volume, "configMap")) != NULL) {
-        return write_object(p, KIND_CONFIG_MAP, json_text(source, "name"), source, dir, problem, problem_bytes);
+        return write_object(p, KIND_CONFIG_MAP, json_text(source, "name"), source, dir, problem,
+                            problem_bytes);
     }
     if ((source = json_object_get(volume, "secret")) != NULL) {
-        return write_object(p, KIND_SECRET, json_text(source, "secretName"), source, dir, problem, problem_bytes);
+        return write_object(p, KIND_SECRET, json_text(source, "secretName"), source, dir, problem,
+                            problem_bytes);
     }
     if ((source = json_object_get(volume, "downwardAPI")) != NULL) {
         return write_downward(p, source, dir);
@@ -265,13 +278,14 @@ int volumes_make(struct pod *p, char *problem, size_t problem_bytes)
     const json_t *volume;
     size_t i;
 
-    json_array_foreach (json_at(p->json, "spec.volumes"), i, volume) {
+    json_array_foreach(json_at(p->json, "spec.volumes"), i, volume)
+    {
         int rc = make_volume(p, volume, problem, problem_bytes);
 
         if (rc != 0) {
             if (problem[0] == '\0') {
-                (void)snprintf(problem, problem_bytes, "its volume \"%s\" cannot be made: %s", json_text(volume, "name"),
-                               err_text(rc));
+                (void)snprintf(problem, problem_bytes, "its volume \"%s\" cannot be made: %s",
+                               json_text(volume, "name"), err_text(rc));
             }
             return rc;
         }
@@ -285,7 +299,8 @@ int volumes_refresh_tokens(struct pod *p)
     const json_t *volume;
     size_t i;
 
-    json_array_foreach (json_at(p->json, "spec.volumes"), i, volume) {
+    json_array_foreach(json_at(p->json, "spec.volumes"), i, volume)
+    {
         const char *name = json_text(volume, "name");
 
         if (name != NULL && json_object_get(volume, "projected") != NULL) {

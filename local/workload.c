@@ -22,9 +22,11 @@ struct census { /* the pods of one Deployment */
 
 static void template_hash(const struct object *deployment, char out[17])
 {
-    char *dump = json_dumps(json_object_get(deployment->spec, "template"), JSON_COMPACT | JSON_SORT_KEYS);
+    char *dump =
+        json_dumps(json_object_get(deployment->spec, "template"), JSON_COMPACT | JSON_SORT_KEYS);
 
-    (void)snprintf(out, 17, "%010llx", (unsigned long long)(bytes_hash(bytes_str(dump)) & 0xffffffffffull));
+    (void)snprintf(out, 17, "%010llx",
+                   (unsigned long long)(bytes_hash(bytes_str(dump)) & 0xffffffffffull));
     mem_free(dump);
 }
 
@@ -65,9 +67,10 @@ static void put_replica_set(struct home *h, const struct object *d, const char *
     if (cluster_get(h->cluster, KIND_REPLICA_SET, d->ns, name) != NULL) {
         return;
     }
-    set = json_pack("{s:s, s:s, s:{s:s, s:s, s:[{s:s, s:s, s:s, s:s, s:b}]}, s:{}}", "apiVersion", "apps/v1", "kind", "ReplicaSet",
-                    "metadata", "name", name, "namespace", d->ns, "ownerReferences", "apiVersion", "apps/v1", "kind", "Deployment",
-                    "name", d->name, "uid", d->uid, "controller", 1, "spec");
+    set = json_pack("{s:s, s:s, s:{s:s, s:s, s:[{s:s, s:s, s:s, s:s, s:b}]}, s:{}}", "apiVersion",
+                    "apps/v1", "kind", "ReplicaSet", "metadata", "name", name, "namespace", d->ns,
+                    "ownerReferences", "apiVersion", "apps/v1", "kind", "Deployment", "name",
+                    d->name, "uid", d->uid, "controller", 1, "spec");
     if (cluster_put(h->cluster, set) != 0) {
         home_problem(h, "the state of deployment %s/%s cannot be written", d->ns, d->name);
     }
@@ -92,8 +95,9 @@ static json_t *pod_manifest(const struct object *d, const char *hash, const char
     rand_init(&r);
     clock_format_rfc3339(clock_wall_ns(), created);
     (void)snprintf(set, sizeof(set), "%s-%s", d->name, hash);
-    (void)snprintf(uid, sizeof(uid), "%08x-%04x-4%03x-8%03x-%012llx", (unsigned)rand_u64(&r), (unsigned)rand_below(&r, 65536),
-                   (unsigned)rand_below(&r, 4096), (unsigned)rand_below(&r, 4096),
+    (void)snprintf(uid, sizeof(uid), "%08x-%04x-4%03x-8%03x-%012llx", (unsigned)rand_u64(&r),
+                   (unsigned)rand_below(&r, 65536), (unsigned)rand_below(&r, 4096),
+                   (unsigned)rand_below(&r, 4096),
                    (unsigned long long)rand_below(&r, UINT64_C(1) << 48));
     json_object_set_new(labels, "pod-template-hash", json_string(hash));
     json_object_set_new(pod, "apiVersion", json_string("v1"));
@@ -103,13 +107,14 @@ static json_t *pod_manifest(const struct object *d, const char *hash, const char
     json_object_set_new(metadata, "uid", json_string(uid));
     json_object_set_new(metadata, "creationTimestamp", json_string(created));
     json_object_set_new(metadata, "ownerReferences",
-                        json_pack("[{s:s, s:s, s:s, s:s, s:b}]", "apiVersion", "apps/v1", "kind", "ReplicaSet", "name", set, "uid",
-                                  set, "controller", 1));
+                        json_pack("[{s:s, s:s, s:s, s:s, s:b}]", "apiVersion", "apps/v1", "kind",
+                                  "ReplicaSet", "name", set, "uid", set, "controller", 1));
     json_object_set_new(json_object_get(pod, "spec"), "nodeName", json_string("local"));
     return pod;
 }
 
-static void random_name(struct home *h, const struct object *d, const char *hash, char *out, size_t bytes)
+static void random_name(struct home *h, const struct object *d, const char *hash, char *out,
+                        size_t bytes)
 {
     static const char letters[] = "bcdfghjklmnpqrstvwxz2456789";
     char tail[6] = "";
@@ -133,7 +138,8 @@ static bool make_pod(struct home *h, const struct object *d, const char *hash)
 
     random_name(h, d, hash, name, sizeof(name));
     pod = pod_manifest(d, hash, name);
-    rc = inject_pod(&h->values, d->ns, ns != NULL ? ns->annotations : NULL, &owner, pod, &result, problem, sizeof(problem));
+    rc = inject_pod(&h->values, d->ns, ns != NULL ? ns->annotations : NULL, &owner, pod, &result,
+                    problem, sizeof(problem));
     if (rc == 0) {
         put_replica_set(h, d, hash);
         rc = pod_start(h, d->ns, name, d->name, hash, pod, &p, problem, sizeof(problem));
@@ -150,7 +156,8 @@ static bool make_pod(struct home *h, const struct object *d, const char *hash)
 /* --- rollout ------------------------------------------------------------------------------------- */
 
 /* Stop up to `count` pods of the Deployment whose template is (or is not) the current one, unready ones first. */
-static void stop_pods(struct home *h, const struct object *d, const char *hash, bool current, size_t count)
+static void stop_pods(struct home *h, const struct object *d, const char *hash, bool current,
+                      size_t count)
 {
     for (int ready = 0; ready <= 1 && count > 0; ready++) {
         struct map_iter it = MAP_ITER(&h->pods);
@@ -158,8 +165,8 @@ static void stop_pods(struct home *h, const struct object *d, const char *hash, 
         while (count > 0 && map_next(&it)) {
             struct pod *p = it.value;
 
-            if (is_of(p, d) && p->phase < POD_LEAVING && (strcmp(p->template_hash, hash) == 0) == current &&
-                p->is_ready == (ready == 1)) {
+            if (is_of(p, d) && p->phase < POD_LEAVING &&
+                (strcmp(p->template_hash, hash) == 0) == current && p->is_ready == (ready == 1)) {
                 pod_stop(p);
                 count--;
             }
@@ -169,7 +176,8 @@ static void stop_pods(struct home *h, const struct object *d, const char *hash, 
 
 static void reconcile_deployment(struct home *h, const struct object *d)
 {
-    size_t want = (size_t)MIN(MAX(json_number(d->spec, "replicas", 1), (int64_t)0), (int64_t)REPLICAS_MAX);
+    size_t want =
+        (size_t)MIN(MAX(json_number(d->spec, "replicas", 1), (int64_t)0), (int64_t)REPLICAS_MAX);
     struct census c;
     char hash[17];
 
