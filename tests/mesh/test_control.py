@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control plane as a proxy sees it: the real controller, a folder of manifests, a foreign gRPC client."""
 import datetime
+import socket
 
 import grpc
 import pytest
@@ -359,3 +360,78 @@ def test_answers_wait_for_the_cluster_no_longer_than_needed(controller):
     controller.put(slice_of("web", [endpoint(f"10.1.0.{i}", f"web-{i}") for i in range(200)]))
     controller.start()
     assert len(controller.destination(WEB, port=cp.DESTINATION, ns="default").next().add.addrs) == 200
+
+
+# --- slow clients ----------------------------------------------------------------------------------
+
+def frame(kind, flags, stream, payload=b""):
+    """RFC 9113 4.1"""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def header(name, value):
+    """RFC 7541 6.2.2: a literal without indexing, no Huffman code; short ones only."""
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+class DeafClient:
+    """Asks Destination.Get over a stream with a window of nothing, so that no answer fits."""
+
+    DATA, HEADERS, SETTINGS, WINDOW_UPDATE = 0, 1, 4, 8
+
+    def __init__(self, address, message):
+        self.socket = socket.create_connection((address, cp.PROXY_API), timeout=cp.STALL_S)
+        fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"x"), (b"te", b"trailers"),
+                  (b":path", b"/io.linkerd.proxy.destination.Destination/Get"),
+                  (b"content-type", b"application/grpc")]
+        fields.sort(key=lambda f: not f[0].startswith(b":"))
+        self.socket.sendall(
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+            + frame(self.SETTINGS, 0, 0, (4).to_bytes(2, "big") + (0).to_bytes(4, "big"))
+            + frame(self.HEADERS, 4, 1, b"".join(header(*f) for f in fields))
+            + frame(self.DATA, 1, 1, b"\0" + len(message).to_bytes(4, "big") + message))
+
+    def read(self, count):
+        data = b""
+        while len(data) < count:
+            part = self.socket.recv(count - len(data))
+            assert part, "the connection ended"
+            data += part
+        return data
+
+    def listen(self):
+        """Opens the window; all bytes of the answer up to the end of the stream."""
+        data = b""
+        for stream in (0, 1):
+            self.socket.sendall(frame(self.WINDOW_UPDATE, 0, stream, (1 << 24).to_bytes(4, "big")))
+        while True:
+            head = self.read(9)
+            payload = self.read(int.from_bytes(head[:3], "big"))
+            if head[3] == self.DATA:
+                data += payload
+            if int.from_bytes(head[5:], "big") == 1 and head[4] & 1:
+                assert head[3] == self.HEADERS  # the trailers, which carry the status
+                return data
+
+
+def test_slow_client_is_ended(web):
+    """100 messages may wait; with one more the stream ends, and what waited can still be read."""
+    d = web.api.destination
+    deaf = DeafClient(web.address, d.GetDestination(path=WEB).SerializeToString())
+    reader = web.destination(WEB)
+    reader.next()
+    subscribers = {"name": "tulle_topic_subscribers", "engine": "destination"}
+    web.wait(lambda: web.metric(9996, **subscribers) == 2)
+    for i in range(100):  # with the first answer, this makes 101
+        assert web.metric(9996, **subscribers) == 2, f"ended after {i} changes"
+        web.put(slice_of("web", [endpoint("10.1.0.1", "web-1"), endpoint("10.1.0.2", "web-2", ready=i % 2 == 1)]))
+        reader.next()
+    web.wait(lambda: web.metric(9996, **subscribers) == 1)
+    data, messages = deaf.listen(), 0
+    while data:
+        length = int.from_bytes(data[1:5], "big")
+        d.Update.FromString(data[5:5 + length])
+        data, messages = data[5 + length:], messages + 1
+    assert messages == 100
+    labels = {"grpc_method": "Get", "grpc_code": "Unavailable"}
+    web.wait(lambda: web.metric(9996, "grpc_server_handled_total", **labels) == 1)
