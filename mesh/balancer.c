@@ -5,8 +5,8 @@
 #include "core/map.h"
 
 /*
- * Members are found by address in a map; the ready ones stand in an array, so that a pick is two random
- * indices and a comparison, whatever the size of the set.
+ * Members are found by address in a map; the ready ones stand in an array, so that a pick is two
+ * random indices and a comparison, whatever the size of the set.
  */
 #define NOT_READY SIZE_MAX
 

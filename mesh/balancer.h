@@ -8,8 +8,8 @@
  *
  * The balancer knows no sockets: its user says which endpoints are ready, what a response took, and
  * attaches its own state to each member.
- * Ownership: members hold a reference to their endpoint. A removed member lives until its user lets go:
- * on_remove is called, then the user frees its state and calls member_free() when no request is
+ * Ownership: members hold a reference to their endpoint. A removed member lives until its user lets
+ * go: on_remove is called, then the user frees its state and calls member_free() when no request is
  * in flight any more.
  */
 #include "core/rand.h"
@@ -21,27 +21,34 @@ struct load { /* load.c: peak EWMA of latency, and requests in flight */
     uint32_t pending;
 };
 void load_init(struct load *l, uint64_t default_rtt_ns, uint64_t now_ns);
-double load_get(struct load *l, uint64_t decay_ns, uint64_t now_ns); /* decayed estimate x (pending + 1) */
+/* Decayed estimate x (pending + 1). */
+double load_get(struct load *l, uint64_t decay_ns, uint64_t now_ns);
 void load_observe(struct load *l, uint64_t rtt_ns, uint64_t decay_ns, uint64_t now_ns);
 
 struct member {
     const struct endpoint *endpoint;
     struct load load;
-    bool is_ready;      /* the user's word: may be picked */
+    bool is_ready; /* the user's word: may be picked */
     bool is_removed;
-    size_t slot;        /* internal: place among the ready ones */
-    unsigned round;     /* internal: last set that held it */
-    void *user;         /* the dialer's state */
+    size_t slot;    /* internal: place among the ready ones */
+    unsigned round; /* internal: last set that held it */
+    void *user;     /* the dialer's state */
 };
 struct balancer;
 struct balancer_events {
     void (*on_add)(void *user, struct member *m);
-    void (*on_change)(void *user, struct member *m, const struct endpoint *old); /* metadata changed; m->endpoint is new */
+    /* Metadata changed; m->endpoint is new. */
+    void (*on_change)(void *user, struct member *m, const struct endpoint *old);
     void (*on_remove)(void *user, struct member *m);
 };
-struct balancer *balancer_new(uint64_t default_rtt_ns, uint64_t decay_ns, const struct balancer_events *events, void *user);
-void balancer_free(struct balancer *b); /* all members must be gone: call balancer_update(b, NULL) before */
-/* Apply a set (NULL: empty): members by address; adds, changes and removes are reported, others keep their load. */
+struct balancer *balancer_new(uint64_t default_rtt_ns, uint64_t decay_ns,
+                              const struct balancer_events *events, void *user);
+/* All members must be gone: call balancer_update(b, NULL) before. */
+void balancer_free(struct balancer *b);
+/*
+ * Apply a set (NULL: empty): members by address; adds, changes and removes are reported, others
+ * keep their load.
+ */
 void balancer_update(struct balancer *b, const struct endpoint_set *set, uint64_t now_ns);
 /* The better of two random ready members; NULL when none is ready. */
 struct member *balancer_pick(struct balancer *b, struct rand *rand, uint64_t now_ns);

@@ -135,5 +135,6 @@ bool control_is_connected(const struct control *c)
 void control_hang_up(struct control *c)
 {
     control_disconnect(c);
+    c->failures = 0;    /* whoever asks for a new connection wants it now */
     control_connect(c); /* somebody may be waiting already */
 }

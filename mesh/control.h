@@ -30,12 +30,13 @@ struct control;
 struct control *control_new(struct loop *l, struct dns *dns, const struct control_config *config);
 void control_free(struct control *c); /* its watches and calls are stopped before; NULL is fine */
 /*
- * From now on dial with these (a reference is taken); connections in use stay. Without credentials a
- * TLS channel waits.
+ * From now on dial with these (a reference is taken); connections in use stay. Without credentials
+ * a TLS channel waits.
  */
 void control_set_creds(struct control *c, struct tls_creds *creds);
 bool control_is_connected(const struct control *c);
-void control_hang_up(struct control *c); /* the next call or watch dials anew; what is open resumes */
+/* The next call or watch dials anew; what is open resumes. */
+void control_hang_up(struct control *c);
 
 /*
  * A server-streaming call that is opened again whenever it ends, until told otherwise. Embedded in
@@ -47,7 +48,9 @@ struct control_watch {
     struct control *control;
     const char *path;
     struct bytes request; /* owned by the watch's owner, must stay */
-    /* `is_first`: the first message since this (re)connect. May stop the watch and free its owner. */
+    /*
+     * `is_first`: the first message since this (re)connect. May stop the watch and free its owner.
+     */
     void (*on_message)(struct control_watch *w, struct bytes message, bool is_first);
     /*
      * The stream ended. Default (NULL): retry unless InvalidArgument or FailedPrecondition. Says

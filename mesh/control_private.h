@@ -65,7 +65,10 @@ void control_want(struct control *c); /* something was added to a waiting list *
 bool control_is_wanted(const struct control *c);
 void control_heard(struct control *c); /* a message came: the service works */
 
-/* control_watch.c, control_call.c: take the first of a waiting list to the connection. False: no more capacity. */
+/*
+ * control_watch.c, control_call.c: take the first of a waiting list to the connection. False: no
+ * more capacity.
+ */
 bool control_watch_open_next(struct control *c);
 bool control_call_open_next(struct control *c);
 

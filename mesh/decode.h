@@ -3,16 +3,18 @@
 #define MESH_DECODE_H
 
 /*
- * From protobuf messages to the structs of policy.h and endpoint.h. For the files of this folder alone.
+ * From protobuf messages to the structs of policy.h and endpoint.h. For the files of this folder
+ * alone.
  *
- * A `struct decode` has a sticky error: decode_refuse() keeps the first reason, everything after it yields
- * nothing, and the caller looks once at the end (decode_is_ok()). Loops over peers' lists check it each time round.
+ * A `struct decode` has a sticky error: decode_refuse() keeps the first reason, everything after it
+ * yields nothing, and the caller looks once at the end (decode_is_ok()). Loops over peers' lists
+ * check it each time round.
  *
- * Limits: what a message unpacks to is at most DECODE_SCRATCH_MAX bytes, what is kept of it DECODE_KEPT_MAX; a peer
- * that sends more is refused. protobuf-c recurses once for each level of a schema; the one schema that refers to
- * itself (RequestMatch) is cut out before (profile.c).
- * Ownership: results live in the arena given at init, which outlives the decode; regexes and endpoints in it are
- * noted in `*held` and go with policy_held_free().
+ * Limits: what a message unpacks to is at most DECODE_SCRATCH_MAX bytes, what is kept of it
+ * DECODE_KEPT_MAX; a peer that sends more is refused. protobuf-c recurses once for each level of a
+ * schema; the one schema that refers to itself (RequestMatch) is cut out before (profile.c).
+ * Ownership: results live in the arena given at init, which outlives the decode; regexes and
+ * endpoints in it are noted in `*held` and go with policy_held_free().
  */
 #include <google/protobuf-c/protobuf-c.h>
 
@@ -101,7 +103,10 @@ struct regex *decode_regex(struct decode *d, const char *pattern);
 
 /* Without a kind: refused. `needs_ns`: a resource has a namespace too (wire 3.5). */
 struct meta decode_meta(struct decode *d, const pb_meta *from, const char *of, bool needs_ns);
-/* <prefix>_group="..",<prefix>_kind="..",<prefix>_name="..", then _port if it is not 0. In the arena. */
+/*
+ * <prefix>_group="..",<prefix>_kind="..",<prefix>_name="..", then _port if it is not 0. In the
+ * arena.
+ */
 struct bytes decode_labels(struct decode *d, const char *prefix, const struct meta *meta,
                            unsigned port);
 
@@ -115,8 +120,9 @@ void addr_encode_ip(const struct addr *from, pb_ip *to,
                     Io__Linkerd__Proxy__Net__IPv6 *v6); /* `to` borrows `v6` */
 int cidr_decode(const pb_network *from, struct cidr *out) MUST_USE;
 /*
- * NULL when the address, or an identity that is there, cannot be understood: speaking plain TCP to a peer that is to
- * be authenticated would be worse than not knowing of it. `set_labels` may be NULL; an address' own labels win.
+ * NULL when the address, or an identity that is there, cannot be understood: speaking plain TCP to
+ * a peer that is to be authenticated would be worse than not knowing of it. `set_labels` may be
+ * NULL; an address' own labels win.
  */
 struct endpoint *
 endpoint_new(const pb_weighted_addr *from,

@@ -4,8 +4,8 @@
 #include "mesh/discovery_private.h"
 
 /*
- * One worker's answers. An entry that nobody holds stands in a list of its kind, the one idle longest
- * first, and goes when its time is up or when there are too many of them.
+ * One worker's answers. An entry that nobody holds stands in a list of its kind, the one idle
+ * longest first, and goes when its time is up or when there are too many of them.
  */
 #define IDLE_MAX 10000 /* entries of one kind that nobody holds */
 

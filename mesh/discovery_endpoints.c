@@ -8,8 +8,8 @@
 #include "mesh/discovery_private.h"
 
 /*
- * The endpoints of a service: Destination.Get, whose updates are merged here into whole sets, or DNS
- * for names that the control plane does not know (wire 3.2).
+ * The endpoints of a service: Destination.Get, whose updates are merged here into whole sets, or
+ * DNS for names that the control plane does not know (wire 3.2).
  */
 #define ENDPOINTS_MAX 20000 /* of one service; what is beyond is left out */
 

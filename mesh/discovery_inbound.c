@@ -5,8 +5,8 @@
 #include "mesh/discovery_private.h"
 
 /*
- * Who may call a port: the default policy at once, then what WatchPort says. Nothing that happens to
- * the stream takes back what it said (wire 3.4).
+ * Who may call a port: the default policy at once, then what WatchPort says. Nothing that happens
+ * to the stream takes back what it said (wire 3.4).
  */
 struct inbound_asked {
     struct asked asked;

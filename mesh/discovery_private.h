@@ -7,7 +7,8 @@
  * kind of question, discovery_cache.c (workers).
  *
  * The two sides never hold each other's objects. Messages name a question by its key, and reach the
- * other side through a hub or a link, which outlives it: whoever goes away clears the pointer there.
+ * other side through a hub or a link, which outlives it: whoever goes away clears the pointer
+ * there.
  */
 #include "core/mailbox.h"
 #include "mesh/decode.h"
@@ -54,7 +55,7 @@ struct asked_ops {
 extern const struct asked_ops outbound_ops, endpoints_ops, inbound_ops;
 
 void asked_publish(struct asked *a, struct snapshot *answer); /* takes the reference */
-struct addr addr_of_key(struct bytes key); /* what addr_key() made of it */
+struct addr addr_of_key(struct bytes key);                    /* what addr_key() made of it */
 /* A packed message that its owner frees. */
 struct bytes request_pack(const ProtobufCMessage *message);
 struct server_policy *inbound_default(const struct discovery *d,

@@ -19,7 +19,10 @@ static void endpoint_bury(struct snapshot *s)
     mem_free(e);
 }
 
-/* A reference count is the one thing that changes in a snapshot; taking one does not change what is read. */
+/*
+ * A reference count is the one thing that changes in a snapshot; taking one does not change what is
+ * read.
+ */
 static struct snapshot *counted(const struct endpoint *e)
 {
     return (struct snapshot *)(uintptr_t)&e->ref;

@@ -17,9 +17,9 @@ struct endpoint {
     struct snapshot ref;
     struct addr addr;
     uint32_t weight;
-    char *labels;             /* dst_pod="x",dst_namespace="y": set and address labels, ready for metrics */
-    char *identity;           /* SAN the peer must present; NULL: plain TCP */
-    char *server_name;        /* SNI; NULL exactly when identity is */
+    char *labels;   /* dst_pod="x",dst_namespace="y": set and address labels, ready for metrics */
+    char *identity; /* SAN the peer must present; NULL: plain TCP */
+    char *server_name; /* SNI; NULL exactly when identity is */
     enum endpoint_hint hint;
     uint16_t transport_port;  /* proxy's inbound port that takes a transport header; 0: none */
     char *authority_override; /* "host:port" or NULL */
@@ -28,7 +28,7 @@ struct endpoint {
     bool ping_while_idle;
 };
 void endpoint_ref(const struct endpoint *e);
-void endpoint_unref(const struct endpoint *e); /* NULL is fine */
+void endpoint_unref(const struct endpoint *e);                          /* NULL is fine */
 bool endpoint_same(const struct endpoint *a, const struct endpoint *b); /* all fields equal */
 struct endpoint *endpoint_new_plain(const struct addr *addr); /* only an address: forwards, DNS */
 

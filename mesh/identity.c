@@ -15,12 +15,13 @@
  * The certify loop (wire 4.2): ask, check, publish, wait, ask again.
  *
  * The channel never gets a certificate of ours: the service wants the token, not a client
- * certificate, and one that has run out would make the handshake fail just when a new one is needed.
+ * certificate, and one that has run out would make the handshake fail just when a new one is
+ * needed.
  */
 #define TOKEN_BYTES_MAX  65536
 #define KEY_BYTES_MAX    16384
 #define CHAIN_MAX        16
-#define CALL_TIMEOUT_NS  (10 * NS_PER_S)
+#define CALL_TIMEOUT_NS  (5 * NS_PER_S)
 #define RETRY_MIN_NS     (100 * NS_PER_MS)
 #define RETRY_JITTER     0.1
 #define WARN_INTERVAL_NS (15 * NS_PER_S)

@@ -6,8 +6,8 @@
  * The proxy's own identity: key and CSR (kept in memory; or read from IDENTITY_DIR when that holds
  * key.p8 and csr.der), the certify loop of wire 4.2, and what it yields: credentials as snapshots.
  *
- * Failures are retried for ever, from 100 ms up to the minimal refresh interval apart; while there is
- * no valid certificate a warning with the reason comes every 15 s.
+ * Failures are retried for ever, from 100 ms up to the minimal refresh interval apart; while there
+ * is no valid certificate a warning with the reason comes every 15 s.
  *
  * Threads: the control thread. Creds are handed to whoever asked; workers make contexts from them.
  */
@@ -23,8 +23,8 @@ struct identity_config {
 struct identity;
 /*
  * `on_creds` is called from the loop, with each certificate; `creds` is borrowed. The channel's TLS
- * needs anchors before there is a certificate: credentials without leaf are set on it here. It must be
- * the identity service's own, and is hung up at each attempt.
+ * needs anchors before there is a certificate: credentials without leaf are set on it here. It must
+ * be the identity service's own, and is hung up at each attempt.
  */
 struct identity *identity_new(struct loop *l, struct control *channel,
                               const struct identity_config *config,

@@ -4,8 +4,9 @@
 #include <math.h>
 
 /*
- * Peak EWMA (wire 6.1): a latency above the estimate replaces it at once, one below pulls it down slowly; the
- * estimate decays while nothing is heard, so that an endpoint that was slow is tried again.
+ * Peak EWMA (wire 6.1): a latency above the estimate replaces it at once, one below pulls it down
+ * slowly; the estimate decays while nothing is heard, so that an endpoint that was slow is tried
+ * again.
  */
 void load_init(struct load *l, uint64_t default_rtt_ns, uint64_t now_ns)
 {

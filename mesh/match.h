@@ -3,8 +3,9 @@
 #define MESH_MATCH_H
 
 /*
- * Text matches of routes. Regular expressions run in bounded time: PCRE2 without JIT, anchored to the whole
- * value, back-references refused, steps limited; a match that exceeds its limit counts as no match.
+ * Text matches of routes. Regular expressions run in bounded time: PCRE2 without JIT, anchored to
+ * the whole value, back-references refused, steps limited; a match that exceeds its limit counts as
+ * no match.
  */
 #include "mesh/policy.h"
 

@@ -2,8 +2,8 @@
 #include "mesh/decode.h"
 
 /*
- * Where the requests of an outbound route go: distributions, backends, and how failures of an endpoint are
- * counted. A backend stands once in a policy, however many routes name it.
+ * Where the requests of an outbound route go: distributions, backends, and how failures of an
+ * endpoint are counted. A backend stands once in a policy, however many routes name it.
  */
 #define BACKOFF_MIN_NS 100000000ull /* when a message gives none */
 #define BACKOFF_MAX_NS 10000000000ull

@@ -5,7 +5,8 @@
 #include "core/err.h"
 
 /*
- * Policies that no control plane sent: what a port is under until it is heard, or when nobody knows it (wire 9.1).
+ * Policies that no control plane sent: what a port is under until it is heard, or when nobody knows
+ * it (wire 9.1).
  */
 static const char *const names[] = {
     [DEFAULT_DENY] = "deny",

@@ -7,9 +7,9 @@
 /*
  * `outbound.OutboundPolicy` to struct outbound_policy, by the rules of wire 3.5.
  *
- * A gRPC route has the fields of an HTTP route under the same numbers, so its distributions and filters are read as
- * those of HTTP (decode_recast); only matches and retry conditions differ. In the same way a TLS route is read as an
- * opaque one with server names.
+ * A gRPC route has the fields of an HTTP route under the same numbers, so its distributions and
+ * filters are read as those of HTTP (decode_recast); only matches and retry conditions differ. In
+ * the same way a TLS route is read as an opaque one with server names.
  */
 #define STATUS_MIN 1 /* of a retry's ranges: wire 3.5 */
 #define STATUS_MAX 599
@@ -179,8 +179,8 @@ static void read_verdicts(struct decode *d,
 }
 
 /*
- * A backend that carries a verdict of its own is one that fails. With the verdicts gone, an opaque distribution reads
- * as an HTTP one.
+ * A backend that carries a verdict of its own is one that fails. With the verdicts gone, an opaque
+ * distribution reads as an HTTP one.
  */
 static void take_verdicts(pb_opaque_backend *b)
 {

@@ -6,8 +6,8 @@
 /*
  * `destination.DestinationProfile`: what it says of a target beside its policy.
  *
- * Its routes are cut out of the bytes before they are unpacked. Their conditions nest without limit, and
- * protobuf-c would follow them down the stack.
+ * Its routes are cut out of the bytes before they are unpacked. Their conditions nest without
+ * limit, and protobuf-c would follow them down the stack.
  */
 #define FIELD_ROUTES        1
 #define FIELD_DST_OVERRIDES 3

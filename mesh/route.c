@@ -36,7 +36,10 @@ static struct bytes host_of(struct bytes authority)
                : authority;
 }
 
-/* How well the hosts of a route fit: 0 does not; 1 no host is asked for; more: longer suffix; SIZE_MAX: exact. */
+/*
+ * How well the hosts of a route fit: 0 does not; 1 no host is asked for; more: longer suffix;
+ * SIZE_MAX: exact.
+ */
 static size_t host_score(const struct route *r, struct bytes host)
 {
     size_t best = r->hosts_count == 0 ? 1 : 0;
@@ -249,6 +252,8 @@ int route_pick_backend(const struct rule *rule, struct rand *rand,
 
 /* --- who may ---------------------------------------------------------------------------------- */
 
+#define LOCALHOST_LABELS "authz_group=\"\",authz_kind=\"default\",authz_name=\"localhost\""
+
 static bool network_fits(const struct authz *a, const struct addr *client)
 {
     for (size_t i = 0; i < a->networks_count; i++) {
@@ -288,8 +293,7 @@ static const struct authz *authz_find(const struct authz *at, size_t count,
                                       const struct client_facts *client, struct trail *trail)
 {
     static const struct authz localhost = {
-        .labels = {.at = "authz_group=\"\",authz_kind=\"default\",authz_name=\"localhost\"",
-                   .len = 57},
+        .labels = {.at = LOCALHOST_LABELS, .len = sizeof(LOCALHOST_LABELS) - 1},
     };
 
     if (addr_is_loopback(&client->addr)) {

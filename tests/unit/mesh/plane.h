@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef TESTS_MESH_PLANE_H
-#define TESTS_MESH_PLANE_H
+#ifndef UNIT_MESH_PLANE_H
+#define UNIT_MESH_PLANE_H
 
 /*
- * A control plane for tests: all of its methods behind one port on loopback, with TLS or without, on
- * the loop of the test, which says by hand what each call is answered. And a name server for it.
+ * A control plane for tests: all of its methods behind one port on loopback, with TLS or without,
+ * on the loop of the test, which says by hand what each call is answered. And a name server for it.
  */
 #include "../net/tls_probe.h"
 #include "../unit.h"
@@ -26,7 +26,9 @@
         }                                                                                          \
     } while (0)
 
-/* Turn until nothing is left to do but to wait: what was posted or sent on this loop has arrived. */
+/*
+ * Turn until nothing is left to do but to wait: what was posted or sent on this loop has arrived.
+ */
 static inline void settle(struct loop *l)
 {
     for (unsigned i = 0; i < 50; i++) {

@@ -343,7 +343,9 @@ static void sets_follow_updates(void **state)
     plane_send(&plane, GET, REMOVE(GONE(1), GONE(9)));
     UNTIL(&loop, knows(&asker, "2 3", ENDPOINTS_EXIST));
     assert_int_equal(asker.changes, 3);
-    /* No news: an address again, one that was not there, an Add of nothing, one that is malformed. */
+    /*
+     * No news: an address again, one that was not there, an Add of nothing, one that is malformed.
+     */
     plane_send(&plane, GET, ADD(EP(2)));
     plane_send(&plane, GET, REMOVE(GONE(9)));
     plane_send(&plane, GET, ADD(NONE));

@@ -65,7 +65,9 @@ static struct host_match short_host[] = {{.is_suffix = true, .host = BYTES("org"
         .meta.name = BYTES(n), .hosts = (h), .hosts_count = 1, .rules = RULE(m), .rules_count = 1  \
     }
 
-/* Wire 5.6, in order: host, path length, headers, queries, method; ties keep the order of the list. */
+/*
+ * Wire 5.6, in order: host, path length, headers, queries, method; ties keep the order of the list.
+ */
 static void the_most_specific_route_wins(void **state)
 {
     struct route at[] = {
@@ -242,6 +244,8 @@ static int networks_setup(void **state)
 
 static void networks_and_identities(void **state)
 {
+    const struct client_facts local = {.addr = addr_v4(0x7f000001, 0)};
+    struct authz_choice choice;
     struct bytes names[] = {BYTES("spiffe://td/x"), BYTES("a.ns.td")};
     struct bytes suffixes[] = {BYTES(".ns2.td")};
     struct bytes any[] = {BYTES_NONE};
@@ -267,6 +271,9 @@ static void networks_and_identities(void **state)
 
     (void)state;
     check_clients(&p, by_network, ARRAY_LEN(by_network));
+    assert_int_equal(policy_authorize(&p, &local, NULL, &choice, NULL), 0);
+    assert_bytes(choice.authz->labels,
+                 "authz_group=\"\",authz_kind=\"default\",authz_name=\"localhost\"");
     authz.authn = AUTHN_TLS_ANY;
     check_clients(&p, by_tls, ARRAY_LEN(by_tls));
     authz.authn = AUTHN_IDENTITY;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef TESTS_MESH_WIRE_H
-#define TESTS_MESH_WIRE_H
+#ifndef UNIT_MESH_WIRE_H
+#define UNIT_MESH_WIRE_H
 
 /*
  * Protobuf messages written by field number, as wire.md gives them, and not by the generated code
