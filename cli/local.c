@@ -167,7 +167,7 @@ static int daemon_main(struct up_options *o, int ready_fd)
 static int up(struct up_options *o)
 {
     char problem[1024] = "";
-    int pipe_fds[2];
+    int pipe_fds[2], status;
     pid_t pid;
 
     if (parse_nets(o) != 0) {
@@ -190,7 +190,11 @@ static int up(struct up_options *o)
     if (pid < 0) {
         return cli_fail("no process can be made: %s", err_text(-errno));
     }
-    return follow(pipe_fds[0]);
+    status = follow(pipe_fds[0]);
+    while (status != 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+        /* a home that could not start is gone when this command ends: the next one may begin */
+    }
+    return status;
 }
 
 static int cmd_up(int argc, char **argv)

@@ -131,8 +131,8 @@ static void write_object(struct home *h, const struct object *o, json_t *json)
         json_decref(json);
     }
     if (rc != 0) {
-        home_problem(h, "%s %s/%s cannot be taken into the cluster: %s", kind_info(o->kind)->name,
-                     o->ns, o->name, err_text(rc));
+        home_problem(h, "%s %s%s%s cannot be taken into %s/cluster: %s", kind_info(o->kind)->name,
+                     o->ns, o->ns[0] != '\0' ? "/" : "", o->name, h->path, err_text(rc));
     }
     home_reconcile_soon(h);
 }

@@ -140,6 +140,10 @@ static bool make_pod(struct home *h, const struct object *d, const char *hash)
     pod = pod_manifest(d, hash, name);
     rc = inject_pod(&h->values, d->ns, ns != NULL ? ns->annotations : NULL, &owner, pod, &result,
                     problem, sizeof(problem));
+    if (rc == 0 && (result == INJECT_INVALID_POD || result == INJECT_INVALID_NS)) {
+        (void)snprintf(problem, sizeof(problem), "%s", inject_sentence(result));
+        rc = E_CONFIG;
+    }
     if (rc == 0) {
         put_replica_set(h, d, hash);
         rc = pod_start(h, d->ns, name, d->name, hash, pod, &p, problem, sizeof(problem));
