@@ -223,19 +223,17 @@ class Home:
     # Life.
 
     def command(self, *words):
-        state = ["--state", str(self.state)] if words[0] == "local" else []
-        return [self.tulle, *words, "--home", self.name, *state]
+        return [self.tulle, *words, "--home", self.name, "--state", str(self.state)]
 
     def run(self, *words, expect=0, **options):
         """A command of the CLI on this home; its standard output."""
-        env = dict(os.environ, TULLE_STATE=str(self.state))  # what other commands than `local` know it by
-        done = subprocess.run(self.command(*words), text=True, capture_output=True, timeout=UP_S, env=env, **options)
+        done = subprocess.run(self.command(*words), text=True, capture_output=True, timeout=UP_S, **options)
         assert done.returncode == expect, (f"`tulle {' '.join(words)}` ended with {done.returncode}, not {expect}\n"
                                            f"{done.stdout}{done.stderr}")
         return done.stdout
 
     def up_command(self):
-        return self.command("local", "up", str(self.folder), "--wait", f"{UP_S - 30}s", *self.options)
+        return self.command("local", "up", str(self.folder), "--wait", f"{UP_S - 30}s") + self.options
 
     def up(self):
         done = subprocess.run(self.up_command(), text=True, capture_output=True, timeout=UP_S)
