@@ -345,7 +345,9 @@ static int read_yaml(struct yaml_build *b)
     }
     /* Named, so that a UTF-16 mark does not change what the offsets count. */
     yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&r.parser, (const unsigned char *)r.text.at, r.text.len);
+    /* An empty file has no bytes to point at, and libyaml asserts that there are some. */
+    yaml_parser_set_input_string(&r.parser, (const unsigned char *)(r.text.at != NULL ? r.text.at : ""),
+                                 r.text.len);
     err = read_events(&r);
     yaml_parser_delete(&r.parser);
     mem_free(r.offsets);

@@ -252,6 +252,18 @@ static void test_documents(void **state)
     arena_clear(&p.arena);
 }
 
+/* A file of no bytes is a stream of no documents. */
+static void test_nothing(void **state)
+{
+    struct parsed p;
+
+    (void)state;
+    parse(&p, BYTES_NONE);
+    assert_int_equal(p.err, 0);
+    assert_true(p.first == NULL || p.first->root == NULL);
+    arena_clear(&p.arena);
+}
+
 static void test_problems_have_a_place(void **state)
 {
     (void)state;
@@ -355,7 +367,7 @@ int main(void)
         cmocka_unit_test(test_marks),          cmocka_unit_test(test_marks_far_in_utf8),
         cmocka_unit_test(test_documents),      cmocka_unit_test(test_problems_have_a_place),
         cmocka_unit_test(test_depth_limit),    cmocka_unit_test(test_alias_bomb),
-        cmocka_unit_test(test_memory_limits),
+        cmocka_unit_test(test_memory_limits),  cmocka_unit_test(test_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
