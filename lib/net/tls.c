@@ -292,7 +292,9 @@ static void tls_close(struct io *io)
 {
     struct tls_io *t = tls_of(io);
 
-    if (!t->shut_sent || t->shut_done || t->err_out != 0 || io->aborting) {
+    /* What was left of `out` may have gone with a read, and only the FIN be missing. */
+    if (!t->shut_sent || t->shut_done || t->err_out != 0 || io->aborting ||
+        tls_shut(io) != E_AGAIN) {
         tls_destroy(t);
         return;
     }

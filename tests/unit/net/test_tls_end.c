@@ -262,6 +262,54 @@ static void close_after_shut_loses_nothing(void **state)
     tls_pair_close(&t);
 }
 
+/*
+ * The owner may be run between the event that makes room and the layer's own task, and what it does
+ * then writes the rest out: the layer has handed the descriptor back, and the FIN has yet to go.
+ */
+struct early {
+    struct timer timer; /* timers run after the events were noted and before tasks */
+    struct io *io;
+};
+
+static void read_and_close(struct timer *timer)
+{
+    struct early *early = CONTAINER_OF(timer, struct early, timer);
+    struct chain c;
+    size_t n;
+
+    chain_init(&c);
+    (void)io_recv(early->io, &c, 1000, &n);
+    chain_clear(&c);
+    if (chain_size(&CONTAINER_OF(early->io, struct tls_io, io)->out) > 0) {
+        timer_arm_in(&loop, &early->timer, 0);
+        return;
+    }
+    io_close(early->io);
+    early->io = NULL;
+}
+
+static void close_between_event_and_flush_loses_nothing(void **state)
+{
+    struct early early = {.timer = {.run = read_and_close}};
+    struct tls_pair t;
+    uint64_t sent;
+
+    (void)state;
+    open_pair(&t, 4096);
+    sent = leave_some_pending(&t);
+    assert_int_equal(io_shut(t.client.io), E_AGAIN);
+    early.io = t.client.io;
+    io_set_owner(t.client.io, NULL);
+    t.client.io = NULL;
+    t.server.stop_reading_at = UINT64_MAX;
+    end_run(&t.server.task);
+    timer_arm_in(&loop, &early.timer, 0);
+    TURN_UNTIL(&loop, t.server.recv_rc == E_EOF);
+    assert_null(early.io);
+    assert_int_equal(t.server.got, sent);
+    tls_pair_close(&t);
+}
+
 static void lingering_can_be_ended(void **state)
 {
     struct tls_pair t;
@@ -386,6 +434,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(layer_flushes_by_itself, setup, teardown),
         cmocka_unit_test_setup_teardown(shut_waits_for_what_is_pending, setup, teardown),
         cmocka_unit_test_setup_teardown(close_after_shut_loses_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(close_between_event_and_flush_loses_nothing,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(lingering_can_be_ended, setup, teardown),
         cmocka_unit_test_setup_teardown(lingering_ends_when_the_peer_goes, setup, teardown),
         cmocka_unit_test_setup_teardown(abort_resets_at_once, setup, teardown),
