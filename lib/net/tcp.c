@@ -49,6 +49,10 @@ static int tcp_fail_out(struct io_tcp *t, int err)
     return err;
 }
 
+/*
+ * Reading and writing come here, too: a socket that was reset before it was accepted looks as if it
+ * were still connecting, and its owner knows of no handshake to wait for.
+ */
 static int tcp_handshake(struct io *io)
 {
     struct io_tcp *t = tcp_of(io);
@@ -193,7 +197,10 @@ static int tcp_recv(struct io *io, struct chain *to, size_t bytes_max, size_t *o
     if (t->err != 0 || t->eof) {
         return t->err != 0 ? t->err : E_EOF;
     }
-    if (t->connecting || !io_tcp_may(t, WATCH_IN)) {
+    if (t->connecting) {
+        TRY(tcp_handshake(io));
+    }
+    if (!io_tcp_may(t, WATCH_IN)) {
         io->readable = false;
         return E_AGAIN;
     }
@@ -234,7 +241,10 @@ static int tcp_send(struct io *io, struct chain *from)
         struct msghdr message = {.msg_iov = iov};
         ssize_t n;
 
-        if (t->connecting || !io_tcp_may(t, WATCH_OUT)) {
+        if (t->connecting) {
+            TRY(tcp_handshake(io));
+        }
+        if (!io_tcp_may(t, WATCH_OUT)) {
             return E_AGAIN;
         }
         message.msg_iovlen = (size_t)chain_iov(from, iov, WRITE_IOV_MAX);

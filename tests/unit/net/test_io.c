@@ -25,6 +25,11 @@ static void write_all(int fd, const char *text)
     assert_int_equal(write(fd, text, strlen(text)), strlen(text));
 }
 
+static void nobody(struct task *task)
+{
+    (void)task;
+}
+
 static void accepted_socket_needs_no_handshake(void **state)
 {
     int fds[2];
@@ -37,6 +42,43 @@ static void accepted_socket_needs_no_handshake(void **state)
     assert_int_equal(io_fd(io), fds[1]);
     io_close(io);
     close(fds[0]);
+}
+
+/*
+ * A client may connect and reset before anybody accepts. getpeername(2) says then what it says of a
+ * socket that is still connecting; an owner that only reads has to learn of the end all the same.
+ */
+static void connection_that_was_reset_in_the_backlog_fails(void **state)
+{
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    struct task owner = {.run = nobody};
+    struct addr at = addr_v4(0x7f000001, 0);
+    struct sockaddr_storage sa;
+    socklen_t len;
+    struct chain c;
+    struct io *io;
+    int listener, client, rc = E_AGAIN;
+    size_t n = 0;
+
+    (void)state;
+    assert_int_equal(sock_listen(&at, false, 1, &listener), 0);
+    assert_int_equal(sock_local(listener, &at), 0);
+    len = addr_to_sockaddr(&at, &sa);
+    client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(client, (struct sockaddr *)&sa, len), 0);
+    assert_int_equal(setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
+    close(client);
+    chain_init(&c);
+    io = io_tcp_new(&loop, accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), &owner);
+    assert_non_null(io);
+    for (unsigned turn = 0; turn < 10 && rc == E_AGAIN; turn++) {
+        (void)loop_turn(&loop, 100);
+        rc = io_recv(io, &c, 100, &n);
+    }
+    assert_int_equal(rc, -ECONNRESET);
+    task_cancel(&owner);
+    io_close(io);
+    close(listener);
 }
 
 /* A message and the end may arrive as one event, with no second one for the end. */
@@ -327,6 +369,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(accepted_socket_needs_no_handshake, setup, teardown),
+        cmocka_unit_test_setup_teardown(connection_that_was_reset_in_the_backlog_fails,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(end_that_comes_with_the_bytes_is_seen, setup, teardown),
         cmocka_unit_test_setup_teardown(one_small_message_takes_one_chunk_and_empties_the_socket,
                                         setup, teardown),
