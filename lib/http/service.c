@@ -377,9 +377,36 @@ struct service *service_new(struct loop *l, size_t body_max, service_handler *ha
     return s;
 }
 
-/* Make room for one more connection: the one that was idle longest goes. */
+static void conn_end_exchanges(struct service_conn *c)
+{
+    while (!list_is_empty(&c->exchanges)) {
+        struct exchange *x = LIST_ITEM(c->exchanges.next, struct exchange, node);
+
+        exchange_gone(x);
+        exchange_end(x, RESET_CANCEL);
+    }
+}
+
+/* Is a handler at work for it? Else its exchanges, if any, wait for the client: to send, or to read. */
+static bool conn_is_served(const struct service_conn *c)
+{
+    LIST_FOREACH(node, &c->exchanges)
+    {
+        if (LIST_ITEM(node, struct exchange, node)->is_handled) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * Make room for one more connection: the one that was idle longest goes, or else the one that waits
+ * longest for its client. So no client can keep the others out by being slow.
+ */
 static bool service_make_room(struct service *s)
 {
+    struct service_conn *slow = NULL;
+
     if (s->count < CONNS_MAX) {
         return true;
     }
@@ -391,8 +418,16 @@ static bool service_make_room(struct service *s)
             conn_close(c, E_OVERLOAD);
             return true;
         }
+        if (slow == NULL && !conn_is_served(c)) {
+            slow = c;
+        }
     }
-    return false;
+    if (slow == NULL) {
+        return false;
+    }
+    conn_end_exchanges(slow);
+    conn_close(slow, E_OVERLOAD);
+    return true;
 }
 
 void service_accept_io(struct service *s, struct io *io, const struct addr *peer)
@@ -425,16 +460,6 @@ void service_accept(struct service *s, int fd, const struct addr *peer)
 
     if (io != NULL) {
         service_accept_io(s, io, peer);
-    }
-}
-
-static void conn_end_exchanges(struct service_conn *c)
-{
-    while (!list_is_empty(&c->exchanges)) {
-        struct exchange *x = LIST_ITEM(c->exchanges.next, struct exchange, node);
-
-        exchange_gone(x);
-        exchange_end(x, RESET_CANCEL);
     }
 }
 

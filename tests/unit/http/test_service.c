@@ -248,6 +248,38 @@ static void the_oldest_idle_connection_makes_room(void **state UNUSED)
     service_answer(waiting);
 }
 
+/* RFC 9110 15.5.9, and what is known as slow loris: half a request, or an answer that nobody reads,
+ * must not keep everybody else out. */
+static void connections_that_make_no_progress_give_way(void **state UNUSED)
+{
+    int fds[256], late;
+    char c;
+
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        fds[i] = client_open();
+        if (i == 0) {
+            client_send(fds[i], "GET /later HTTP/1.1\r\nhost: h\r\n\r\n"); /* we are at it */
+        } else if (i % 2 == 0) {
+            client_send(fds[i],
+                        "POST /echo HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\nx");
+        } else {
+            client_send(fds[i], "GET /big HTTP/1.1\r\nhost: h\r\n\r\n");
+        }
+    }
+    late = client_open();
+    client_send(late, "GET /echo HTTP/1.1\r\nhost: h\r\n\r\n");
+    assert_answer(late, "HTTP/1.1 200 OK\r\n", " 1234");
+    assert_non_null(waiting);
+    assert_true(recv(fds[0], &c, 1, MSG_PEEK) < 0 && errno == EAGAIN);
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        close(fds[i]);
+    }
+    close(late);
+    turns();
+    waiting->status = 200;
+    service_answer(waiting);
+}
+
 static void freeing_ends_what_waits(void **state UNUSED)
 {
     int fds[4];
@@ -319,6 +351,7 @@ int main(void)
         TEST(an_answer_that_cannot_be_sent_ends_the_connection),
         TEST(other_protocols_get_400),
         TEST(the_oldest_idle_connection_makes_room),
+        TEST(connections_that_make_no_progress_give_way),
         TEST(freeing_ends_what_waits),
         TEST(http2_is_served_on_the_same_port),
     };
