@@ -126,6 +126,7 @@ struct h2_conn {
     bool check_rooms; /* the connection's window or the initial window changed */
 
     struct h2_bucket control, resets;
+    int32_t peer_reset; /* the stream that the peer reset last; 0: none */
     bool flooded;
     bool got_settings;
     bool got_goaway;

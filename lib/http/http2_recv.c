@@ -255,6 +255,14 @@ static void count_control(struct h2_conn *c)
     }
 }
 
+/* Requests that their sender does not wait for, though we may have begun to. */
+static void count_reset(struct h2_conn *c)
+{
+    if (!h2_bucket_take(&c->resets, c->loop->now_ns)) {
+        c->flooded = true;
+    }
+}
+
 static void on_data_frame(struct h2_conn *c, const nghttp2_frame *frame)
 {
     struct h2_stream *s = h2_stream_find(c, frame->hd.stream_id);
@@ -301,8 +309,8 @@ static int on_frame(nghttp2_session *session UNUSED, const nghttp2_frame *frame,
         on_window_update(c, frame);
         break;
     case NGHTTP2_RST_STREAM:
-        /* CVE-2023-44487 */
-        c->flooded = c->flooded || !h2_bucket_take(&c->resets, c->loop->now_ns);
+        c->peer_reset = frame->hd.stream_id;
+        count_reset(c); /* CVE-2023-44487 */
         break;
     case NGHTTP2_SETTINGS:
         c->got_settings = true;
@@ -368,6 +376,10 @@ static int on_stream_close(nghttp2_session *session UNUSED, int32_t id, uint32_t
         s->sink = true;
         s->check_room = true;
     } else if (!both_ended) {
+        /* CVE-2025-8671: a peer that breaks the rules makes nghttp2 reset its streams for it. */
+        if (c->is_server && id != c->peer_reset) {
+            count_reset(c);
+        }
         record_reset(s, code);
     }
     h2_stream_ready(s);

@@ -525,6 +525,43 @@ static void requests_that_are_reset_at_once_end_the_connection(void **state UNUS
     probe_free(p);
 }
 
+/*
+ * The same with the reset made by us (CVE-2025-8671): each request is followed by a window update
+ * that exceeds 2^31-1 (RFC 9113 6.9.1), for which nghttp2 resets the stream.
+ */
+static void requests_that_make_us_reset_them_end_the_connection(void **state UNUSED)
+{
+    struct probe *p = raw_server_greeted(NULL);
+    struct text t;
+    unsigned stream = 1;
+
+    for (unsigned batch = 0; batch < 14 && !p->server_closed; batch++) {
+        text_init(&t, 1 << 20);
+        for (unsigned i = 0; i < 500; i++, stream += 2) {
+            raw_frame(&t, HEADERS, END_STREAM | END_HEADERS, stream, GET_HEAD,
+                      sizeof(GET_HEAD) - 1);
+            raw_frame(&t, WINDOW_UPDATE, 0, stream, "\x7f\xff\xff\xff", 4);
+        }
+        raw_write(p, t.at, t.len);
+        text_clear(&t);
+        for (char sink[65536]; read(p->raw_fd, sink, sizeof(sink)) > 0;) {
+            probe_settle(p);
+        }
+    }
+    (void)shutdown(p->raw_fd, SHUT_WR);
+    for (unsigned turn = 0; !p->server_closed; turn++) {
+        assert_true(turn < 1000);
+        for (unsigned i = 0; i < p->accepted_count; i++) {
+            if (p->accepted[i]->s != NULL && p->accepted[i]->why != RESET_NONE) {
+                user_close(p->accepted[i], RESET_NONE);
+            }
+        }
+        probe_turn(p);
+    }
+    assert_int_equal(p->server_err, E_OVERLOAD);
+    probe_free(p);
+}
+
 /* --- the rest ------------------------------------------------------------------------------------ */
 
 static void what_is_no_http2_ends_the_connection(void **state UNUSED)
@@ -651,6 +688,7 @@ int main(void)
         cmocka_unit_test(a_head_that_does_not_end),
         cmocka_unit_test(floods_end_the_connection),
         cmocka_unit_test(requests_that_are_reset_at_once_end_the_connection),
+        cmocka_unit_test(requests_that_make_us_reset_them_end_the_connection),
         cmocka_unit_test(what_is_no_http2_ends_the_connection),
         cmocka_unit_test(a_sender_beyond_the_stream_window_is_reset),
         cmocka_unit_test(more_streams_than_allowed_are_refused),
