@@ -198,7 +198,8 @@ int h2_head_encode(struct h2_nva *to, const struct head *h) MUST_USE; /* borrows
 int h2_trailers_encode(struct h2_nva *to, const struct fields *f) MUST_USE;
 /* One received field. `name` and `value` outlive the head. 0, or E_LIMIT. */
 int h2_head_field(struct head *h, struct bytes name, struct bytes value, bool never_index) MUST_USE;
-void h2_head_finish(struct head *h, bool ends);
+/* All fields were received. 0, or E_H2_PROTOCOL: what nghttp2 lets pass and we do not. */
+int h2_head_finish(struct head *h, bool ends) MUST_USE;
 enum reset h2_reset_of_code(uint32_t code);
 uint32_t h2_code_of_reset(enum reset why);
 

@@ -40,7 +40,17 @@ static bool is_dropped(const struct field *f)
     }
 }
 
-static int fields_encode(struct h2_nva *to, const struct fields *f)
+/*
+ * A Host that says something else than :authority would have this proxy route by the one and the
+ * application answer by the other. RFC 9112 3.2.2 has a proxy replace it; RFC 9113 8.3.1 lets a
+ * server refuse the message.
+ */
+static struct bytes value_of(const struct field *f, struct bytes authority)
+{
+    return f->id == FIELD_HOST && authority.len > 0 ? authority : f->value;
+}
+
+static int fields_encode(struct h2_nva *to, const struct fields *f, struct bytes authority)
 {
     if (f->count > HTTP_FIELDS_MAX) {
         return E_LIMIT;
@@ -55,7 +65,7 @@ static int fields_encode(struct h2_nva *to, const struct fields *f)
         if (!http_is_token(field->name) || !http_is_field_value(field->value)) {
             return E_SYNTAX;
         }
-        nva_push(to, field->name, field->value, field->never_index);
+        nva_push(to, field->name, value_of(field, authority), field->never_index);
     }
     return 0;
 }
@@ -102,13 +112,13 @@ int h2_head_encode(struct h2_nva *to, const struct head *h)
 
         nva_push(to, BYTES("content-length"), bytes_of(to->length, (size_t)n), false);
     }
-    return fields_encode(to, &h->fields);
+    return fields_encode(to, &h->fields, h->authority);
 }
 
 int h2_trailers_encode(struct h2_nva *to, const struct fields *f)
 {
     to->count = 0;
-    return fields_encode(to, f);
+    return fields_encode(to, f, BYTES_NONE);
 }
 
 /* RFC 9113 8.3: pseudo-fields. nghttp2 has refused unknown, repeated and misplaced ones. */
@@ -144,7 +154,7 @@ int h2_head_field(struct head *h, struct bytes name, struct bytes value, bool ne
     return 0;
 }
 
-void h2_head_finish(struct head *h, bool ends)
+int h2_head_finish(struct head *h, bool ends)
 {
     const struct field *length = fields_get(&h->fields, FIELD_CONTENT_LENGTH);
     uint64_t bytes;
@@ -162,6 +172,8 @@ void h2_head_finish(struct head *h, bool ends)
 
         h->authority = host != NULL ? host->value : BYTES_NONE;
     }
+    /* RFC 9113 8.3.1: no user information. What is before the "@" deceives whoever reads as far. */
+    return h->authority.len > 0 && memchr(h->authority.at, '@', h->authority.len) != NULL ? E_H2_PROTOCOL : 0;
 }
 
 /* RFC 9113 7 */

@@ -135,7 +135,10 @@ static void head_received(struct h2_stream *s, bool ends)
 {
     struct h2_received_head *received = CONTAINER_OF(s->open_head, struct h2_received_head, head);
 
-    h2_head_finish(&received->head, ends);
+    if (h2_head_finish(&received->head, ends) != 0) {
+        h2_stream_refuse(s, NGHTTP2_PROTOCOL_ERROR, RESET_PROTOCOL, E_H2_PROTOCOL);
+        return;
+    }
     if (received->head.status >= 100 && received->head.status < 200) {
         s->interim_count++;
     } else {

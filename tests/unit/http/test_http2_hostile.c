@@ -392,6 +392,8 @@ static void malformed_heads_are_never_shown(void **state UNUSED)
                        "x"
                        "\x02"
                        " b"), /* white space in front (8.2.1) */
+        BYTES("\x82\x86\x84\x41\x03"
+              "u@a"), /* user information (8.3.1) */
     };
     struct probe *p = raw_server_greeted(NULL);
     unsigned stream = 1;
