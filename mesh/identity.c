@@ -56,11 +56,25 @@ static bool is_expired(const struct identity *i)
     return i->creds == NULL || i->expires_ns <= clock_wall_ns();
 }
 
+/*
+ * The time of the renewal is counted on a clock that stands still while the machine sleeps and does
+ * not follow a wall clock that is set; the certificate's end is on the wall clock. Attempts that fail
+ * keep their back-off.
+ */
+static void renew_if_overtaken(struct identity *i)
+{
+    if (i->creds != NULL && i->failures == 0 && timer_is_armed(&i->next)) {
+        log_warn("the certificate ran out before its renewal was due; identity=%s", i->local_name);
+        timer_arm_in(i->loop, &i->next, 0);
+    }
+}
+
 static void on_warn(struct timer *t)
 {
     struct identity *i = CONTAINER_OF(t, struct identity, warn);
 
     if (is_expired(i)) {
+        renew_if_overtaken(i);
         log_warn("waiting for %s certificate; identity=%s reason=\"%s\"",
                  i->creds == NULL ? "the first" : "a new", i->local_name,
                  i->problem[0] != '\0' ? i->problem : "no answer yet");

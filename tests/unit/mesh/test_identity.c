@@ -248,6 +248,44 @@ static void the_time_of_renewal(void **state)
     identity_free(i);
 }
 
+/*
+ * The machine slept, or its clock was set: the monotonic timer of the renewal knows nothing of it,
+ * the certificate has run out all the same.
+ */
+static void a_certificate_that_ran_out_is_renewed_at_once(void **state)
+{
+    struct identity *i = identity_open(10 * NS_PER_S, NULL);
+
+    (void)state;
+    UNTIL(&loop, got.count == 1);
+    assert_true(i->next.at_ns > loop.now_ns + 60 * NS_PER_S);
+    i->warn.run(&i->warn); /* nothing is wrong: nothing is asked */
+    assert_true(i->next.at_ns > loop.now_ns + 60 * NS_PER_S);
+    i->expires_ns = clock_wall_ns() - NS_PER_S;
+    i->warn.run(&i->warn);
+    assert_true(i->next.at_ns <= loop.now_ns + NS_PER_S);
+    UNTIL(&loop, got.count == 2);
+    assert_true(identity_expires_ns(i) > clock_wall_ns());
+    identity_free(i);
+}
+
+/* Attempts that fail keep their back-off, however long ago the certificate ran out. */
+static void a_renewal_that_fails_is_not_hurried(void **state)
+{
+    struct identity *i = identity_open(10 * NS_PER_S, NULL);
+    uint64_t at_ns;
+
+    (void)state;
+    UNTIL(&loop, got.count == 1);
+    i->expires_ns = clock_wall_ns() - NS_PER_S;
+    i->failures = 20;
+    retry(i);
+    at_ns = i->next.at_ns;
+    i->warn.run(&i->warn);
+    assert_true(i->next.at_ns == at_ns);
+    identity_free(i);
+}
+
 static void failures_are_retried_quickly(void **state)
 {
     static const enum answer bad[] = {ANSWER_ERROR, ANSWER_GARBAGE, ANSWER_EXPIRED,
@@ -362,7 +400,8 @@ int main(void)
         TEST(the_first_certificate),        TEST(certificates_are_renewed),
         TEST(the_time_of_renewal),          TEST(failures_are_retried_quickly),
         TEST(without_a_token_or_a_service), TEST(a_key_from_a_folder),
-        TEST(anchors_that_are_none),
+        TEST(anchors_that_are_none),        TEST(a_certificate_that_ran_out_is_renewed_at_once),
+        TEST(a_renewal_that_fails_is_not_hurried),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
