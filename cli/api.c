@@ -161,8 +161,14 @@ void api_answer_free(ProtobufCMessage *answer)
     protobuf_c_message_free_unpacked(answer, NULL);
 }
 
-int api_list_pods(const struct cli_target *t, const char *ns,
-                  Linkerd2__Public__ListPodsResponse **out, char *problem, size_t problem_bytes)
+/* protobuf-c's messages hold strings that may be written to; packing does not. */
+static char *unconst(const char *text)
+{
+    return (char *)(uintptr_t)text;
+}
+
+int api_list_pods_of(const struct cli_target *t, const char *ns, const char *kind, const char *name,
+                     Linkerd2__Public__ListPodsResponse **out, char *problem, size_t problem_bytes)
 {
     Linkerd2__Public__ListPodsRequest request;
     Linkerd2__Public__ResourceSelection selection;
@@ -172,11 +178,19 @@ int api_list_pods(const struct cli_target *t, const char *ns,
     linkerd2__public__list_pods_request__init(&request);
     linkerd2__public__resource_selection__init(&selection);
     linkerd2__public__resource__init(&resource);
-    resource.namespace_ = (char *)(uintptr_t)ns; /* packing does not write */
+    resource.namespace_ = unconst(ns);
+    resource.type = unconst(strcmp(kind, "all") == 0 ? "" : kind);
+    resource.name = unconst(name);
     selection.resource = &resource;
     request.selector = &selection;
     TRY(api_call(t, "ListPods", &request.base, &linkerd2__public__list_pods_response__descriptor,
                  &answer, problem, problem_bytes));
     *out = (Linkerd2__Public__ListPodsResponse *)answer;
     return 0;
+}
+
+int api_list_pods(const struct cli_target *t, const char *ns,
+                  Linkerd2__Public__ListPodsResponse **out, char *problem, size_t problem_bytes)
+{
+    return api_list_pods_of(t, ns, "", "", out, problem, problem_bytes);
 }

@@ -19,5 +19,8 @@ void api_answer_free(ProtobufCMessage *answer); /* NULL is fine */
 /* Pods of a namespace; all when it is "". */
 int api_list_pods(const struct cli_target *t, const char *ns, Linkerd2__Public__ListPodsResponse **out,
                   char *problem, size_t problem_bytes) MUST_USE;
+/* Those of one resource: kind and name as resource_parse() gives them. */
+int api_list_pods_of(const struct cli_target *t, const char *ns, const char *kind, const char *name,
+                     Linkerd2__Public__ListPodsResponse **out, char *problem, size_t problem_bytes) MUST_USE;
 
 #endif

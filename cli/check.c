@@ -15,14 +15,16 @@
 static const struct check checks[] = {
     {"local-home", "the home's folder exists", check_home_folder, FACT_LOCAL, FACT_HOME, 0,
      "start a home with `tulle local up`, or name it with --home"},
-    {"local-home", "the supervisor answers", check_supervisor, FACT_HOME, FACT_SUPERVISOR,
-     CHECK_RETRIED, "start it with `tulle local up`; what a dead one left is swept then"},
+    {"local-home", "the supervisor answers", check_supervisor, FACT_HOME,
+     FACT_SUPERVISOR | FACT_ASKABLE, CHECK_RETRIED,
+     "start it with `tulle local up`; what a dead one left is swept then"},
     {"local-home", "all pods are ready", check_home_pods, FACT_SUPERVISOR, 0, CHECK_RETRIED,
      "`tulle local logs POD` shows what a pod says"},
     {"local-home", "nothing was refused", check_home_problems, FACT_SUPERVISOR, 0, CHECK_WARNING,
      "correct the manifests; changes take effect at once"},
 
-    {"linkerd-api", "the public API answers", check_api_answers, 0, FACT_API, CHECK_RETRIED,
+    {"linkerd-api", "the public API answers", check_api_answers, FACT_ASKABLE, FACT_API,
+     CHECK_RETRIED,
      "look at the pod of linkerd-controller: `tulle local logs -n linkerd linkerd-controller`"},
     {"linkerd-api", "the control plane has read the cluster's objects", check_cluster_read,
      FACT_API, 0, CHECK_RETRIED, "its log names the file that it cannot read"},
@@ -189,7 +191,8 @@ int cli_check(int argc, char **argv)
                strcmp(output, "json") != 0) {
         (void)cli_fail("check: -o: table, short or json");
     } else {
-        c.facts = (c.target.api_addr == NULL ? FACT_LOCAL : 0u) | (proxies ? FACT_PROXY : 0u);
+        c.facts =
+            (c.target.api_addr == NULL ? FACT_LOCAL : FACT_ASKABLE) | (proxies ? FACT_PROXY : 0u);
         status = check(&c, wait_ns, output);
     }
     checker_clear(&c);

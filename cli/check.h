@@ -22,6 +22,7 @@ enum check_fact { /* what later checks build on: they are left out while it does
     FACT_NAMESPACE = 64, /* the namespace of --namespace exists */
     FACT_LOCAL = 128,    /* a local home is asked, not --api-addr */
     FACT_PROXY = 256,    /* --proxy was given */
+    FACT_ASKABLE = 512,  /* there is somebody to ask: a supervisor, or --api-addr */
 };
 
 struct checker {

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/cli.h"
+#include "tests/unit/unit.h"
+
+static void columns_are_as_wide_as_their_widest_cell(void **state UNUSED)
+{
+    static const char *const heads[] = {"NAME", "MESHED", "RPS"};
+    struct table *t = table_new(heads, 3, 1);
+    struct text out;
+
+    text_init(&out, 4096);
+    table_cell(t, "%s", "a-long-name");
+    table_cell(t, "%d/%d", 1, 1);
+    table_cell(t, "%.1frps", 1234.5);
+    table_cell(t, "b");
+    table_cell(t, "-");
+    table_cell(t, "-");
+    table_print(t, &out);
+    assert_string_equal(out.at, "NAME          MESHED         RPS\n"
+                                "a-long-name      1/1   1234.5rps\n"
+                                "b                  -           -\n");
+    text_clear(&out);
+    table_free(t);
+}
+
+static void characters_count_not_bytes(void **state UNUSED)
+{
+    static const char *const heads[] = {"A", "B"};
+    struct table *t = table_new(heads, 2, 2);
+    struct text out;
+
+    text_init(&out, 4096);
+    table_cell(t, "√ö");
+    table_cell(t, "x");
+    table_cell(t, "abc");
+    table_cell(t, "y");
+    table_print(t, &out);
+    /* Left-aligned to the end: nothing is padded behind the last column. */
+    assert_string_equal(out.at, "A     B\n√ö    x\nabc   y\n");
+    text_clear(&out);
+    table_free(t);
+}
+
+static void a_table_grows(void **state UNUSED)
+{
+    static const char *const heads[] = {"N"};
+    struct table *t = table_new(heads, 1, 1);
+    struct text out;
+    size_t lines = 0;
+
+    text_init(&out, 1 << 20);
+    for (int i = 0; i < 1000; i++) {
+        table_cell(t, "%d", i);
+    }
+    table_print(t, &out);
+    for (size_t i = 0; i < out.len; i++) {
+        lines += out.at[i] == '\n';
+    }
+    assert_int_equal(lines, 1001);
+    assert_true(bytes_ends(text_bytes(&out), BYTES("\n999\n")));
+    text_clear(&out);
+    table_free(t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(columns_are_as_wide_as_their_widest_cell),
+        cmocka_unit_test(characters_count_not_bytes),
+        cmocka_unit_test(a_table_grows),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
