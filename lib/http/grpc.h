@@ -9,6 +9,7 @@
  *
  * Limits: a message is at most GRPC_MESSAGE_MAX bytes; a call of either side may hold GRPC_PENDING_MAX
  * unsent bytes, beyond it a send returns E_LIMIT and the owner ends the call (the client re-subscribes).
+ * All calls of a server together hold GRPC_UNFINISHED_MAX bytes of messages that have not come whole.
  * Ownership: a call belongs to this module; its user may use it from the call that gave it until its last
  * event (on_end, on_done) or grpc_call_cancel().
  * Threads: those of the connection's loop.
@@ -18,6 +19,7 @@
 
 #define GRPC_MESSAGE_MAX (4u << 20)
 #define GRPC_PENDING_MAX (16u << 20)
+#define GRPC_UNFINISHED_MAX (64u << 20)
 
 enum grpc_status {
     GRPC_OK,

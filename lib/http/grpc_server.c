@@ -14,7 +14,8 @@
 #include "net/sock.h"
 
 #define STREAMS_MAX      10000 /* a proxy watches each of its targets with a call of its own */
-#define PING_INTERVAL_NS (60 * NS_PER_S)
+#define HEAD_TIMEOUT_NS  (30 * NS_PER_S)
+#define PING_INTERVAL_NS (60 * NS_PER_S) /* also of idle connections: is anybody there? */
 #define PING_TIMEOUT_NS  (20 * NS_PER_S)
 
 struct grpc_server {
@@ -24,6 +25,7 @@ struct grpc_server {
     void *service;
     struct list conns, calls;
     size_t conn_count;
+    size_t unfinished_bytes; /* memory of messages that have not come whole */
     bool draining, freed;
 };
 
@@ -42,6 +44,7 @@ struct grpc_server_call {
     void *user;
     const struct fields *metadata;
     struct grpc_frames frames;
+    size_t unfinished_bytes; /* of `frames`, counted in the server */
     struct chain pending;
     struct text status_text; /* encoded */
     enum grpc_status status;
@@ -64,12 +67,22 @@ static void call_bury(struct grave *grave)
     mem_free(call);
 }
 
+static void count_unfinished(struct grpc_server_call *call, size_t bytes)
+{
+    struct grpc_server *s = call->server;
+
+    assert(s->unfinished_bytes >= call->unfinished_bytes);
+    s->unfinished_bytes += bytes - call->unfinished_bytes;
+    call->unfinished_bytes = bytes;
+}
+
 static void call_done(struct grpc_server_call *call, enum reset why)
 {
     if (call->dead) {
         return;
     }
     call->dead = true;
+    count_unfinished(call, 0);
     if (call->method != NULL && call->method->on_done != NULL) {
         call->method->on_done(call, call->user);
     }
@@ -236,6 +249,20 @@ static void on_message(void *user, struct bytes message)
     }
 }
 
+/* Messages that came in one piece take no memory here, so those are served in any case. */
+static int limit_unfinished(struct grpc_server_call *call)
+{
+    size_t bytes = call->frames.partial.capacity;
+
+    count_unfinished(call, bytes);
+    if (bytes == 0 || call->server->unfinished_bytes <= GRPC_UNFINISHED_MAX) {
+        return 0;
+    }
+    grpc_frames_clear(&call->frames);
+    count_unfinished(call, 0);
+    return E_OVERLOAD;
+}
+
 static void on_data(void *user, struct chain *bytes)
 {
     struct grpc_server_call *call = user;
@@ -250,12 +277,15 @@ static void on_data(void *user, struct chain *bytes)
     if (call->s == NULL) {
         return;
     }
+    rc = rc == 0 ? limit_unfinished(call) : rc;
     if (rc == 0) {
         stream_credit(call->s, size);
     } else if (rc == E_UNSUPPORTED) {
         grpc_finish(call, GRPC_UNIMPLEMENTED, "compressed messages are not supported");
     } else if (rc == E_LIMIT) {
         grpc_finish(call, GRPC_RESOURCE_EXHAUSTED, "the message is too large");
+    } else if (rc == E_OVERLOAD) {
+        grpc_finish(call, GRPC_RESOURCE_EXHAUSTED, "too many messages are under way");
     } else {
         grpc_finish(call, GRPC_INTERNAL, err_text(rc));
     }
@@ -357,6 +387,8 @@ void grpc_server_accept(struct grpc_server *s, int fd)
 {
     static const struct http_limits limits = {
         .streams_max = STREAMS_MAX,
+        .head_timeout_ns = HEAD_TIMEOUT_NS,
+        .ping_while_idle = true,
         .ping_interval_ns = PING_INTERVAL_NS,
         .ping_timeout_ns = PING_TIMEOUT_NS,
     };

@@ -406,6 +406,103 @@ static void a_client_that_does_not_read_is_bounded(void **state UNUSED)
     pair_free(p);
 }
 
+/* Many messages that are begun and never ended: each within its limit, all together not. */
+static void unfinished_messages_are_bounded_for_all_together(void **state UNUSED)
+{
+    struct probe *p = pair();
+    struct head h = probe_request("POST", "/t.Echo/Call");
+    struct user *users[24];
+    unsigned refused = 0, sent = 0;
+    struct arena arena;
+    struct caller c;
+
+    arena_init(&arena, 4096);
+    fields_init(&h.fields, &arena);
+    assert_int_equal(fields_add(&h.fields, BYTES("content-type"), BYTES("application/grpc")), 0);
+    for (unsigned i = 0; i < ARRAY_LEN(users); i++) {
+        struct chain out;
+
+        users[i] = probe_open(p, &h, false);
+        chain_init(&out);
+        assert_int_equal(chain_append(&out, &p->loop.chunks, bytes_of("\0\0\x40\0\0", 5)), 0);
+        stream_send_data(users[i]->s, &out);
+        users[i]->to_send = GRPC_MESSAGE_MAX - 1;
+        user_pump(users[i]);
+    }
+    for (unsigned turn = 0; sent < ARRAY_LEN(users); turn++) {
+        assert_true(turn < 20000);
+        probe_turn(p);
+        sent = 0;
+        for (unsigned i = 0; i < ARRAY_LEN(users); i++) {
+            sent += users[i]->to_send == 0;
+        }
+    }
+    probe_settle(p);
+    for (unsigned i = 0; i < ARRAY_LEN(users); i++) {
+        if (users[i]->head != NULL) {
+            assert_bytes(fields_get(&users[i]->head->fields, FIELD_GRPC_STATUS)->value, "8");
+            refused++;
+        }
+    }
+    assert_int_equal(refused, ARRAY_LEN(users) - GRPC_UNFINISHED_MAX / GRPC_MESSAGE_MAX + 1);
+    call_start(p, &c, "hello"); /* one that comes whole is served */
+    PROBE_UNTIL(p, c.ended);
+    assert_int_equal(c.status, GRPC_OK);
+    arena_clear(&arena);
+    pair_free(p);
+}
+
+/* As if so much time had passed since the last turn. */
+static void time_passes(struct probe *p, uint64_t ns)
+{
+    struct loop *l = &p->loop;
+
+    l->now_ns = clock_mono_ns() + ns;
+    while (l->heap_count > 0 && l->heap[1]->at_ns <= l->now_ns) {
+        struct timer *t = l->heap[1];
+
+        timer_cancel(l, t);
+        t->run(t);
+    }
+    probe_settle(p);
+}
+
+static bool is_closed(int fd)
+{
+    char sink[256];
+    ssize_t n;
+
+    while ((n = read(fd, sink, sizeof(sink))) > 0) {
+    }
+    return n == 0;
+}
+
+/* A descriptor each for who connects and says nothing, or is gone without a word, adds up. */
+static void silent_connections_are_given_up(void **state UNUSED)
+{
+    static const char hello[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
+    struct probe *p = pair();
+    int mute[2], idle[2];
+
+    probe_sockets(mute);
+    probe_sockets(idle);
+    grpc_server_accept(service.grpc, mute[0]);
+    grpc_server_accept(service.grpc, idle[0]);
+    assert_int_equal(write(idle[1], hello, sizeof(hello) - 1), sizeof(hello) - 1);
+    probe_settle(p);
+    assert_false(is_closed(mute[1]));
+    time_passes(p, 31 * NS_PER_S);
+    assert_true(is_closed(mute[1]));
+    assert_false(is_closed(idle[1]));
+    time_passes(p, 65 * NS_PER_S); /* asks whether it is there */
+    assert_false(is_closed(idle[1]));
+    time_passes(p, 90 * NS_PER_S);
+    assert_true(is_closed(idle[1]));
+    close(mute[1]);
+    close(idle[1]);
+    pair_free(p);
+}
+
 static void a_hundred_calls_at_once(void **state UNUSED)
 {
     struct probe *p = pair();
@@ -475,6 +572,8 @@ int main(void)
         cmocka_unit_test(deadlines_are_kept_by_both_sides),
         cmocka_unit_test(what_is_no_grpc_is_refused),
         cmocka_unit_test(a_client_that_does_not_read_is_bounded),
+        cmocka_unit_test(unfinished_messages_are_bounded_for_all_together),
+        cmocka_unit_test(silent_connections_are_given_up),
         cmocka_unit_test(a_hundred_calls_at_once),
         cmocka_unit_test(draining_lets_calls_finish),
         cmocka_unit_test(the_servers_end_is_unavailable),
