@@ -92,11 +92,14 @@ void grpc_server_call_set(struct grpc_server_call *call, void *user);
 struct loop *grpc_server_call_loop(struct grpc_server_call *call);
 /* What the client sent besides; valid until grpc_finish(). */
 const struct fields *grpc_server_call_metadata(const struct grpc_server_call *call);
-/* E_LIMIT beyond GRPC_PENDING_MAX: nothing was taken. E_CLOSED after grpc_finish(). */
+/* E_LIMIT beyond GRPC_PENDING_MAX: nothing was taken; or when the loop's chunks run short and this
+ * client does not read: the call is reset, its on_done follows from a task. E_CLOSED after
+ * grpc_finish(). */
 int grpc_send(struct grpc_server_call *call, struct bytes message) MUST_USE;
 size_t
 grpc_pending(const struct grpc_server_call *call); /* bytes that wait for the client to read */
-/* What is pending is still sent, then the status; on_done follows from a task. The first call counts.
+/* What is pending is still sent, then the status, for at most a minute; on_done follows from a task.
+ * The first call counts.
  * `message` is copied; NULL is none. */
 void grpc_finish(struct grpc_server_call *call, enum grpc_status status, const char *message);
 

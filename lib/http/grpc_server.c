@@ -17,6 +17,7 @@
 #define HEAD_TIMEOUT_NS  (30 * NS_PER_S)
 #define PING_INTERVAL_NS (60 * NS_PER_S) /* also of idle connections: is anybody there? */
 #define PING_TIMEOUT_NS  (20 * NS_PER_S)
+#define UNREAD_NS        (60 * NS_PER_S) /* for a client to take what a finished call has to say */
 
 struct grpc_server {
     struct loop *loop;
@@ -168,6 +169,15 @@ static void call_flush(struct grpc_server_call *call)
     }
 }
 
+/* What is to be sent does not end: the client does not read it. */
+static void call_shed(struct grpc_server_call *call, enum reset why)
+{
+    chain_clear(&call->pending);
+    stream_close(call->s, why);
+    call->s = NULL;
+    task_wake(call->loop, &call->task);
+}
+
 void grpc_finish(struct grpc_server_call *call, enum grpc_status status, const char *message)
 {
     if (call->finishing || call->dead) {
@@ -177,6 +187,12 @@ void grpc_finish(struct grpc_server_call *call, enum grpc_status status, const c
     call->status = status;
     grpc_text_encode(&call->status_text, bytes_str(message));
     call_flush(call);
+    if (call->s != NULL) {
+        uint64_t until_ns = call->loop->now_ns + UNREAD_NS;
+
+        timer_arm(call->loop, &call->deadline,
+                  timer_is_armed(&call->deadline) ? MIN(call->deadline.at_ns, until_ns) : until_ns);
+    }
 }
 
 static void on_deadline(struct timer *timer)
@@ -459,6 +475,12 @@ const struct fields *grpc_server_call_metadata(const struct grpc_server_call *ca
     return call->metadata;
 }
 
+/* Less than a quarter of the loop's chunks is left, which all connections need to read and write. */
+static bool chunks_are_short(const struct loop *l)
+{
+    return l->chunks.used_count > l->chunks.used_max / 4 * 3;
+}
+
 int grpc_send(struct grpc_server_call *call, struct bytes message)
 {
     if (call->finishing || call->dead || call->s == NULL) {
@@ -466,6 +488,10 @@ int grpc_send(struct grpc_server_call *call, struct bytes message)
     }
     TRY(grpc_frame_append(&call->pending, &call->loop->chunks, message));
     call_flush(call);
+    if (call->s != NULL && chain_size(&call->pending) > 0 && chunks_are_short(call->loop)) {
+        call_shed(call, RESET_CALM);
+        return E_LIMIT;
+    }
     return 0;
 }
 

@@ -378,6 +378,10 @@ static void what_is_no_grpc_is_refused(void **state UNUSED)
     pair_free(p);
 }
 
+static void ignore_closed(void *user UNUSED, int err UNUSED)
+{
+}
+
 static void a_client_that_does_not_read_is_bounded(void **state UNUSED)
 {
     struct probe *p = pair();
@@ -402,6 +406,50 @@ static void a_client_that_does_not_read_is_bounded(void **state UNUSED)
     assert_true(u->received > 15 << 20);
     assert_bytes(fields_get(u->trailers, FIELD_GRPC_STATUS)->value, "8");
     PROBE_UNTIL(p, service.done_count == 1);
+    arena_clear(&arena);
+    pair_free(p);
+}
+
+/* One who asks for much and reads nothing, on a connection of his own, must not take what all share. */
+static void a_client_that_does_not_read_is_shed_when_chunks_run_short(void **state UNUSED)
+{
+    struct probe *p = probe_new(256);
+    struct head h = probe_request("POST", "/t.Echo/Call");
+    static const struct http_client_events no_events = {.on_closed = ignore_closed};
+    struct http_client *other;
+    struct arena arena;
+    struct user *u;
+    struct chain out;
+    struct caller c = {0};
+    int fds[4];
+
+    probe_sockets(fds);
+    probe_sockets(fds + 2);
+    service = (struct service){0};
+    service.grpc = grpc_server_new(&p->loop, methods, ARRAY_LEN(methods), &service);
+    grpc_server_accept(service.grpc, fds[0]);
+    grpc_server_accept(service.grpc, fds[2]);
+    p->client = http2_client_new(probe_io(p, fds[1]), NULL, &probe_client_events, p);
+    other = http2_client_new(probe_io(p, fds[3]), NULL, &no_events, p);
+    probe_settle(p);
+    arena_init(&arena, 4096);
+    fields_init(&h.fields, &arena);
+    assert_int_equal(fields_add(&h.fields, BYTES("content-type"), BYTES("application/grpc")), 0);
+    u = probe_open(p, &h, false);
+    chain_init(&out);
+    assert_int_equal(chain_append(&out, &p->loop.chunks, bytes_of("\0\0\0\0\005flood", 10)), 0);
+    stream_send_data(u->s, &out);
+    PROBE_UNTIL(p, service.count == 1 && service.calls[0].messages == 1);
+    assert_int_equal(grpc_call_open(other, BYTES("echo:1"), "/t.Echo/Call", 0, NULL, &caller_events,
+                                    &c, &c.call),
+                     0);
+    assert_int_equal(grpc_call_send(c.call, BYTES("hello")), 0);
+    grpc_call_finish(c.call);
+    PROBE_UNTIL(p, c.ended);
+    assert_int_equal(c.status, GRPC_OK);
+    PROBE_UNTIL(p, u->why != RESET_NONE);
+    assert_int_equal(u->why, RESET_CALM);
+    http_client_close(other, 0);
     arena_clear(&arena);
     pair_free(p);
 }
@@ -475,6 +523,32 @@ static bool is_closed(int fd)
     while ((n = read(fd, sink, sizeof(sink))) > 0) {
     }
     return n == 0;
+}
+
+/* What is finished and not read holds its memory for a while, not for ever. */
+static void an_answer_that_nobody_reads_is_dropped(void **state UNUSED)
+{
+    struct probe *p = pair();
+    struct head h = probe_request("POST", "/t.Echo/Call");
+    struct arena arena;
+    struct user *u;
+    struct chain out;
+
+    arena_init(&arena, 4096);
+    fields_init(&h.fields, &arena);
+    assert_int_equal(fields_add(&h.fields, BYTES("content-type"), BYTES("application/grpc")), 0);
+    u = probe_open(p, &h, false);
+    chain_init(&out);
+    assert_int_equal(chain_append(&out, &p->loop.chunks, bytes_of("\0\0\0\0\005flood", 10)), 0);
+    stream_send_data(u->s, &out);
+    PROBE_UNTIL(p, u->head != NULL);
+    time_passes(p, 55 * NS_PER_S);
+    assert_int_equal(service.done_count, 0);
+    time_passes(p, 65 * NS_PER_S);
+    PROBE_UNTIL(p, u->why != RESET_NONE);
+    assert_int_equal(service.done_count, 1);
+    arena_clear(&arena);
+    pair_free(p);
 }
 
 /* A descriptor each for who connects and says nothing, or is gone without a word, adds up. */
@@ -572,6 +646,8 @@ int main(void)
         cmocka_unit_test(deadlines_are_kept_by_both_sides),
         cmocka_unit_test(what_is_no_grpc_is_refused),
         cmocka_unit_test(a_client_that_does_not_read_is_bounded),
+        cmocka_unit_test(a_client_that_does_not_read_is_shed_when_chunks_run_short),
+        cmocka_unit_test(an_answer_that_nobody_reads_is_dropped),
         cmocka_unit_test(unfinished_messages_are_bounded_for_all_together),
         cmocka_unit_test(silent_connections_are_given_up),
         cmocka_unit_test(a_hundred_calls_at_once),
