@@ -4,4 +4,4 @@
 # End the demo's home; nothing is left behind. Also after a crash.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
-exec build/tulle local down --home demo
+exec "${DEMO_BUILD:-build}/tulle" local down --home "${DEMO_HOME:-demo}"

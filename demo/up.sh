@@ -3,11 +3,14 @@
 #
 # Bring up the mesh and the demo application on this machine, wait until traffic flows, and say what was done.
 # A second run finds the home up and shows it again; demo/down.sh ends it.
+#
+#   DEMO_PORT=N    port on localhost (8080; 0: any)   DEMO_HOME=NAME  name of the home (demo)
+#   DEMO_BUILD=DIR folder of the programs (build)
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 
-home=demo
-tulle=build/tulle
+home=${DEMO_HOME:-demo}
+tulle=${DEMO_BUILD:-build}/tulle
 port=${DEMO_PORT:-8080}
 
 tools/deps.sh demo
@@ -21,7 +24,7 @@ if "$tulle" local status --home "$home" >/dev/null 2>&1; then
 else
     # What a killed home left behind, if anything.
     "$tulle" local down --home "$home"
-    if busy "$port"; then
+    if [ "$port" -ne 0 ] && busy "$port"; then
         echo "port $port is in use; another one is taken (DEMO_PORT=N chooses)"
         port=0
     fi
