@@ -154,6 +154,9 @@ static int copy(struct yaml_build *b, const struct yaml_node *from, size_t depth
     *n = *from;
     n->first = n->last = n->next = NULL;
     n->is_alias = true;
+    if (n->type == YAML_SCALAR) {
+        n->count = 0; /* `from` may be the key that waits for this very value */
+    }
     for (const struct yaml_node *c = from->first; c != NULL; c = c->next) {
         struct yaml_node *child;
 

@@ -108,6 +108,10 @@ static void test_aliases(void **state)
                    "line 2, column 6: the value of anchor &x contains itself");
     expect_problem("a: *x\n", E_YAML, "line 1, column 4: no anchor &x");
     expect_problem("a: &x 1\n---\na: *x\n", E_YAML, "line 3, column 4: no anchor &x");
+    /* A key's value may be an alias of that key, YAML 1.2.2 section 7.1: the anchor is known. */
+    expect_json("&a k: *a\n", "{\"k\":\"k\"}");
+    expect_json("&a k: *a\nx: z\n", "{\"k\":\"k\",\"x\":\"z\"}");
+    expect_json("&a k: [*a, 1]\nx: {*a : 2}\n", "{\"k\":[\"k\",1],\"x\":{\"k\":2}}");
 }
 
 static void test_merge_keys(void **state)
