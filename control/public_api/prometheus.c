@@ -223,6 +223,16 @@ static void send_more(struct prom_conn *c)
     }
 }
 
+static void exchange_end(struct prom_conn *c)
+{
+    struct prom_query *q = c->query;
+
+    stream_close(c->stream, RESET_NONE); /* on_idle or on_closed follows */
+    c->stream = NULL;
+    c->query = NULL;
+    query_finish(q);
+}
+
 static void on_head(void *user, struct head *h)
 {
     struct prom_conn *c = user;
@@ -231,7 +241,9 @@ static void on_head(void *user, struct head *h)
         return;
     }
     c->query->status = h->status;
-    if (!h->ends) {
+    if (h->ends) {
+        exchange_end(c); /* no on_end follows */
+    } else {
         stream_credit(c->stream, PROM_ANSWER_BYTES_MAX + 1);
     }
 }
@@ -258,13 +270,7 @@ static void on_room(void *user, size_t bytes UNUSED)
 
 static void on_end(void *user, struct fields *trailers UNUSED)
 {
-    struct prom_conn *c = user;
-    struct prom_query *q = c->query;
-
-    stream_close(c->stream, RESET_NONE); /* on_idle or on_closed follows */
-    c->stream = NULL;
-    c->query = NULL;
-    query_finish(q);
+    exchange_end(user);
 }
 
 /* A connection that was kept may have been given up by the other side just before it was used. */

@@ -3,8 +3,11 @@
 
 Every test has a namespace of its own, so that none sees another's figures.
 """
+import contextlib
 import re
+import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -197,6 +200,118 @@ def test_an_unreachable_prometheus_is_named(tmp_path, prometheus):
         assert a.stop() == 0
     finally:
         a.close()
+
+
+class Impostor:
+    """Listens where Prometheus should, and does to each connection what it is told to."""
+
+    def __init__(self, behave):
+        self.address = cp.free_address()
+        self.socket = socket.create_server((self.address, 0))
+        self.url = f"http://{self.address}:{self.socket.getsockname()[1]}"
+        self.behave = behave
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+
+    def serve(self):
+        while True:
+            connection, _ = self.socket.accept()
+            if self.behave is None:
+                connection.close()
+                return
+            threading.Thread(target=self.handle, args=(connection,), daemon=True).start()
+
+    def handle(self, connection):
+        with connection, contextlib.suppress(OSError):
+            self.behave(connection)
+
+    def close(self):
+        self.behave = None
+        with socket.create_connection(self.socket.getsockname()):
+            self.thread.join()
+        self.socket.close()
+
+
+def say(answer):
+    def behave(connection):
+        connection.recv(65536)
+        connection.sendall(answer)
+    return behave
+
+
+def stay_silent(connection):
+    while connection.recv(65536):  # until the other side gives up
+        pass
+
+
+@pytest.mark.parametrize("behave, words", [
+    (say(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>"), "no answer of Prometheus'"),
+    (say(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"), "status 503"),
+    (say(b"HTTP/1.1 200 OK\r\ncontent-length: 20000000\r\n\r\n" + b" " * 20000000), "longer than 16 MiB"),
+    (say(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"), "ended early"),
+    (say(b"SSH-2.0-OpenSSH\r\n"), "malformed HTTP/1"),
+    (say(b""), "gives no figures"),
+    (stay_silent, "no answer within 10 s"),
+], ids=["page", "busy", "long", "half", "alien", "closing", "silent"])
+def test_who_is_not_prometheus_is_told_from_it(tmp_path, prometheus, behave, words):
+    impostor = Impostor(behave)
+    a = PublicApi(tmp_path, impostor.url, prometheus.scraped).start().wait_ready(ADMIN)
+    try:
+        for _ in range(2):
+            said = a.tulle("stat", "deploy", status=1)
+            assert words in said and impostor.url in said
+        assert a.stop() == 0, a.output()  # nothing leaked: it is built with a sanitizer where tests are
+    finally:
+        a.close()
+        impostor.close()
+
+
+def test_a_kept_connection_may_have_been_given_up(tmp_path, prometheus):
+    """Questions that meet a closed connection are asked again on another."""
+    served = []
+
+    def answer_once(connection):
+        connection.recv(65536)
+        body = b'{"status":"success","data":{"resultType":"vector","result":[]}}'
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        served.append(connection.recv(1))  # the next question is cut off
+
+    impostor = Impostor(answer_once)
+    a = PublicApi(tmp_path, impostor.url, prometheus.scraped).start().wait_ready(ADMIN)
+    try:
+        for _ in range(3):
+            assert a.tulle("stat", "deploy") == ""
+        assert served and all(served)  # so there were connections that were used again
+        assert a.stop() == 0, a.output()
+    finally:
+        a.close()
+        impostor.close()
+
+
+def test_a_client_that_goes_away_is_forgotten(tmp_path, prometheus):
+    """Calls that wait for a silent Prometheus end with their connections; more than may wait are refused."""
+    impostor = Impostor(stay_silent)
+    a = PublicApi(tmp_path, impostor.url, prometheus.scraped).start().wait_ready(ADMIN)
+    head = b"POST /api/v1/SelfCheck HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+    try:
+        for _ in range(3):  # each round fills what there is room for
+            waiting = []
+            for _ in range(64):
+                waiting.append(socket.create_connection((a.address, PUBLIC_API), timeout=cp.STALL_S))
+                waiting[-1].sendall(head)
+
+            def refused():
+                with socket.create_connection((a.address, PUBLIC_API), timeout=0.5) as more:
+                    more.sendall(head)
+                    with contextlib.suppress(TimeoutError):
+                        return more.recv(4096).startswith(b"HTTP/1.1 503")
+            a.wait(refused)
+            for connection in waiting:
+                connection.close()
+        assert a.stop() == 0, a.output()
+    finally:
+        a.close()
+        impostor.close()
 
 
 def test_http_as_the_protocol_has_it(api):
