@@ -86,17 +86,22 @@ static int parse_coding(struct bytes value, struct http1_facts *facts)
     return 0;
 }
 
-static void parse_connection(struct bytes value, struct http1_facts *facts)
+/* Whoever removes what the options name looks at every field for each: no more of them than fields. */
+static int parse_connection(struct bytes value, struct http1_facts *facts)
 {
     struct bytes option;
 
     while (http_list_next(&value, &option)) {
+        if (++facts->options > HTTP_FIELDS_MAX) {
+            return E_LIMIT;
+        }
         if (bytes_eq_nocase(option, BYTES("close"))) {
             facts->has_close = true;
         } else if (bytes_eq_nocase(option, BYTES("keep-alive"))) {
             facts->has_keep_alive = true;
         }
     }
+    return 0;
 }
 
 static int field_facts(const struct field *f, struct http1_facts *facts)
@@ -111,8 +116,7 @@ static int field_facts(const struct field *f, struct http1_facts *facts)
     case FIELD_TRANSFER_ENCODING:
         return parse_coding(f->value, facts);
     case FIELD_CONNECTION:
-        parse_connection(f->value, facts);
-        return 0;
+        return parse_connection(f->value, facts);
     case FIELD_UPGRADE:
         /* Offers of HTTP/2 in the clear are not taken (RFC 9113 3.1 made them obsolete). */
         facts->has_upgrade = facts->has_upgrade || !bytes_eq_nocase(f->value, BYTES("h2c"));

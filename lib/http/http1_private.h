@@ -23,7 +23,7 @@ int http1_end_feed(struct http1_end *e, const char *in, size_t len) MUST_USE;
 /* What the field lines say about the message as such. */
 struct http1_facts {
     struct bytes host;
-    unsigned hosts, codings;
+    unsigned hosts, codings, options; /* options: of Connection */
     int64_t content_length; /* -1: none */
     bool is_chunked, has_close, has_keep_alive, has_upgrade;
 };
