@@ -173,7 +173,9 @@ int h2_head_finish(struct head *h, bool ends)
         h->authority = host != NULL ? host->value : BYTES_NONE;
     }
     /* RFC 9113 8.3.1: no user information. What is before the "@" deceives whoever reads as far. */
-    return h->authority.len > 0 && memchr(h->authority.at, '@', h->authority.len) != NULL ? E_H2_PROTOCOL : 0;
+    return h->authority.len > 0 && memchr(h->authority.at, '@', h->authority.len) != NULL
+               ? E_H2_PROTOCOL
+               : 0;
 }
 
 /* RFC 9113 7 */

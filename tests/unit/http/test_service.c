@@ -260,8 +260,7 @@ static void connections_that_make_no_progress_give_way(void **state UNUSED)
         if (i == 0) {
             client_send(fds[i], "GET /later HTTP/1.1\r\nhost: h\r\n\r\n"); /* we are at it */
         } else if (i % 2 == 0) {
-            client_send(fds[i],
-                        "POST /echo HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\nx");
+            client_send(fds[i], "POST /echo HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\nx");
         } else {
             client_send(fds[i], "GET /big HTTP/1.1\r\nhost: h\r\n\r\n");
         }

@@ -397,10 +397,14 @@ static void anchors_that_are_none(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(the_first_certificate),        TEST(certificates_are_renewed),
-        TEST(the_time_of_renewal),          TEST(failures_are_retried_quickly),
-        TEST(without_a_token_or_a_service), TEST(a_key_from_a_folder),
-        TEST(anchors_that_are_none),        TEST(a_certificate_that_ran_out_is_renewed_at_once),
+        TEST(the_first_certificate),
+        TEST(certificates_are_renewed),
+        TEST(the_time_of_renewal),
+        TEST(failures_are_retried_quickly),
+        TEST(without_a_token_or_a_service),
+        TEST(a_key_from_a_folder),
+        TEST(anchors_that_are_none),
+        TEST(a_certificate_that_ran_out_is_renewed_at_once),
         TEST(a_renewal_that_fails_is_not_hurried),
     };
 

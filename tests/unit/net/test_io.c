@@ -369,8 +369,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(accepted_socket_needs_no_handshake, setup, teardown),
-        cmocka_unit_test_setup_teardown(connection_that_was_reset_in_the_backlog_fails,
-                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(connection_that_was_reset_in_the_backlog_fails, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(end_that_comes_with_the_bytes_is_seen, setup, teardown),
         cmocka_unit_test_setup_teardown(one_small_message_takes_one_chunk_and_empties_the_socket,
                                         setup, teardown),
