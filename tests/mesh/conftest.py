@@ -17,7 +17,7 @@ def pytest_runtest_makereport(item, call):
     """What a test's home was like when the test failed: its pods, and the ends of their logs."""
     report = (yield).get_result()
     home = getattr(item, "funcargs", {}).get("home")
-    if report.when == "call" and report.failed and home is not None and home.root.exists():
+    if report.when != "teardown" and report.failed and home is not None and home.root.exists():
         report.sections.append(("the home", home.tell()))
 
 

@@ -182,7 +182,7 @@ class Metrics:
         return sum(value for _, value in self.find(name, **labels))
 
 
-CRASH = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehavior|runtime error:|Assertion .* failed|stack smashing")
+CRASH = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehavior|runtime error:|Assertion .* failed|stack smashing|^crash: ")
 
 # --- the home ------------------------------------------------------------------------------------
 
@@ -348,7 +348,7 @@ class Home:
 
     def crashes(self):
         """Lines by which our own programs tell of a bug in them."""
-        logs = [*(self.path / "logs").glob("*.log"), self.path.with_name(self.name + ".log")]
+        logs = [*self.path.rglob("*.log"), self.path.with_name(self.name + ".log")]
         return [f"{log.name}: {line}" for log in logs if log.exists()
                 for line in log.read_text(errors="replace").splitlines() if CRASH.search(line)]
 

@@ -142,24 +142,49 @@ def test_grpc_statuses_are_counted_by_number(home, sent):
 
 
 def test_tcp_connections_and_bytes_are_counted(home, sent):
+    """Each side of each proxy: `src` is who called it, `dst` whom it called."""
     driver = home.driver("t", "client")
-    known = {"inbound": {"target_port": str(ECHO)}, "outbound": {"target_port": str(ECHO)}}
+    known = {"target_port": str(ECHO)}
     for _ in range(7):
         assert driver.ping_pong(host="server", port=ECHO, bytes=1000)["rest"] == "bye"
     with driver.session("server", ECHO) as s:
         s.send("x" * 1000)
         assert s.receive(bytes=1000) == "x" * 1000
         for side in ("inbound", "outbound"):
-            peer = {"direction": side, "peer": "dst", **known[side]}
-            metrics = home.proxy_metrics("t", sent[side])
-            assert metrics.sum("tcp_open_total", **peer) == 8, side
-            assert metrics.sum("tcp_open_connections", **peer) == 1, side
-    for side in ("inbound", "outbound"):
-        peer = {"direction": side, "peer": "dst", **known[side]}
-        wait_for(lambda: home.proxy_metrics("t", sent[side]).sum("tcp_open_connections", **peer) == 0,
-                 "the closed connection is no longer counted as open")
-    clear = home.proxy_metrics("t", sent["inbound"])
-    peer = {"direction": "inbound", "peer": "dst", **known["inbound"]}
-    assert clear.sum("tcp_write_bytes_total", **peer) == 8 * 1000
-    assert clear.sum("tcp_read_bytes_total", **peer) == 8 * 1003
-    assert clear.sum("tcp_close_total", **peer) == 8
+            for peer in ("src", "dst"):
+                metrics = home.proxy_metrics("t", sent[side])
+                assert metrics.sum("tcp_open_total", direction=side, peer=peer, **known) == 8, (side, peer)
+                assert metrics.sum("tcp_open_connections", direction=side, peer=peer, **known) == 1, (side, peer)
+
+        s.finish()
+        assert s.receive() == "bye"
+
+    def closed():
+        return all(home.proxy_metrics("t", sent[side]).sum("tcp_close_total", direction=side, peer=peer, **known) == 8
+                   for side in ("inbound", "outbound") for peer in ("src", "dst"))
+
+    wait_for(closed, "all connections are counted as closed")
+    # In the clear: what the application sent to its proxy, and what the other application got from its own.
+    for side, peer, up, down in (("outbound", "src", "read", "write"), ("inbound", "dst", "write", "read")):
+        metrics = home.proxy_metrics("t", sent[side])
+        assert metrics.sum("tcp_open_connections", direction=side, peer=peer, **known) == 0
+        assert metrics.sum(f"tcp_{up}_bytes_total", direction=side, peer=peer, **known) == 8 * 1000, side
+        assert metrics.sum(f"tcp_{down}_bytes_total", direction=side, peer=peer, **known) == 8 * 1003, side
+
+
+def test_bytes_of_a_short_http_connection_are_counted(home, sent):
+    """It is closed before anybody scrapes."""
+    def look(name):
+        return home.proxy_metrics("t", sent["outbound"]).sum(
+            f"tcp_{name}", direction="outbound", peer="src", target_port=str(HTTP))
+
+    names = ("close_total", "read_bytes_total", "write_bytes_total")
+    before = {name: look(name) for name in names}
+    text = "GET /echo HTTP/1.1\r\nHost: server\r\nConnection: close\r\n\r\n"
+    with home.driver("t", "client").session("server", HTTP) as s:
+        s.send(text)
+        got = s.receive()
+    assert got.startswith("HTTP/1.1 200 ")
+    wait_for(lambda: look("close_total") == before["close_total"] + 1, "the connection is counted as closed")
+    assert look("read_bytes_total") - before["read_bytes_total"] == len(text)
+    assert look("write_bytes_total") - before["write_bytes_total"] == len(got)

@@ -32,9 +32,22 @@ moved = {}
 numbers = itertools.count(1)
 
 
+async def timely(awaitable, what):
+    """Its result; when it does not come, say what was waited for."""
+    try:
+        return await asyncio.wait_for(awaitable, TIMEOUT_S)
+    except asyncio.TimeoutError:
+        raise h1.Broken(f"not within {TIMEOUT_S} s: {what}") from None
+
+
 async def dial(host, port, family=0):
-    return await asyncio.wait_for(
-        asyncio.open_connection(host, port, family=FAMILIES[family], limit=1 << 18), TIMEOUT_S)
+    return await timely(asyncio.open_connection(host, port, family=FAMILIES[family], limit=1 << 18),
+                        f"a connection to {host}:{port}")
+
+
+async def get_response(reader, writer, method="GET"):
+    return await timely(h1.read_response(reader, method),
+                        f"a response on the connection from {writer.get_extra_info('sockname')}")
 
 
 async def hang_up(writer):
@@ -67,7 +80,7 @@ async def do_open(host, port, family=0, receive_bytes=None):
 async def do_send(session, data, finish=False):
     writer = sessions[session][1]
     writer.write(data.encode("latin-1"))
-    await asyncio.wait_for(writer.drain(), TIMEOUT_S)
+    await timely(writer.drain(), "room to send")
     if finish:
         writer.write_eof()
 
@@ -82,7 +95,7 @@ async def do_receive(session, bytes=None, until=None):
             get = reader.readuntil(until.encode("latin-1"))
         else:
             get = reader.read(-1)
-        return (await asyncio.wait_for(get, TIMEOUT_S)).decode("latin-1")
+        return (await timely(get, f"bytes={bytes} until={until!r}")).decode("latin-1")
     except asyncio.IncompleteReadError as early:
         return early.partial.decode("latin-1")
 
@@ -91,7 +104,7 @@ async def do_skip(session, bytes):
     """Read so many bytes and tell their checksum."""
     reader, left, crc = sessions[session][0], bytes, 0
     while left > 0:
-        part = await asyncio.wait_for(reader.read(min(left, 1 << 18)), TIMEOUT_S)
+        part = await timely(reader.read(min(left, 1 << 18)), f"{left} more bytes")
         if not part:
             break
         left -= len(part)
@@ -100,7 +113,7 @@ async def do_skip(session, bytes):
 
 
 async def do_response(session, method="GET"):
-    return await asyncio.wait_for(h1.read_response(sessions[session][0], method), TIMEOUT_S)
+    return await get_response(*sessions[session], method)
 
 
 async def do_close_session(session):
@@ -138,8 +151,7 @@ async def do_http(host, port, requests, family=0, name=None):
     try:
         for request in requests:
             await send_request(writer, name or host, request)
-            answers.append(await asyncio.wait_for(
-                h1.read_response(reader, request.get("method", "GET")), TIMEOUT_S))
+            answers.append(await get_response(reader, writer, request.get("method", "GET")))
             if not answers[-1]["keeps"]:
                 break
     finally:
@@ -156,7 +168,7 @@ async def do_burst(host, port, targets, connections):
         reader, writer = await dial(host, port)
         while waiting:
             await send_request(writer, host, {"target": waiting.pop()})
-            answer = await asyncio.wait_for(h1.read_response(reader, "GET"), TIMEOUT_S)
+            answer = await get_response(reader, writer)
             statuses[answer["status"]] = statuses.get(answer["status"], 0) + 1
             if not answer["keeps"] and waiting:
                 await hang_up(writer)
@@ -194,14 +206,14 @@ class Load:
                 if writer is None:
                     reader, writer = await dial(host, port)
                 await send_request(writer, host, {"target": target})
-                answer = await asyncio.wait_for(h1.read_response(reader, "GET"), TIMEOUT_S)
+                answer = await get_response(reader, writer)
                 if answer["status"] == 200:
                     self.count(h1.find(answer["headers"], "server-name"))
                 else:
                     self.fail(f"{answer['status']} {h1.find(answer['headers'], 'l5d-proxy-error')}")
                 if answer["keeps"]:
                     continue
-            except (OSError, asyncio.TimeoutError, h1.Broken, ValueError) as problem:
+            except (OSError, h1.Broken, ValueError) as problem:
                 self.fail(repr(problem))
             if writer is not None:
                 await hang_up(writer)
@@ -214,15 +226,15 @@ class Load:
         while not self.is_over:
             try:
                 reader, writer = await dial(host, port)
-                greeting = await asyncio.wait_for(reader.readline(), TIMEOUT_S)
+                greeting = await timely(reader.readline(), "the greeting")
                 writer.write(b"hello\n")
-                answer = await asyncio.wait_for(reader.readline(), TIMEOUT_S)
+                answer = await timely(reader.readline(), "the answer")
                 await hang_up(writer)
                 if answer == b"250 hello\n":
                     self.count(greeting.split()[1].decode())
                 else:
                     self.fail(f"{greeting!r} {answer!r}")
-            except (OSError, asyncio.TimeoutError) as problem:
+            except (OSError, h1.Broken) as problem:
                 self.fail(repr(problem))
 
     async def grpc(self, host, port, _):
@@ -252,7 +264,7 @@ async def do_load_state(load):
 async def do_load_stop(load):
     state, tasks = loads.pop(load)
     state.is_over = True
-    await asyncio.wait_for(tasks, TIMEOUT_S + 5)
+    await tasks
     return state.tell()
 
 
@@ -407,9 +419,9 @@ async def do_websocket(host, port, messages):
         answers = []
         for message in messages:
             await client.send(message)
-            answers.append(await asyncio.wait_for(client.recv(), TIMEOUT_S))
+            answers.append(await timely(client.recv(), "the echo"))
         pong = await client.ping()
-        await asyncio.wait_for(pong, TIMEOUT_S)
+        await timely(pong, "the pong")
     return {"answers": answers, "close": client.close_code}
 
 

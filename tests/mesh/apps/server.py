@@ -5,8 +5,8 @@ A server that does what each request asks for:  server.py ROLE=PORT...
 
   http    HTTP/1. /echo tells what arrived; /sink counts the body; /mirror sends it back as it comes; /source?bytes=N
           sends N bytes; /stall?id=X reads no byte of the body before /release?id=X came; /progress?id=X tells
-          how many bytes requests of that id have moved, and how many requests are under way; /broken?bytes=N sends
-          half of that and closes. Further parameters of all: status, delay (seconds),
+          how many bytes requests of that id have moved, and how many requests are under way; /broken?bytes=N&id=X
+          sends half of that and closes when /release?id=X comes. Further parameters of all: status, delay (seconds),
           chunked, trailers, until-close, close, reason, version (of the response), id.
   grpc    gRPC: the service tulle.Test, see Grpc
   ws      WebSocket that echoes
@@ -155,7 +155,8 @@ class Exchange:
             await self.send({"bytes": progress.get(self.id, 0), "active": active})
         elif self.path == "/broken":
             self.send_head(int(self.ask["bytes"]))
-            self.writer.write(BLOCK[:int(self.ask["bytes"]) // 2])
+            await self.send_part(BLOCK[:int(self.ask["bytes"]) // 2])
+            await gate(self.id).wait()
             self.is_last = True
         else:
             await self.echo()
