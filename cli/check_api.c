@@ -174,6 +174,12 @@ int check_namespace(struct checker *c, char *problem, size_t problem_bytes)
     return rc;
 }
 
+/* Annotations may write a version with a "v". */
+static bool is_own_version(const char *version)
+{
+    return strcmp(version[0] == 'v' ? version + 1 : version, TULLE_VERSION) == 0;
+}
+
 enum proxy_question { PROXY_READY, PROXY_SEEN, PROXY_VERSION };
 
 static int check_proxies(struct checker *c, enum proxy_question what, char *problem,
@@ -193,7 +199,7 @@ static int check_proxies(struct checker *c, enum proxy_question what, char *prob
             complain(&k, pod, "");
         } else if (what == PROXY_SEEN && !pod->added) {
             complain(&k, pod, "");
-        } else if (what == PROXY_VERSION && strcmp(pod->proxyversion, TULLE_VERSION) != 0) {
+        } else if (what == PROXY_VERSION && !is_own_version(pod->proxyversion)) {
             complain(&k, pod,
                      pod->proxyversion[0] != '\0' ? pod->proxyversion : "of an unknown version");
         }

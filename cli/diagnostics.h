@@ -3,8 +3,8 @@
 #define CLI_DIAGNOSTICS_H
 
 /*
- * `tulle diagnostics`: diagnostics.c picks the command; diagnostics_metrics.c has proxy-metrics,
- * diagnostics_dst.c endpoints and profile, which ask the destination service as a proxy does
+ * `tulle diagnostics`: diagnostics.c picks the command; diagnostics_metrics.c has proxy-metrics
+ * (obfuscate.c), diagnostics_dst.c endpoints and profile, which ask the destination service as a proxy does
  * (destination_ask.c) and show its messages (message_json.c, endpoint_rows.c).
  */
 #include "api/destination.pb-c.h"
@@ -33,6 +33,10 @@ int destination_ask(const struct destination_target *d, const char *method, cons
 /* A message as protobuf's JSON has it (camelCase, durations as "1s"), but addresses as people write them
  * and 64-bit numbers as numbers. NULL: nested too deeply. */
 json_t *message_json(const ProtobufCMessage *m);
+
+/* Metrics with the values of labels that name somebody (authority, client_id, target_addr ...) replaced by
+ * a short hash, so that they may be shown to others; the same value gives the same hash. */
+void metrics_obfuscate(struct bytes metrics, struct text *to);
 
 /* Rows of `endpoints`: one table over all answers. */
 struct endpoint_answer {

@@ -14,9 +14,31 @@
 /*
  * The raw metrics of each proxy, fetched by the home's supervisor, which reaches the pods' addresses.
  */
-#define RESOURCES_MAX 16
+#define RESOURCES_MAX    16
+#define OUTPUT_BYTES_MAX (128u << 20)
 
-static int fetch(const char *home, const char *ns, const char *pod, char *problem,
+struct metrics_options {
+    struct cli_target target;
+    char home[HOME_PATH_MAX];
+    const char *ns;
+    bool obfuscated;
+};
+
+static void show(const char *metrics, bool obfuscated)
+{
+    struct text t;
+
+    if (!obfuscated) {
+        (void)fputs(metrics, stdout);
+        return;
+    }
+    text_init(&t, OUTPUT_BYTES_MAX);
+    metrics_obfuscate(bytes_str(metrics), &t);
+    (void)fwrite(t.at != NULL ? t.at : "", 1, t.len, stdout);
+    text_clear(&t);
+}
+
+static int fetch(const struct metrics_options *o, const char *ns, const char *pod, char *problem,
                  size_t problem_bytes)
 {
     json_t *request = json_pack("{s:s, s:s, s:s, s:i, s:s}", "command", "fetch", "namespace", ns,
@@ -29,10 +51,7 @@ static int fetch(const char *home, const char *ns, const char *pod, char *proble
     int rc;
 
     json_decref(request);
-    rc = home_ask(home, line, &answer, problem, problem_bytes);
-    if (rc != 0) {
-        return rc;
-    }
+    TRY(home_ask(o->home, line, &answer, problem, problem_bytes));
     j = json_loads(answer, 0, &error);
     body = json_text(j, "body");
     why = json_text(j, "error");
@@ -45,11 +64,14 @@ static int fetch(const char *home, const char *ns, const char *pod, char *proble
                        (int)json_number(j, "status", 0));
         rc = E_INTERNAL;
     } else {
-        (void)fputs(body, stdout);
+        show(body, o->obfuscated);
+        rc = 0;
     }
     json_decref(j);
     return rc;
 }
+
+/* --- pods ---------------------------------------------------------------------------------------- */
 
 static int compare(const void *a, const void *b)
 {
@@ -76,37 +98,41 @@ static size_t keep_meshed(Linkerd2__Public__ListPodsResponse *pods)
     return count;
 }
 
-static int print_resource(const struct cli_target *t, const char *home, const char *ns,
-                          const struct resource_arg *r)
+/* `key` is "namespace/name". */
+static int print_pod(const struct metrics_options *o, const char *key, size_t number, size_t count)
 {
+    struct bytes ns, name;
+    char problem[512];
+    AUTOFREE char *ns_text = NULL;
+
+    (void)bytes_split(bytes_str(key), '/', &ns, &name);
+    ns_text = bytes_dup(ns);
+    (void)printf("#\n# POD %s (%zu of %zu)\n#\n", name.at, number, count);
+    if (fetch(o, ns_text, name.at, problem, sizeof(problem)) != 0) {
+        return cli_fail("diagnostics proxy-metrics: %s: %s", key, problem);
+    }
+    return 0;
+}
+
+static int print_resource(const struct metrics_options *o, const struct resource_arg *r)
+{
+    const char *ns = strcmp(r->kind, "namespace") == 0 ? r->name : o->ns;
     Linkerd2__Public__ListPodsResponse *pods = NULL;
     char problem[512];
     size_t count;
     int status = 0;
 
-    if (api_list_pods_of(t, strcmp(r->kind, "namespace") == 0 ? r->name : ns, r->kind, r->name,
-                         &pods, problem, sizeof(problem)) != 0) {
+    if (api_list_pods_of(&o->target, ns, r->kind, r->name, &pods, problem, sizeof(problem)) != 0) {
         return cli_fail("diagnostics proxy-metrics: %s", problem);
     }
     count = keep_meshed(pods);
     if (count == 0) {
-        status = cli_fail(
-            "diagnostics proxy-metrics: no pods with a proxy belong to %s%s%s in namespace %s",
-            kind_short(r->kind), r->name[0] != '\0' ? "/" : "", r->name, ns);
+        status = cli_fail("diagnostics proxy-metrics: no pods with a proxy belong to %s%s%s in "
+                          "namespace %s",
+                          kind_short(r->kind), r->name[0] != '\0' ? "/" : "", r->name, ns);
     }
     for (size_t i = 0; i < count; i++) {
-        struct bytes pod_ns, pod_name;
-
-        (void)bytes_split(bytes_str(pods->pods[i]->name), '/', &pod_ns, &pod_name);
-        {
-            AUTOFREE char *own_ns = bytes_dup(pod_ns);
-
-            (void)printf("#\n# POD %s (%zu of %zu)\n#\n", pod_name.at, i + 1, count);
-            if (fetch(home, own_ns, pod_name.at, problem, sizeof(problem)) != 0) {
-                status =
-                    cli_fail("diagnostics proxy-metrics: %s: %s", pods->pods[i]->name, problem);
-            }
-        }
+        status |= print_pod(o, pods->pods[i]->name, i + 1, count);
     }
     api_answer_free(&pods->base);
     return status;
@@ -114,15 +140,16 @@ static int print_resource(const struct cli_target *t, const char *home, const ch
 
 int diagnostics_proxy_metrics(int argc, char **argv)
 {
-    struct cli_target target = {0};
-    const char *ns = "default";
+    struct metrics_options o = {.ns = "default"};
     const struct opt opts[] = {
-        {"namespace", 'n', OPT_STRING, "NS", "namespace of the resources (default)", &ns},
-        CLI_TARGET_OPTS(&target),
+        {"namespace", 'n', OPT_STRING, "NS", "namespace of the resources (default)", &o.ns},
+        {"obfuscate", 0, OPT_BOOL, NULL, "hash what names services, identities, addresses",
+         &o.obfuscated},
+        CLI_TARGET_OPTS(&o.target),
     };
     struct resource_arg resources[RESOURCES_MAX];
-    char home[HOME_PATH_MAX], problem[512];
     struct opt_list args = {0};
+    char problem[512];
     size_t count = 0;
     int status;
 
@@ -131,16 +158,16 @@ int diagnostics_proxy_metrics(int argc, char **argv)
                    opts, ARRAY_LEN(opts), argc, argv, &args, &status)) {
         return status;
     }
-    cli_target_complete(&target);
+    cli_target_complete(&o.target);
     if (resource_parse(&args, 0, resources, RESOURCES_MAX, &count, problem, sizeof(problem)) != 0) {
         (void)cli_fail("diagnostics proxy-metrics: %s", problem);
         status = EXIT_USAGE;
-    } else if (home_path(target.home, target.state, home, problem, sizeof(problem)) != 0) {
+    } else if (home_path(o.target.home, o.target.state, o.home, problem, sizeof(problem)) != 0) {
         status = cli_fail("diagnostics proxy-metrics: %s", problem);
     } else {
         status = 0;
         for (size_t i = 0; i < count; i++) {
-            status |= print_resource(&target, home, ns, &resources[i]);
+            status |= print_resource(&o, &resources[i]);
         }
     }
     opt_list_clear(&args);

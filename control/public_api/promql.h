@@ -23,6 +23,9 @@
  *      itself was away.
  *   5. It was not: it was born in the window, and `last` is all that it ever counted.
  *
+ * A sample stands for the time until the next. So what is counted is of a span as long as the window if that
+ * is a multiple of the scrape interval (10 s), as 1m is, and else at most one interval more or less.
+ *
  * Quantiles leave out the first two: a restart moves a distribution little, and buckets are many.
  */
 #include "core/text.h"
