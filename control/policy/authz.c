@@ -2,8 +2,6 @@
 #include "control/policy/private.h"
 
 typedef Io__Linkerd__Proxy__Inbound__Authn authn;
-typedef Io__Linkerd__Proxy__Inbound__Authn__PermitMeshTLS permit_mesh_tls;
-typedef Io__Linkerd__Proxy__Inbound__Authn__PermitMeshTLS__PermitClientIdentities permit_identities;
 typedef Io__Linkerd__Proxy__Inbound__Network network;
 
 static const struct default_policy { /* wire 9.1 */
@@ -44,7 +42,7 @@ const char *default_policy_authenticated(const char *name)
 
 /* --- messages ------------------------------------------------------------------------------------ */
 
-static void set_networks(authz *m, const struct cidr *networks, size_t count, struct arena *a)
+void authz_set_networks(authz *m, const struct cidr *networks, size_t count, struct arena *a)
 {
     m->networks = arena_new(a, MAX(count, 1) * sizeof(network *));
     for (size_t i = 0; i < count; i++) {
@@ -63,7 +61,7 @@ static void set_labels(authz *m, const char *name, struct arena *a)
     m->metadata = message_default(a, name);
 }
 
-static authn *anybody(struct arena *a)
+void *authn_anybody(struct arena *a)
 {
     authn *m = message_new(a, &io__linkerd__proxy__inbound__authn__descriptor);
 
@@ -73,24 +71,14 @@ static authn *anybody(struct arena *a)
     return m;
 }
 
-/* The empty suffix is every identity's (wire 3.4). */
-static authn *any_identity(struct arena *a)
+static void *any_identity(const struct control_env *env, struct arena *a)
 {
-    authn *m = message_new(a, &io__linkerd__proxy__inbound__authn__descriptor);
-    permit_mesh_tls *tls =
-        message_new(a, &io__linkerd__proxy__inbound__authn__permit_mesh_tls__descriptor);
-    permit_identities *ids = message_new(
-        a,
-        &io__linkerd__proxy__inbound__authn__permit_mesh_tls__permit_client_identities__descriptor);
+    struct reading r = {.env = env, .arena = a};
+    struct clients c;
 
-    ids->suffixes =
-        message_one(a, message_new(a, &io__linkerd__proxy__inbound__identity_suffix__descriptor));
-    ids->n_suffixes = 1;
-    tls->clients_case = IO__LINKERD__PROXY__INBOUND__AUTHN__PERMIT_MESH_TLS__CLIENTS_IDENTITIES;
-    tls->identities = ids;
-    m->permit_case = IO__LINKERD__PROXY__INBOUND__AUTHN__PERMIT_MESH_TLS;
-    m->meshtls = tls;
-    return m;
+    clients_init(&c, 1, a);
+    clients_add_pattern(&r, &c, "*");
+    return clients_authn(&c, a);
 }
 
 struct authz_list default_policy_authorizations(const struct control_env *env, const char *name,
@@ -106,12 +94,12 @@ struct authz_list default_policy_authorizations(const struct control_env *env, c
     }
     m = message_new(a, &io__linkerd__proxy__inbound__authz__descriptor);
     if (p->only_cluster) {
-        set_networks(m, env->cluster_networks, env->cluster_networks_count, a);
+        authz_set_networks(m, env->cluster_networks, env->cluster_networks_count, a);
     } else {
-        set_networks(m, everywhere, ARRAY_LEN(everywhere), a);
+        authz_set_networks(m, everywhere, ARRAY_LEN(everywhere), a);
     }
     set_labels(m, p->name, a);
-    m->authentication = p->needs_identity ? any_identity(a) : anybody(a);
+    m->authentication = p->needs_identity ? any_identity(env, a) : authn_anybody(a);
     return (struct authz_list){.at = message_one(a, m), .count = 1};
 }
 
@@ -119,8 +107,8 @@ authz *probe_authorization(const struct control_env *env, struct arena *a)
 {
     authz *m = message_new(a, &io__linkerd__proxy__inbound__authz__descriptor);
 
-    set_networks(m, env->probe_networks, env->probe_networks_count, a);
+    authz_set_networks(m, env->probe_networks, env->probe_networks_count, a);
     set_labels(m, "probe", a);
-    m->authentication = anybody(a);
+    m->authentication = authn_anybody(a);
     return m;
 }

@@ -7,10 +7,7 @@
 
 /*
  * What a port of a workload lets in (wire 9.4): the Server that the port belongs to, or the default policy;
- * its protocol, who may come, and the default routes.
- *
- * A Server's authorizations are those of its accessPolicy. Objects that grant more (ServerAuthorization,
- * AuthorizationPolicy) and user routes are not read yet: without them less is allowed, never more.
+ * its protocol, who may come, its routes or the default ones, and its rate limit.
  */
 #define ANNOTATION_REQUIRE_IDENTITY "config.linkerd.io/proxy-require-identity-inbound-ports"
 
@@ -25,17 +22,19 @@ struct inbound {
     struct policy *engine;
     struct workload_name workload;
     uint16_t port;
-    struct dep workload_dep, servers_dep;
+    struct depends depends;
 };
 
 /* One answer in the making. */
 struct answer {
-    const struct inbound *of;
+    struct inbound *of;
     const struct object *workload;
     const struct pod_view *pod;  /* NULL: an ExternalWorkload */
     const struct object *server; /* NULL: none, the default policy holds */
     const char *policy;          /* name of the default policy that holds, also within a Server */
     struct authz_list authorizations;
+    rate_limit_message *rate_limit; /* NULL: none */
+    bool is_shut;                   /* the answer with all its routes is too large: nobody may */
     struct arena *arena;
 };
 
@@ -117,11 +116,30 @@ static http_route *probe_route(const struct answer *w)
     return m;
 }
 
+static void *user_routes(const struct answer *w, bool is_grpc, size_t *out_count)
+{
+    struct inbound *t = w->of;
+    const struct reading like = {.env = t->engine->env, .arena = w->arena, .depends = &t->depends};
+
+    *out_count = 0;
+    if (w->server == NULL || w->is_shut) {
+        return NULL;
+    }
+    return inbound_routes(t->engine, w->server, is_grpc, w->authorizations, &like, out_count);
+}
+
+/* With routes of the user's there are no others: what they do not match is not found. */
 static http_route **http_routes(const struct answer *w, size_t *out_count)
 {
-    http_route **list = arena_new(w->arena, 2 * sizeof(*list));
-    http_route *probe = probe_route(w);
+    http_route **list = user_routes(w, false, out_count);
+    http_route *probe;
     size_t count = 0;
+
+    if (*out_count > 0) {
+        return list;
+    }
+    list = arena_new(w->arena, 2 * sizeof(*list));
+    probe = probe_route(w);
 
     if (probe != NULL) {
         list[count++] = probe;
@@ -158,6 +176,7 @@ static void set_detect(const struct answer *w, proxy_protocol *m)
         message_new(w->arena, &io__linkerd__proxy__inbound__proxy_protocol__detect__descriptor);
     m->detect->timeout = message_duration(w->arena, DETECT_TIMEOUT_NS);
     m->detect->http_routes = http_routes(w, &m->detect->n_http_routes);
+    m->detect->http_local_rate_limit = w->rate_limit;
 }
 
 static void set_opaque(const struct answer *w, proxy_protocol *m)
@@ -179,6 +198,7 @@ static void set_http1(const struct answer *w, proxy_protocol *m)
     m->http1 =
         message_new(w->arena, &io__linkerd__proxy__inbound__proxy_protocol__http1__descriptor);
     m->http1->routes = http_routes(w, &m->http1->n_routes);
+    m->http1->local_rate_limit = w->rate_limit;
 }
 
 static void set_http2(const struct answer *w, proxy_protocol *m)
@@ -187,14 +207,18 @@ static void set_http2(const struct answer *w, proxy_protocol *m)
     m->http2 =
         message_new(w->arena, &io__linkerd__proxy__inbound__proxy_protocol__http2__descriptor);
     m->http2->routes = http_routes(w, &m->http2->n_routes);
+    m->http2->local_rate_limit = w->rate_limit;
 }
 
 static void set_grpc(const struct answer *w, proxy_protocol *m)
 {
     m->kind_case = IO__LINKERD__PROXY__INBOUND__PROXY_PROTOCOL__KIND_GRPC;
     m->grpc = message_new(w->arena, &io__linkerd__proxy__inbound__proxy_protocol__grpc__descriptor);
-    m->grpc->routes = message_one(w->arena, default_grpc_route(w));
-    m->grpc->n_routes = 1;
+    m->grpc->routes = user_routes(w, true, &m->grpc->n_routes);
+    if (m->grpc->n_routes == 0) {
+        m->grpc->routes = message_one(w->arena, default_grpc_route(w));
+        m->grpc->n_routes = 1;
+    }
 }
 
 static const struct protocol_name { /* Server.spec.proxyProtocol; any other word is "unknown" */
@@ -254,7 +278,7 @@ static const char *pick_policy(const struct answer *w)
     return name;
 }
 
-static void send_answer(struct inbound *t, struct answer *w)
+static server_message *answer_message(const struct answer *w)
 {
     server_message *m = message_new(w->arena, &io__linkerd__proxy__inbound__server__descriptor);
     const char *const of_server[] = {"group", "policy.linkerd.io",
@@ -269,7 +293,39 @@ static void send_answer(struct inbound *t, struct answer *w)
     m->protocol = protocol(w);
     m->authorizations = w->authorizations.at;
     m->n_authorizations = w->authorizations.count;
-    topic_answer(&t->topic, message_pack(w->arena, &m->base));
+    return m;
+}
+
+/* A proxy without an answer goes by its own default, which may let more in: so one is always sent. */
+static void send_answer(struct answer *w)
+{
+    server_message *m = answer_message(w);
+
+    if (protobuf_c_message_get_packed_size(&m->base) > ANSWER_BYTES_MAX) {
+        log_error("the policy of a port is too large to be sent: nobody may come; workload=%s/%s "
+                  "port=%u",
+                  w->workload->ns, w->workload->name, w->of->port);
+        w->is_shut = true;
+        w->authorizations.count = 0;
+        w->rate_limit = NULL;
+        m = answer_message(w);
+    }
+    topic_answer(&w->of->topic, message_pack(w->arena, &m->base));
+}
+
+/* Whoever the Server's objects let in comes before its access policy. */
+static void read_server(struct answer *w)
+{
+    struct policy *p = w->of->engine;
+    struct reading r = {.env = p->env, .arena = w->arena, .depends = &w->of->depends};
+    const struct object *limit;
+
+    w->authorizations =
+        authz_list_join(server_authorizations(p, w->server, &r), w->authorizations, w->arena);
+    limit = rate_limit_find(p, w->server->ns, w->server->name);
+    if (limit != NULL) {
+        w->rate_limit = rate_limit_read(&r, limit);
+    }
 }
 
 static void compute(struct topic *topic, unsigned changes)
@@ -277,23 +333,23 @@ static void compute(struct topic *topic, unsigned changes)
     struct inbound *t = CONTAINER_OF(topic, struct inbound, topic);
     const struct workload_name *name = &t->workload;
     const struct control_env *env = t->engine->env;
-    char key[DEP_KEY_BYTES];
     struct pod_view pod;
     struct arena a;
     struct answer w = {.of = t, .arena = &a};
 
     (void)changes;
-    topic_depend(
-        topic, &t->workload_dep,
-        dep_key_name(name->is_external ? DEP_EXTERNAL : DEP_POD, name->ns, name->name, key));
-    topic_depend(topic, &t->servers_dep, dep_key_name(DEP_SERVERS, name->ns, "", key));
+    t->engine->computed++;
+    depends_begin(&t->depends, topic);
+    depends_on_name(&t->depends, name->is_external ? DEP_EXTERNAL : DEP_POD, name->ns, name->name);
+    depends_on_name(&t->depends, DEP_SERVERS, name->ns, "");
     w.workload = cluster_get(env->cluster, name->is_external ? KIND_EXTERNAL_WORKLOAD : KIND_POD,
                              name->ns, name->name);
     if (w.workload == NULL) {
+        depends_end(&t->depends);
         topic_refuse(topic, GRPC_NOT_FOUND, "there is no such workload", true);
         return;
     }
-    arena_init(&a, ANSWER_ARENA_BYTES);
+    arena_init(&a, SIZE_MAX); /* in proportion to the manifests, which the cluster limits */
     if (!name->is_external) {
         pod_view_read(w.workload, &a, &pod);
         w.pod = &pod;
@@ -301,7 +357,11 @@ static void compute(struct topic *topic, unsigned changes)
     w.server = servers_pick(&t->engine->servers, w.workload, w.pod, t->port);
     w.policy = pick_policy(&w);
     w.authorizations = default_policy_authorizations(env, w.policy, &a);
-    send_answer(t, &w);
+    if (w.server != NULL) {
+        read_server(&w);
+    }
+    send_answer(&w);
+    depends_end(&t->depends);
     arena_clear(&a);
 }
 
@@ -309,8 +369,7 @@ static void inbound_free(struct topic *topic)
 {
     struct inbound *t = CONTAINER_OF(topic, struct inbound, topic);
 
-    dep_clear(&t->workload_dep);
-    dep_clear(&t->servers_dep);
+    depends_clear(&t->depends);
     mem_free(t);
 }
 

@@ -30,11 +30,21 @@ static void touch_service(struct policy *p, const struct object *service)
     touch_name(p, DEP_SERVICE, service->ns, service->name);
 }
 
+static void touch_key(void *user, struct bytes key)
+{
+    struct policy *p = user;
+
+    topics_touch(&p->topics, key, CHANGED);
+}
+
 static void on_event(struct cluster_watch *w, enum cluster_event e, const struct object *o,
                      const struct object *old)
 {
     struct policy *p = CONTAINER_OF(w, struct policy, watch);
 
+    if (o->kind != KIND_POD && o->kind != KIND_EXTERNAL_WORKLOAD) {
+        problems_touch(p);
+    }
     if (o->kind == KIND_SERVER) {
         servers_on_event(&p->servers, e, o);
         touch_name(p, DEP_SERVERS, o->ns, "");
@@ -43,14 +53,25 @@ static void on_event(struct cluster_watch *w, enum cluster_event e, const struct
             touch_service(p, old);
         }
         touch_service(p, o);
-    } else {
-        touch_name(p, o->kind == KIND_POD ? DEP_POD : DEP_EXTERNAL, o->ns, o->name);
+    } else if (o->kind == KIND_POD) {
+        touch_name(p, DEP_POD, o->ns, o->name);
+    } else if (o->kind == KIND_EXTERNAL_WORKLOAD) {
+        touch_name(p, DEP_EXTERNAL, o->ns, o->name);
+    } else if (o->kind != KIND_SERVICE_PROFILE) { /* of which only problems are looked for here */
+        attach_on_event(&p->attach, e, o, old);
+        if (old != NULL) {
+            attach_keys(old, touch_key, p);
+        }
+        attach_keys(o, touch_key, p);
     }
 }
 
 static void on_synced(struct cluster_watch *w)
 {
-    topics_synced(&CONTAINER_OF(w, struct policy, watch)->topics);
+    struct policy *p = CONTAINER_OF(w, struct policy, watch);
+
+    topics_synced(&p->topics);
+    problems_touch(p);
 }
 
 /* --- questions ----------------------------------------------------------------------------------- */
@@ -106,13 +127,13 @@ enum grpc_status policy_watch_port(struct policy *p, struct bytes request, struc
     return subscribe(p, key, inbound_new(p, &w, (uint16_t)port), s, out_why);
 }
 
-/* Also who asks is checked, though no answer depends on it yet. */
+/* The namespace of who asks is part of the question: its routes and EgressNetworks count (wire 9.6). */
 static enum grpc_status outbound_topic(struct policy *p,
                                        const Io__Linkerd__Proxy__Outbound__TrafficSpec *m,
                                        char key[TOPIC_KEY_BYTES], struct topic **out,
                                        const char **out_why)
 {
-    struct workload_name w;
+    struct workload_name w = {.ns = ""};
     struct service_name name;
     struct addr at;
     char text[ADDR_TEXT_BYTES];
@@ -127,8 +148,8 @@ static enum grpc_status outbound_topic(struct policy *p,
             *out_why = "the address is malformed";
             return GRPC_INVALID_ARGUMENT;
         }
-        snprintf(key, TOPIC_KEY_BYTES, "out %s", addr_format(&at, text));
-        *out = outbound_new_address(p, &at);
+        snprintf(key, TOPIC_KEY_BYTES, "out %s %s", w.ns, addr_format(&at, text));
+        *out = outbound_new_address(p, &at, w.ns);
         return GRPC_OK;
     }
     if (m->target_case != IO__LINKERD__PROXY__OUTBOUND__TRAFFIC_SPEC__TARGET_AUTHORITY) {
@@ -141,8 +162,8 @@ static enum grpc_status outbound_topic(struct policy *p,
         *out_why = "the authority is no service of this cluster";
         return GRPC_NOT_FOUND;
     }
-    snprintf(key, TOPIC_KEY_BYTES, "out %s.%s:%u", name.name, name.ns, name.port);
-    *out = outbound_new_name(p, &name);
+    snprintf(key, TOPIC_KEY_BYTES, "out %s %s.%s:%u", w.ns, name.name, name.ns, name.port);
+    *out = outbound_new_name(p, &name, w.ns);
     return GRPC_OK;
 }
 
@@ -169,6 +190,34 @@ enum grpc_status policy_watch_outbound(struct policy *p, struct bytes request, s
 
 /* --- life ---------------------------------------------------------------------------------------- */
 
+static uint64_t watched_kinds(void)
+{
+    static const enum kind kinds[] = {
+        KIND_SERVICE,
+        KIND_POD,
+        KIND_EXTERNAL_WORKLOAD,
+        KIND_SERVER,
+        KIND_SERVER_AUTHORIZATION,
+        KIND_AUTHORIZATION_POLICY,
+        KIND_MESH_TLS_AUTHENTICATION,
+        KIND_NETWORK_AUTHENTICATION,
+        KIND_HTTP_LOCAL_RATE_LIMIT,
+        KIND_LINKERD_HTTP_ROUTE,
+        KIND_HTTP_ROUTE,
+        KIND_GRPC_ROUTE,
+        KIND_TLS_ROUTE,
+        KIND_TCP_ROUTE,
+        KIND_EGRESS_NETWORK,
+        KIND_SERVICE_PROFILE,
+    };
+    uint64_t all = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        all |= UINT64_C(1) << kinds[i];
+    }
+    return all;
+}
+
 struct policy *policy_new(const struct control_env *env)
 {
     struct policy *p = mem_new(sizeof(*p));
@@ -176,9 +225,10 @@ struct policy *policy_new(const struct control_env *env)
     p->env = env;
     topics_init(&p->topics, env->loop, env->metrics, "policy");
     servers_init(&p->servers);
+    attach_init(&p->attach);
+    problems_init(&p->problems);
     p->watch = (struct cluster_watch){
-        .kinds = UINT64_C(1) << KIND_SERVICE | UINT64_C(1) << KIND_POD |
-                 UINT64_C(1) << KIND_EXTERNAL_WORKLOAD | UINT64_C(1) << KIND_SERVER,
+        .kinds = watched_kinds(),
         .on_event = on_event,
         .on_synced = on_synced,
     };
@@ -197,6 +247,8 @@ void policy_free(struct policy *p)
         cluster_watch_remove(&p->watch);
         topics_clear(&p->topics);
         servers_clear(&p->servers);
+        attach_clear(&p->attach);
+        problems_clear(p);
         mem_free(p);
     }
 }

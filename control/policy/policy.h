@@ -23,4 +23,12 @@ enum grpc_status policy_watch_port(struct policy *p, struct bytes request, struc
 enum grpc_status policy_watch_outbound(struct policy *p, struct bytes request, struct subscriber *s,
                                        const char **out_why) MUST_USE;
 
+/* What is wrong with policy objects, also said once each in the log: an object that has no effect, or a
+ * setting of one that was left out. Borrowed until the next turn of the loop. */
+struct policy_problem {
+    enum kind kind;
+    char *ns, *name, *source, *reason; /* source: "web.yaml:12"; "" for an API server */
+};
+const struct policy_problem *policy_problems(const struct policy *p, size_t *out_count);
+
 #endif

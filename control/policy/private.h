@@ -5,40 +5,50 @@
 /*
  * What the files of the policy engine share.
  *
- *   policy.c    life, questions, which topics an event touches
- *   inbound.c   the topic of WatchPort
- *   authz.c     default policies as authorizations
- *   outbound.c  the topic of Watch
- *   route.c     default routes and their backends
+ *   policy.c         life, questions, which topics an event touches
+ *   attach.c         which objects speak of what
+ *   problems.c       what is wrong with the objects
+ *   reading.c        values and references in objects; clients.c, match.c, filter.c, settings.c: parts
+ *   inbound.c        the topic of WatchPort
+ *   authz.c          default policies as authorizations
+ *   grant.c          objects that let clients in
+ *   inbound_route.c  routes of a Server
+ *   rate_limit.c     its rate limit
+ *   outbound.c       the topic of Watch
+ *   egress.c         which EgressNetwork an address belongs to
+ *   backend.c        backends and how traffic is spread over them
+ *   route.c          routes of a Service or an EgressNetwork, and their default ones
  */
-#include "api/inbound.pb-c.h"
-#include "api/outbound.pb-c.h"
-#include "control/message.h"
+#include "control/policy/attach.h"
 #include "control/policy/policy.h"
+#include "control/policy/route.h"
 #include "control/question.h"
 #include "control/servers.h"
+#include "core/clock.h"
 
-/* Letters of dependencies (topic.h). */
-enum {
-    DEP_POD = 'p',
-    DEP_EXTERNAL = 'w',
-    DEP_SERVERS = 'v', /* of a namespace */
-    DEP_SERVICE = 's',
-    DEP_IP = 'i',      /* of services */
-};
 enum { CHANGED = 2 };
 
 #define DETECT_TIMEOUT_NS (10 * NS_PER_S) /* wire 9.4, 9.6 */
-#define ANSWER_ARENA_BYTES (2 * VIEW_ARENA_BYTES)
+#define ANSWER_BYTES_MAX  (4u << 20)      /* what gRPC clients take in one message unless told otherwise */
+#define EGRESS_GLOBAL_NS  "linkerd-egress"
+
+struct problems {
+    struct policy_problem *at;
+    size_t count, capacity;
+    struct timer look;
+};
 
 struct policy {
     const struct control_env *env;
     struct topics topics;
     struct servers servers;
+    struct attach attach;
+    struct problems problems;
     struct cluster_watch watch;
+    uint64_t computed; /* answers read from the cluster; for tests */
 };
 
-/* --- authz.c --------------------------------------------------------------------------------------- */
+/* --- authz.c, grant.c ------------------------------------------------------------------------------ */
 
 typedef Io__Linkerd__Proxy__Inbound__Authz authz;
 
@@ -53,30 +63,52 @@ struct authz_list default_policy_authorizations(const struct control_env *env, c
                                                 struct arena *a);
 /* Kubelets probe from the node, without a proxy: everybody in the probe networks may. */
 authz *probe_authorization(const struct control_env *env, struct arena *a);
+void authz_set_networks(authz *m, const struct cidr *networks, size_t count, struct arena *a);
+void *authn_anybody(struct arena *a); /* inbound.Authn */
 
-/* --- route.c --------------------------------------------------------------------------------------- */
+/* NULL and a refusal when it is to have no effect. */
+authz *server_authorization_read(struct reading *r, const struct object *o);
+authz *authorization_policy_read(struct reading *r, const struct object *o);
+void mesh_tls_authentication_read(struct reading *r, const struct object *o);
+void network_authentication_read(struct reading *r, const struct object *o);
+/* `like`: arena and dependencies to use. */
+struct authz_list server_authorizations(const struct policy *p, const struct object *server,
+                                        const struct reading *like);
+struct authz_list route_authorizations(const struct policy *p, const struct object *route,
+                                       struct authz_list server, const struct reading *like);
+struct authz_list authz_list_join(struct authz_list first, struct authz_list then, struct arena *a);
 
-typedef Io__Linkerd__Proxy__Outbound__Backend backend;
-typedef Io__Linkerd__Proxy__Outbound__OutboundPolicy outbound_policy;
+/* --- inbound_route.c, rate_limit.c ------------------------------------------------------------------ */
 
-enum outbound_protocol { OUTBOUND_DETECT, OUTBOUND_OPAQUE, OUTBOUND_HTTP1, OUTBOUND_HTTP2 };
-struct outbound_routes { /* names of the default routes, and where all of them lead */
-    const char *http, *opaque;
-    backend *backend;
-};
-backend *backend_balancer(message_metadata *of, const char *path, struct arena *a);  /* borrows path */
-backend *backend_forward(message_metadata *of, const struct addr *to, struct arena *a);
-outbound_policy *outbound_answer(message_metadata *of, enum outbound_protocol protocol,
-                                 const struct outbound_routes *routes, struct arena *a);
-/* All connections are refused by the route of that name. */
-outbound_policy *outbound_forbidden(message_metadata *of, const char *route, struct arena *a);
-/* Every request: the prefix "/". */
-Io__Linkerd__Proxy__HttpRoute__HttpRouteMatch *match_all(struct arena *a);
+typedef Io__Linkerd__Proxy__Inbound__HttpLocalRateLimit rate_limit_message;
+
+void *inbound_route_read(struct reading *r, const struct object *o); /* NULL and a refusal */
+/* Those of the Server that are of its protocol, each with its own authorizations before the Server's. */
+void *inbound_routes(const struct policy *p, const struct object *server, bool is_grpc,
+                     struct authz_list authorizations, const struct reading *like, size_t *out_count);
+rate_limit_message *rate_limit_read(struct reading *r, const struct object *o); /* NULL and a refusal */
+const struct object *rate_limit_find(const struct policy *p, const char *ns, const char *server);
+
+/* --- egress.c ------------------------------------------------------------------------------------- */
+
+/* The EgressNetwork that an address out of the cluster belongs to; NULL: none. */
+const struct object *egress_pick(const struct policy *p, const char *client_ns, const struct addr *at,
+                                 struct depends *d);
+bool egress_is_denied(const struct object *o);
+void egress_check(struct reading *r, const struct object *o);
+
+/* --- problems.c ------------------------------------------------------------------------------------ */
+
+void problems_init(struct problems *l);
+void problems_clear(struct policy *p);
+void problems_touch(struct policy *p); /* something changed that they depend on */
 
 /* --- inbound.c, outbound.c -------------------------------------------------------------------------- */
 
 struct topic *inbound_new(struct policy *p, const struct workload_name *workload, uint16_t port);
-struct topic *outbound_new_address(struct policy *p, const struct addr *at);
-struct topic *outbound_new_name(struct policy *p, const struct service_name *name);
+/* `client_ns`: whose routes count, too; "" for nobody's. */
+struct topic *outbound_new_address(struct policy *p, const struct addr *at, const char *client_ns);
+struct topic *outbound_new_name(struct policy *p, const struct service_name *name,
+                                const char *client_ns);
 
 #endif

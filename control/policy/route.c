@@ -1,231 +1,182 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "control/policy/private.h"
+#include "control/policy/route.h"
 
-#include "core/clock.h"
+/*
+ * Outbound routes: those of the user's and the default ones.
+ */
+typedef Io__Linkerd__Proxy__Outbound__HttpRoute__Rule http_rule;
+typedef Io__Linkerd__Proxy__Outbound__TlsRoute__Rule opaque_rule;
 
-/* A proxy insists on these, and uses its own settings (wire 3.5, 9.6). */
-#define QUEUE_CAPACITY 100
-#define FAILFAST_NS    (3 * NS_PER_S)
-#define EWMA_RTT_NS    (30 * NS_PER_MS)
-#define EWMA_DECAY_NS  (10 * NS_PER_S)
-#define FORWARD_WEIGHT 1
+/* --- timeouts and retries ------------------------------------------------------------------------ */
 
-typedef Io__Linkerd__Proxy__Outbound__ProxyProtocol proxy_protocol;
-typedef Io__Linkerd__Proxy__Outbound__ProxyProtocol__Opaque opaque_protocol;
-typedef Io__Linkerd__Proxy__Outbound__ProxyProtocol__Http1 http1_protocol;
-typedef Io__Linkerd__Proxy__Outbound__ProxyProtocol__Http2 http2_protocol;
-typedef Io__Linkerd__Proxy__Outbound__HttpRoute http_route;
-typedef Io__Linkerd__Proxy__Outbound__OpaqueRoute opaque_route;
-
-Io__Linkerd__Proxy__HttpRoute__HttpRouteMatch *match_all(struct arena *a)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored                                                                     \
+    "-Wdeprecated-declarations" /* requestTimeout: older proxies know no other (wire 3.5) */
+static void set_timeouts(http_rule *m, const struct timeouts *t, struct arena *a)
 {
-    Io__Linkerd__Proxy__HttpRoute__HttpRouteMatch *m =
-        message_new(a, &io__linkerd__proxy__http_route__http_route_match__descriptor);
+    if (!timeouts_are_set(t)) {
+        return;
+    }
+    m->timeouts = message_new(a, &io__linkerd__proxy__http_route__timeouts__descriptor);
+    if (t->request_ns != 0) {
+        m->timeouts->request = message_duration(a, t->request_ns);
+        m->requesttimeout = m->timeouts->request;
+    }
+    if (t->response_ns != 0) {
+        m->timeouts->response = message_duration(a, t->response_ns);
+    }
+    if (t->idle_ns != 0) {
+        m->timeouts->idle = message_duration(a, t->idle_ns);
+    }
+}
+#pragma GCC diagnostic pop
 
-    m->path = message_new(a, &io__linkerd__proxy__http_route__path_match__descriptor);
-    m->path->kind_case = IO__LINKERD__PROXY__HTTP_ROUTE__PATH_MATCH__KIND_PREFIX;
-    m->path->prefix = message_text("/");
+/* 0 when absent. */
+static uint64_t timeout_read(struct reading *r, const json_t *rule, const char *path)
+{
+    const char *text = json_text(rule, path);
+    uint64_t ns = 0;
+
+    if (text != NULL && !gateway_duration(text, &ns)) {
+        reading_refuse(r, "%s is no duration: %.100s", path, text);
+    }
+    return ns;
+}
+
+/* The rule's own word beats the route's annotation; a route without any has the target's as a block. */
+static void set_limits(struct reading *r, const struct target *t, const struct settings *own,
+                       uint64_t request_ns, bool is_grpc, http_rule *to)
+{
+    struct timeouts timeouts = own->timeouts;
+    void *retry = is_grpc ? own->grpc_retry : own->http_retry;
+
+    if (request_ns != 0) {
+        timeouts.request_ns = request_ns;
+    }
+    if (!timeouts_are_set(&timeouts)) {
+        timeouts = t->settings.timeouts;
+    }
+    if (retry == NULL) {
+        retry = is_grpc ? t->settings.grpc_retry : t->settings.http_retry;
+    }
+    set_timeouts(to, &timeouts, r->arena);
+    to->retry = retry;
+}
+
+/* --- HTTP and gRPC ------------------------------------------------------------------------------- */
+
+static http_rule *http_rule_read(struct reading *r, const struct target *t, const struct object *o,
+                                 const struct settings *own, const json_t *from)
+{
+    bool is_grpc = o->kind == KIND_GRPC_ROUTE;
+    http_rule *m =
+        message_new(r->arena, &io__linkerd__proxy__outbound__http_route__rule__descriptor);
+    uint64_t request_ns = timeout_read(r, from, "timeouts.request");
+    uint64_t backend_ns = timeout_read(r, from, "timeouts.backendRequest");
+
+    if (request_ns != 0 && backend_ns > request_ns) {
+        reading_refuse(r, "timeouts.backendRequest is longer than timeouts.request");
+    }
+    m->matches = matches_read(r, from, is_grpc, &m->n_matches);
+    m->filters = filters_read(r, json_object_get(from, "filters"), false, &m->n_filters);
+    m->backends = distribution_read(r, t, o, from, is_grpc ? FAMILY_GRPC : FAMILY_HTTP, backend_ns);
+    set_limits(r, t, own, request_ns, is_grpc, m);
     return m;
 }
 
-/* --- backends ------------------------------------------------------------------------------------ */
-
-static backend *backend_new(message_metadata *of, struct arena *a)
+static message_metadata *route_ref(const struct object *o, struct arena *a)
 {
-    backend *m = message_new(a, &io__linkerd__proxy__outbound__backend__descriptor);
+    const struct kind_info *kind = kind_info(o->kind);
 
-    m->metadata = of;
-    m->queue = message_new(a, &io__linkerd__proxy__outbound__queue__descriptor);
-    m->queue->capacity = QUEUE_CAPACITY;
-    m->queue->failfast_timeout = message_duration(a, FAILFAST_NS);
-    return m;
+    return resource_ref(a, kind->group, kind->name, o->name, o->ns, 0);
 }
 
-backend *backend_balancer(message_metadata *of, const char *path, struct arena *a)
+out_http_route *http_route_read(struct reading *r, const struct target *t, const struct object *o)
 {
-    backend *m = backend_new(of, a);
-    Io__Linkerd__Proxy__Outbound__Backend__BalanceP2c *balancer =
-        message_new(a, &io__linkerd__proxy__outbound__backend__balance_p2c__descriptor);
-    Io__Linkerd__Proxy__Outbound__Backend__EndpointDiscovery *discovery =
-        message_new(a, &io__linkerd__proxy__outbound__backend__endpoint_discovery__descriptor);
-    Io__Linkerd__Proxy__Outbound__Backend__BalanceP2c__PeakEwma *ewma =
-        message_new(a, &io__linkerd__proxy__outbound__backend__balance_p2c__peak_ewma__descriptor);
+    const json_t *rules = json_object_get(o->spec, "rules");
+    size_t count = json_array_size(rules);
+    out_http_route *m =
+        message_new(r->arena, &io__linkerd__proxy__outbound__http_route__descriptor);
+    struct settings own;
 
-    discovery->kind_case = IO__LINKERD__PROXY__OUTBOUND__BACKEND__ENDPOINT_DISCOVERY__KIND_DST;
-    discovery->dst = message_new(
-        a, &io__linkerd__proxy__outbound__backend__endpoint_discovery__destination_get__descriptor);
-    discovery->dst->path = message_text(path);
-    ewma->default_rtt = message_duration(a, EWMA_RTT_NS);
-    ewma->decay = message_duration(a, EWMA_DECAY_NS);
-    balancer->discovery = discovery;
-    balancer->load_case = IO__LINKERD__PROXY__OUTBOUND__BACKEND__BALANCE_P2C__LOAD_PEAK_EWMA;
-    balancer->peak_ewma = ewma;
-    m->kind_case = IO__LINKERD__PROXY__OUTBOUND__BACKEND__KIND_BALANCER;
-    m->balancer = balancer;
-    return m;
+    settings_read(r, o, true, &own);
+    m->metadata = route_ref(o, r->arena);
+    m->hosts = hosts_read(r, json_object_get(o->spec, "hostnames"), &m->n_hosts);
+    m->rules = arena_new(r->arena, MAX(count, 1) * sizeof(m->rules[0]));
+    for (size_t i = 0; i < count; i++) {
+        m->rules[m->n_rules++] = http_rule_read(r, t, o, &own, json_array_get(rules, i));
+    }
+    if (count == 0) {
+        m->rules[m->n_rules++] = http_rule_read(r, t, o, &own, NULL);
+    }
+    return r->is_refused ? NULL : m;
 }
 
-backend *backend_forward(message_metadata *of, const struct addr *to, struct arena *a)
+out_http_route *http_route_default(const struct target *t, bool is_grpc, struct arena *a)
 {
-    backend *m = backend_new(of, a);
+    struct reading r = {.arena = a};
+    const struct settings none = {.accrual = NULL};
+    out_http_route *m = message_new(a, &io__linkerd__proxy__outbound__http_route__descriptor);
+    http_rule *rule = message_new(a, &io__linkerd__proxy__outbound__http_route__rule__descriptor);
 
-    m->kind_case = IO__LINKERD__PROXY__OUTBOUND__BACKEND__KIND_FORWARD;
-    m->forward = message_new(a, &io__linkerd__proxy__destination__weighted_addr__descriptor);
-    m->forward->addr = message_addr(a, to);
-    m->forward->weight = FORWARD_WEIGHT;
-    return m;
-}
-
-/* --- routes -------------------------------------------------------------------------------------- */
-
-static http_route *http_route_to(const char *name, backend *to, struct arena *a)
-{
-    http_route *m = message_new(a, &io__linkerd__proxy__outbound__http_route__descriptor);
-    Io__Linkerd__Proxy__Outbound__HttpRoute__Rule *rule =
-        message_new(a, &io__linkerd__proxy__outbound__http_route__rule__descriptor);
-    Io__Linkerd__Proxy__Outbound__HttpRoute__Distribution *all =
-        message_new(a, &io__linkerd__proxy__outbound__http_route__distribution__descriptor);
-    Io__Linkerd__Proxy__Outbound__HttpRoute__RouteBackend *one =
-        message_new(a, &io__linkerd__proxy__outbound__http_route__route_backend__descriptor);
-
-    one->backend = to;
-    all->kind_case = IO__LINKERD__PROXY__OUTBOUND__HTTP_ROUTE__DISTRIBUTION__KIND_FIRST_AVAILABLE;
-    all->first_available = message_new(
-        a, &io__linkerd__proxy__outbound__http_route__distribution__first_available__descriptor);
-    all->first_available->backends = message_one(a, one);
-    all->first_available->n_backends = 1;
-    rule->matches = message_one(a, match_all(a));
-    rule->n_matches = 1;
-    rule->backends = all;
-    m->metadata = message_default(a, name);
-    m->rules = message_one(a, rule);
-    m->n_rules = 1;
-    return m;
-}
-
-/* Without a backend the distribution is empty. */
-static opaque_route *opaque_route_to(const char *name, backend *to, struct arena *a)
-{
-    opaque_route *m = message_new(a, &io__linkerd__proxy__outbound__opaque_route__descriptor);
-    Io__Linkerd__Proxy__Outbound__OpaqueRoute__Rule *rule =
-        message_new(a, &io__linkerd__proxy__outbound__opaque_route__rule__descriptor);
-    Io__Linkerd__Proxy__Outbound__OpaqueRoute__Distribution *all =
-        message_new(a, &io__linkerd__proxy__outbound__opaque_route__distribution__descriptor);
-    Io__Linkerd__Proxy__Outbound__OpaqueRoute__RouteBackend *one;
-
-    if (to == NULL) {
-        all->kind_case = IO__LINKERD__PROXY__OUTBOUND__OPAQUE_ROUTE__DISTRIBUTION__KIND_EMPTY;
-        all->empty = message_new(
-            a, &io__linkerd__proxy__outbound__opaque_route__distribution__empty__descriptor);
+    rule->matches = matches_read(&r, NULL, is_grpc, &rule->n_matches);
+    rule->backends = distribution_to(t->backend, a);
+    if (t->is_denied) {
+        rule->filters = message_one(
+            a, filter_fail(is_grpc ? GRPC_PERMISSION_DENIED : 403, "traffic not allowed", a));
+        rule->n_filters = 1;
     } else {
-        one =
-            message_new(a, &io__linkerd__proxy__outbound__opaque_route__route_backend__descriptor);
-        one->backend = to;
-        all->kind_case =
-            IO__LINKERD__PROXY__OUTBOUND__OPAQUE_ROUTE__DISTRIBUTION__KIND_FIRST_AVAILABLE;
-        all->first_available = message_new(
-            a,
-            &io__linkerd__proxy__outbound__opaque_route__distribution__first_available__descriptor);
-        all->first_available->backends = message_one(a, one);
-        all->first_available->n_backends = 1;
+        set_limits(&r, t, &none, 0, is_grpc, rule);
     }
-    rule->backends = all;
-    m->metadata = message_default(a, name);
+    m->metadata = message_default(a, is_grpc ? t->grpc : t->http);
     m->rules = message_one(a, rule);
     m->n_rules = 1;
     return m;
 }
 
-/* --- protocols ----------------------------------------------------------------------------------- */
+/* --- opaque and TLS ------------------------------------------------------------------------------ */
 
-static opaque_protocol *opaque(opaque_route *route, struct arena *a)
+static out_opaque_route *opaque_route_new(message_metadata *of, distribution *to, struct arena *a)
 {
-    opaque_protocol *m =
-        message_new(a, &io__linkerd__proxy__outbound__proxy_protocol__opaque__descriptor);
+    out_opaque_route *m = message_new(a, &io__linkerd__proxy__outbound__tls_route__descriptor);
+    opaque_rule *rule = message_new(a, &io__linkerd__proxy__outbound__tls_route__rule__descriptor);
 
-    m->routes = message_one(a, route);
-    m->n_routes = 1;
-    return m;
-}
-
-static http1_protocol *http1(http_route *route, struct arena *a)
-{
-    http1_protocol *m =
-        message_new(a, &io__linkerd__proxy__outbound__proxy_protocol__http1__descriptor);
-
-    m->routes = message_one(a, route);
-    m->n_routes = 1;
-    return m;
-}
-
-static http2_protocol *http2(http_route *route, struct arena *a)
-{
-    http2_protocol *m =
-        message_new(a, &io__linkerd__proxy__outbound__proxy_protocol__http2__descriptor);
-
-    m->routes = message_one(a, route);
-    m->n_routes = 1;
-    return m;
-}
-
-static void set_detect(proxy_protocol *m, opaque_route *tcp, http_route *http, struct arena *a)
-{
-    m->kind_case = IO__LINKERD__PROXY__OUTBOUND__PROXY_PROTOCOL__KIND_DETECT;
-    m->detect = message_new(a, &io__linkerd__proxy__outbound__proxy_protocol__detect__descriptor);
-    m->detect->timeout = message_duration(a, DETECT_TIMEOUT_NS);
-    m->detect->opaque = opaque(tcp, a);
-    m->detect->http1 = http1(http, a);
-    m->detect->http2 = http2(http, a);
-}
-
-static outbound_policy *policy_new_message(message_metadata *of, struct arena *a)
-{
-    outbound_policy *m = message_new(a, &io__linkerd__proxy__outbound__outbound_policy__descriptor);
-
+    rule->backends = (void *)to; /* the same on the wire (reading.h) */
     m->metadata = of;
-    m->protocol = message_new(a, &io__linkerd__proxy__outbound__proxy_protocol__descriptor);
+    m->rules = message_one(a, rule);
+    m->n_rules = 1;
     return m;
 }
 
-outbound_policy *outbound_answer(message_metadata *of, enum outbound_protocol protocol,
-                                 const struct outbound_routes *routes, struct arena *a)
+out_opaque_route *opaque_route_read(struct reading *r, const struct target *t,
+                                    const struct object *o)
 {
-    outbound_policy *m = policy_new_message(of, a);
-    opaque_route *tcp = opaque_route_to(routes->opaque, routes->backend, a);
-    http_route *http = http_route_to(routes->http, routes->backend, a);
+    const json_t *rules = json_object_get(o->spec, "rules");
+    out_opaque_route *m = opaque_route_new(
+        route_ref(o, r->arena),
+        distribution_read(r, t, o, json_array_get(rules, 0), FAMILY_OPAQUE, 0), r->arena);
 
-    switch (protocol) {
-    case OUTBOUND_DETECT:
-        set_detect(m->protocol, tcp, http, a);
-        break;
-    case OUTBOUND_OPAQUE:
-        m->protocol->kind_case = IO__LINKERD__PROXY__OUTBOUND__PROXY_PROTOCOL__KIND_OPAQUE;
-        m->protocol->opaque = opaque(tcp, a);
-        break;
-    case OUTBOUND_HTTP1:
-        m->protocol->kind_case = IO__LINKERD__PROXY__OUTBOUND__PROXY_PROTOCOL__KIND_HTTP1;
-        m->protocol->http1 = http1(http, a);
-        break;
-    case OUTBOUND_HTTP2:
-        m->protocol->kind_case = IO__LINKERD__PROXY__OUTBOUND__PROXY_PROTOCOL__KIND_HTTP2;
-        m->protocol->http2 = http2(http, a);
-        break;
+    if (json_array_size(rules) > 1) {
+        reading_refuse(r, "a route of connections has more than one rule");
     }
+    if (o->kind == KIND_TLS_ROUTE) {
+        m->snis = hosts_read(r, json_object_get(o->spec, "hostnames"), &m->n_snis);
+    }
+    return r->is_refused ? NULL : m;
+}
+
+out_opaque_route *opaque_route_forbidden(const char *name, struct arena *a)
+{
+    out_opaque_route *m = opaque_route_new(message_default(a, name), distribution_empty(a), a);
+
+    m->rules[0]->filters = message_one(a, filter_refuse(NULL, a));
+    m->rules[0]->n_filters = 1;
     return m;
 }
 
-outbound_policy *outbound_forbidden(message_metadata *of, const char *route, struct arena *a)
+out_opaque_route *opaque_route_default(const struct target *t, const char *name, struct arena *a)
 {
-    outbound_policy *m = policy_new_message(of, a);
-    opaque_route *tcp = opaque_route_to(route, NULL, a);
-    Io__Linkerd__Proxy__Outbound__OpaqueRoute__Filter *filter =
-        message_new(a, &io__linkerd__proxy__outbound__opaque_route__filter__descriptor);
-
-    filter->kind_case = IO__LINKERD__PROXY__OUTBOUND__OPAQUE_ROUTE__FILTER__KIND_FORBIDDEN;
-    filter->forbidden = message_new(a, &io__linkerd__proxy__opaque_route__forbidden__descriptor);
-    tcp->rules[0]->filters = message_one(a, filter);
-    tcp->rules[0]->n_filters = 1;
-    m->protocol->kind_case = IO__LINKERD__PROXY__OUTBOUND__PROXY_PROTOCOL__KIND_OPAQUE;
-    m->protocol->opaque = opaque(tcp, a);
-    return m;
+    return t->is_denied
+               ? opaque_route_forbidden(name, a)
+               : opaque_route_new(message_default(a, name), distribution_to(t->backend, a), a);
 }
