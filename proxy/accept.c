@@ -2,13 +2,14 @@
 #include "proxy/accept.h"
 
 #include "core/alloc.h"
+#include "core/clock.h"
 #include "core/err.h"
 #include "core/log.h"
-#include "proxy/transport.h"
+#include "net/tls.h"
 
-#define PEEK_MAX      TLS_HELLO_MAX
-#define DETECT_MAX    1024
-#define TRANSPORT_MAX (TRANSPORT_HEADER_MAX + 64)
+#define PEEK_MAX   TLS_HELLO_MAX
+#define DETECT_MAX 1024
+#define RETRY_NS   (5 * NS_PER_MS)
 
 static const char *const state_doing[] = {
 #define X(id, doing) [CONN_##id] = doing,
@@ -16,17 +17,37 @@ static const char *const state_doing[] = {
 #undef X
 };
 
-/* --- reading the first bytes --------------------------------------------------------------------- */
+const char *conn_doing(const struct conn *c)
+{
+    return state_doing[c->state];
+}
 
-/* Read on until `c->head` holds `bytes_max`. 0: something came; else the io's error. */
+/* --- reading the first bytes ------------------------------------------------------------------ */
+
+/*
+ * Read on, until `c->head` holds `bytes_max`. 0: something came; E_AGAIN: nothing now, and the task
+ * will run again; E_RANGE: it is full; else the io's end.
+ */
 static int conn_fill(struct conn *c, size_t bytes_max)
 {
     size_t got;
+    int rc;
 
     if (chain_size(&c->head) >= bytes_max) {
-        return E_LIMIT;
+        return E_RANGE;
     }
-    return io_recv(c->io, &c->head, bytes_max - chain_size(&c->head), &got);
+    rc = io_recv(c->io, &c->head, bytes_max - chain_size(&c->head), &got);
+    if (rc == E_LIMIT) {
+        timer_arm_in(c->w->loop, &c->retry, RETRY_NS);
+        rc = E_AGAIN;
+    }
+    return rc;
+}
+
+/* Did a read tell that the connection is over, before it said anything or by an error? */
+static bool is_over(const struct conn *c, int rc)
+{
+    return rc == E_EOF ? chain_size(&c->head) == 0 : rc != 0 && rc != E_AGAIN && rc != E_RANGE;
 }
 
 /* The head's bytes in one piece, in `to` when they are spread over chunks. */
@@ -40,26 +61,42 @@ static struct bytes conn_head(const struct conn *c, char *to, size_t bytes_max)
     return bytes_of(to, chain_peek(&c->head, to, bytes_max));
 }
 
+/* A client that goes away while its policy is asked for takes its connection with it. */
+static void step_policy(struct conn *c)
+{
+    int rc;
+
+    do {
+        rc = conn_fill(c, DETECT_MAX);
+    } while (rc == 0);
+    if (is_over(c, rc)) {
+        conn_close(c, rc == E_EOF ? 0 : rc);
+    }
+}
+
 static void step_peek(struct conn *c)
 {
     char buffer[PEEK_MAX];
     struct bytes sni = BYTES_NONE;
-    int rc, verdict = E_AGAIN;
+    int rc = 0, verdict = E_AGAIN;
 
-    do {
-        rc = conn_fill(c, PEEK_MAX);
+    for (;;) {
         if (chain_size(&c->head) > 0) {
             verdict = tls_parse_client_hello(conn_head(c, buffer, sizeof(buffer)), &sni);
         }
-    } while (verdict == E_AGAIN && rc == 0);
+        if (verdict != E_AGAIN || rc != 0) {
+            break;
+        }
+        rc = conn_fill(c, PEEK_MAX);
+    }
     if (verdict == E_AGAIN && rc == E_AGAIN) {
         return;
     }
-    if (verdict == E_AGAIN && rc != E_LIMIT && chain_size(&c->head) == 0) {
-        conn_close(c, rc);
+    if (verdict == E_AGAIN && is_over(c, rc)) {
+        conn_close(c, rc == E_EOF ? 0 : rc);
         return;
     }
-    accept_peeked(c, verdict == 0, sni);
+    inbound_peeked(c, verdict == 0, sni);
 }
 
 static void step_handshake(struct conn *c)
@@ -76,65 +113,113 @@ static void step_handshake(struct conn *c)
     }
     c->tls = CONN_TLS_MESH;
     if (io_tls_peer_id(c->io, &id)) {
-        snprintf(c->client_id, sizeof(c->client_id), BYTES_FMT, BYTES_ARG(id));
+        if (id.len > TLS_NAME_MAX) { /* cut short it could be somebody else's */
+            conn_fail(c, FAILURE_TLS, E_TLS, "the client's identity is too long");
+            return;
+        }
+        c->client_id = bytes_dup(id);
     }
-    accept_secured(c);
+    inbound_secured(c);
+}
+
+/* The message is decoded once, when it is complete: a sender that dribbles costs no more than
+ * another. */
+static int read_transport(struct conn *c, struct transport_header *out, size_t *out_used)
+{
+    char start[TRANSPORT_START_BYTES];
+    size_t size = TRANSPORT_START_BYTES;
+    char *copy = NULL;
+    struct bytes head;
+    int rc = 0;
+
+    for (;;) {
+        int verdict =
+            transport_size(bytes_of(start, chain_peek(&c->head, start, sizeof(start))), &size);
+
+        if (verdict != E_AGAIN && verdict != 0) {
+            return verdict;
+        }
+        if (verdict == 0 && chain_size(&c->head) >= size) {
+            break;
+        }
+        if (rc != 0) {
+            return rc;
+        }
+        rc = conn_fill(c, size);
+    }
+    head = chain_head(&c->head);
+    if (head.len < size) {
+        copy = mem_new(size); /* bounded by TRANSPORT_MESSAGE_MAX, once a connection */
+        head = bytes_of(copy, chain_peek(&c->head, copy, size));
+    }
+    rc = transport_parse(head, out, out_used);
+    mem_free(copy);
+    return rc;
 }
 
 static void step_transport(struct conn *c)
 {
     struct transport_header header;
-    char *buffer;
     size_t used;
-    int rc, verdict = E_AGAIN;
+    int rc = read_transport(c, &header, &used);
 
-    do {
-        rc = conn_fill(c, TRANSPORT_MAX);
-        if (chain_size(&c->head) > 0) {
-            buffer = mem_new(chain_size(&c->head)); /* once a connection, bounded by TRANSPORT_MAX */
-            verdict = transport_parse(conn_head(c, buffer, chain_size(&c->head)), &header, &used);
-            mem_free(buffer);
-        }
-    } while (verdict == E_AGAIN && rc == 0);
-    if (verdict == E_AGAIN && rc == E_AGAIN) {
+    if (rc == E_AGAIN) {
         return;
     }
-    if (verdict != 0) {
-        conn_fail(c, FAILURE_TLS, verdict == E_AGAIN ? rc : verdict, "no valid transport header came on the inbound port");
+    if (rc != 0) {
+        conn_fail(c, FAILURE_TLS, rc, "no valid transport header came on the inbound port");
         return;
     }
     chain_drop(&c->head, used);
-    accept_transport(c, &header);
+    c->overhead = used;
+    inbound_transport(c, &header);
+}
+
+static void detected(struct conn *c, enum detected protocol, bool is_certain)
+{
+    if (c->dir == INBOUND) {
+        inbound_detected(c, protocol, is_certain);
+    } else {
+        outbound_protocol_known(c, protocol);
+    }
 }
 
 static void step_detect(struct conn *c)
 {
     char buffer[DETECT_MAX];
     enum detected protocol = DETECT_OPAQUE;
-    int rc, verdict = E_AGAIN;
+    int rc = 0, verdict = E_AGAIN;
 
-    do {
+    for (;;) {
         if (chain_size(&c->head) > 0) {
             verdict = http_detect(conn_head(c, buffer, sizeof(buffer)), &protocol);
         }
-        rc = verdict == E_AGAIN ? conn_fill(c, DETECT_MAX) : 0;
-    } while (verdict == E_AGAIN && rc == 0);
+        if (verdict != E_AGAIN || rc != 0) {
+            break;
+        }
+        rc = conn_fill(c, DETECT_MAX);
+    }
     if (verdict == E_AGAIN && rc == E_AGAIN) {
         return;
     }
-    if (verdict == E_AGAIN && chain_size(&c->head) == 0) {
+    if (verdict == E_AGAIN && is_over(c, rc)) {
         conn_close(c, rc == E_EOF ? 0 : rc);
         return;
     }
-    accept_detected(c, verdict == 0 ? protocol : DETECT_OPAQUE);
+    detected(c, verdict == 0 ? protocol : DETECT_OPAQUE, verdict == 0);
 }
 
-static void conn_run(struct task *t)
+/* --- the states ------------------------------------------------------------------------------- */
+
+void conn_run(struct task *t)
 {
     struct conn *c = CONTAINER_OF(t, struct conn, task);
 
-    log_trace("connection: %s", state_doing[c->state]);
+    log_trace("connection: %s", conn_doing(c));
     switch (c->state) {
+    case CONN_POLICY:
+        step_policy(c);
+        break;
     case CONN_PEEK:
         step_peek(c);
         break;
@@ -147,7 +232,6 @@ static void conn_run(struct task *t)
     case CONN_DETECT:
         step_detect(c);
         break;
-    case CONN_POLICY:
     case CONN_HTTP:
     case CONN_DIAL:
     case CONN_TUNNEL:
@@ -156,41 +240,53 @@ static void conn_run(struct task *t)
     }
 }
 
-/* Time to read the first bytes ran out: what came so far is all there is to tell by. */
-static void on_timeout(struct timer *t)
+void conn_on_retry(struct timer *t)
+{
+    struct conn *c = CONTAINER_OF(t, struct conn, retry);
+
+    task_wake(c->w->loop, &c->task);
+}
+
+/* Time to read the first bytes ran out: what came so far is all there is to tell by. A client
+ * that is silent may wait for the server to speak first. */
+void conn_on_timeout(struct timer *t)
 {
     struct conn *c = CONTAINER_OF(t, struct conn, timer);
 
-    if (c->state == CONN_DETECT || (c->state == CONN_PEEK && chain_size(&c->head) == 0 && !c->is_direct)) {
-        accept_detected(c, DETECT_OPAQUE);
+    if (c->state == CONN_DETECT ||
+        (c->state == CONN_PEEK && chain_size(&c->head) == 0 && !c->is_direct)) {
+        detected(c, DETECT_OPAQUE, false);
     } else {
-        conn_fail(c, FAILURE_TLS, E_TIMEOUT, "the client sent too little to tell its protocol");
+        conn_fail(c, FAILURE_DETECT, E_TIMEOUT, conn_doing(c));
     }
 }
 
 void conn_next(struct conn *c, enum conn_state next)
 {
-    bool reads = next == CONN_PEEK || next == CONN_HANDSHAKE || next == CONN_TRANSPORT || next == CONN_DETECT;
+    bool reads = next == CONN_PEEK || next == CONN_HANDSHAKE || next == CONN_TRANSPORT ||
+                 next == CONN_DETECT;
 
     assert(c->state != CONN_CLOSED);
     c->state = next;
+    timer_cancel(c->w->loop, &c->retry);
     if (!reads) {
         timer_cancel(c->w->loop, &c->timer);
     } else if (!timer_is_armed(&c->timer)) {
-        timer_arm_in(c->w->loop, &c->timer, worker_side(c->w, c->dir)->detect_timeout_ns);
+        timer_arm_in(c->w->loop, &c->timer,
+                     c->dir == INBOUND ? inbound_detect_timeout_ns(c)
+                                       : c->w->config->outbound.detect_timeout_ns);
     }
     task_wake(c->w->loop, &c->task);
 }
 
-/* --- the policy ---------------------------------------------------------------------------------- */
+/* --- the policy ------------------------------------------------------------------------------- */
 
 static void on_policy(struct discovery_waiter *waiter, const struct snapshot *answer)
 {
     struct conn *c = CONTAINER_OF(waiter, struct conn, waiter);
 
-    snapshot_unref((struct snapshot *)(uintptr_t)c->policy);
-    c->policy = answer;
-    snapshot_ref((struct snapshot *)(uintptr_t)answer);
+    assert(c->entry->answer == answer);
+    (void)conn_refresh_policy(c);
     if (c->dir == INBOUND) {
         inbound_policy_known(c);
     } else {
@@ -202,6 +298,7 @@ void conn_wait_policy(struct conn *c, enum question q, const struct addr *key)
 {
     struct addr zeroed;
 
+    assert(c->entry == NULL);
     memset(&zeroed, 0, sizeof(zeroed));
     if (q == QUESTION_INBOUND) {
         zeroed.port = key->port;
@@ -209,224 +306,7 @@ void conn_wait_policy(struct conn *c, enum question q, const struct addr *key)
         zeroed = *key;
     }
     conn_next(c, CONN_POLICY);
-    if (c->entry != NULL) {
-        discovery_wait_cancel(&c->waiter);
-        discovery_release(c->w->cache, c->entry);
-    }
     c->entry = discovery_ask(c->w->cache, q, addr_key(&zeroed));
     c->waiter.on_answer = on_policy;
     discovery_wait(c->w->cache, c->entry, &c->waiter);
-}
-
-/* --- life ---------------------------------------------------------------------------------------- */
-
-void conn_accept(struct proxy_worker *w, enum direction dir, int fd, const struct addr *peer)
-{
-    struct conn *c = mem_new(sizeof(*c));
-    const struct side_config *side = worker_side(w, dir);
-
-    c->w = w;
-    c->dir = dir;
-    c->peer = *peer;
-    c->task.run = conn_run;
-    c->timer.run = on_timeout;
-    c->no_tls_reason = "no_tls_from_remote";
-    chain_init(&c->head);
-    list_init(&c->exchanges);
-    list_append(&w->conns, &c->node);
-    w->conns_count++;
-    if (sock_set_opts(fd, &side->accept_opts) != 0 || sock_original_dst(fd, &c->target) != 0) {
-        log_warn("cannot learn where an accepted connection was going: closed; direction=%s", direction_name(dir));
-        (void)close(fd);
-        conn_close(c, E_INTERNAL);
-        return;
-    }
-    c->io = io_tcp_new(w->loop, fd, &c->task);
-    if (c->io == NULL) {
-        conn_close(c, E_INTERNAL);
-        return;
-    }
-    c->served = c->io;
-    if (dir == INBOUND) {
-        inbound_accepted(c);
-    } else {
-        outbound_accepted(c);
-    }
-}
-
-static void conn_bury(struct grave *g)
-{
-    struct conn *c = CONTAINER_OF(g, struct conn, grave);
-
-    tcp_stats_clear(&c->tcp);
-    request_stats_free(c->requests);
-    snapshot_unref((struct snapshot *)(uintptr_t)c->policy);
-    mem_free(c);
-}
-
-void conn_close(struct conn *c, int err)
-{
-    struct proxy_worker *w = c->w;
-
-    if (c->state == CONN_CLOSED) {
-        return;
-    }
-    conn_meter(c);
-    c->state = CONN_CLOSED;
-    LIST_FOREACH(node, &c->exchanges) {
-        exchange_abort(LIST_ITEM(node, struct exchange, node));
-    }
-    opaque_cancel(c);
-    if (c->server != NULL) {
-        struct http_server *server = c->server;
-
-        c->server = NULL;
-        http_server_close(server, err);
-    }
-    io_close(c->io);
-    c->io = NULL;
-    chain_clear(&c->head);
-    tcp_meter_close(&c->meter, err);
-    timer_cancel(w->loop, &c->timer);
-    task_cancel(&c->task);
-    discovery_wait_cancel(&c->waiter);
-    if (c->entry != NULL) {
-        discovery_release(w->cache, c->entry);
-        c->entry = NULL;
-    }
-    list_unlink(&c->node);
-    w->conns_count--;
-    loop_free_later(w->loop, &c->grave, conn_bury);
-    proxy_worker_conn_gone(w);
-}
-
-void conn_fail(struct conn *c, enum failure why, int err, const char *detail)
-{
-    const struct failure_info *info = failure_info(why);
-    char client[ADDR_TEXT_BYTES], target[ADDR_TEXT_BYTES];
-    struct text labels;
-
-    log_info("%s connection ended: %s; hop=%s phase=%s cause=%s client=%s target=%s err=%s detail=\"%s\"",
-             direction_name(c->dir), info->text, direction_name(c->dir), phase_name(info->phase), info->cause,
-             addr_format(&c->peer, client), addr_format(&c->target, target), err_name(err), detail != NULL ? detail : "");
-    text_init(&labels, 512);
-    label_add(&labels, "error", bytes_str(info->label));
-    labels_target(&labels, &c->target);
-    stat_count(&c->w->metrics, c->dir == INBOUND ? STAT_INBOUND_TCP_ERRORS : STAT_OUTBOUND_TCP_ERRORS, text_bytes(&labels));
-    text_reset(&labels);
-    label_add(&labels, "hop", bytes_str(direction_name(c->dir)));
-    label_add(&labels, "phase", bytes_str(phase_name(info->phase)));
-    label_add(&labels, "cause", bytes_str(info->cause));
-    stat_count(&c->w->metrics, STAT_FAILURES, text_bytes(&labels));
-    text_clear(&labels);
-    conn_close(c, err);
-}
-
-void conn_drain(struct conn *c)
-{
-    if (c->state == CONN_HTTP && c->server != NULL) {
-        http_server_drain(c->server);
-    } else if (c->state == CONN_POLICY || c->state == CONN_PEEK || c->state == CONN_DETECT) {
-        c->is_closing = true; /* it is served, and asked to go away after its first answer */
-    }
-}
-
-/* --- figures ------------------------------------------------------------------------------------- */
-
-void conn_meter(struct conn *c)
-{
-    struct io *io = c->served;
-
-    if (c->is_tunnel_open) {
-        opaque_meter(c);
-        return;
-    }
-    if (c->server != NULL) {
-        io = http_server_io(c->server);
-    }
-    if (io == NULL || c->state == CONN_CLOSED) {
-        return;
-    }
-    while (io->below != NULL) {
-        io = io->below;
-    }
-    tcp_meter_update(&c->meter, io->bytes_in, io->bytes_out);
-}
-
-void conn_tls_labels(const struct conn *c, struct text *t)
-{
-    if (c->tls == CONN_TLS_MESH) {
-        label_add(t, "tls", BYTES("true"));
-        label_add(t, "client_id", bytes_str(c->client_id));
-    } else if (c->tls == CONN_TLS_FOREIGN) {
-        label_add(t, "tls", BYTES("opaque"));
-        label_add(t, "sni", bytes_str(c->sni));
-    } else {
-        label_add(t, "tls", BYTES("no_identity"));
-        label_add(t, "no_tls_reason",
-                  addr_is_loopback(&c->peer) || c->dir == OUTBOUND ? BYTES("loopback") : bytes_str(c->no_tls_reason));
-    }
-}
-
-void conn_open_stats(struct conn *c, struct bytes extra_labels)
-{
-    struct text t;
-
-    if (c->meter.stats != NULL) {
-        return;
-    }
-    text_init(&t, 4096);
-    label_add(&t, "direction", bytes_str(direction_name(c->dir)));
-    label_add(&t, "peer", BYTES("src"));
-    labels_target(&t, &c->target);
-    conn_tls_labels(c, &t);
-    if (extra_labels.len > 0) {
-        text_char(&t, ',');
-        text_add(&t, extra_labels);
-    }
-    tcp_stats_init(&c->tcp, &c->w->metrics, text_bytes(&t));
-    text_clear(&t);
-    tcp_meter_open(&c->meter, &c->tcp);
-}
-
-/* --- HTTP ---------------------------------------------------------------------------------------- */
-
-static void on_stream(void *user, struct stream *s)
-{
-    exchange_begin(user, s);
-}
-
-static void on_closed(void *user, int err)
-{
-    struct conn *c = user;
-
-    c->server = NULL;
-    c->served = NULL;
-    if (c->state == CONN_HTTP) {
-        conn_close(c, err);
-    }
-}
-
-static const struct http_server_events server_events = {.on_stream = on_stream, .on_closed = on_closed};
-
-void conn_serve_http(struct conn *c, enum detected protocol)
-{
-    const struct side_config *side = worker_side(c->w, c->dir);
-    struct http_limits limits = {
-        .stream_window = c->w->config->stream_window,
-        .connection_window = c->w->config->connection_window,
-        .ping_interval_ns = side->ping_interval_ns,
-        .ping_timeout_ns = side->ping_timeout_ns,
-        .ping_while_idle = side->ping_interval_ns != 0,
-    };
-    struct io *io = c->io;
-
-    conn_next(c, CONN_HTTP);
-    c->io = NULL;
-    c->served = io;
-    c->server = protocol == DETECT_HTTP2 ? http2_server_new(io, &c->head, &limits, &server_events, c)
-                                         : http1_server_new(io, &c->head, &limits, &server_events, c);
-    if (c->is_closing || c->w->draining) {
-        http_server_drain(c->server);
-    }
 }

@@ -3,20 +3,27 @@
 #define PROXY_ACCEPT_H
 
 /*
- * What the steps of an accepted connection tell inbound.c and outbound.c. Private to the three.
+ * What the steps of an accepted connection, and its exchanges, ask of inbound.c and outbound.c.
  */
 #include "proxy/exchange.h"
 #include "proxy/transport.h"
 
 void inbound_accepted(struct conn *c);
 void outbound_accepted(struct conn *c);
-/* Inbound only: the first bytes were looked at; `is_tls` with this server name; the handshake is done; the transport header
- * was read. */
-void accept_peeked(struct conn *c, bool is_tls, struct bytes sni);
-void accept_secured(struct conn *c);
-void accept_transport(struct conn *c, const struct transport_header *header);
-void accept_detected(struct conn *c, enum detected protocol);
-void opaque_meter(struct conn *c);
-void proxy_worker_conn_gone(struct proxy_worker *w);
+void inbound_policy_known(struct conn *c);
+void outbound_policy_known(struct conn *c);
+/* Inbound only: the first bytes were looked at, and are TLS with this server name, or not; the
+ * handshake is done; the transport header was read. */
+void inbound_peeked(struct conn *c, bool is_tls, struct bytes sni);
+void inbound_secured(struct conn *c);
+void inbound_transport(struct conn *c, const struct transport_header *header);
+uint64_t inbound_detect_timeout_ns(const struct conn *c);
+/* `is_certain`: by bytes, not for want of them. */
+void inbound_detected(struct conn *c, enum detected protocol, bool is_certain);
+void inbound_protocol_known(struct conn *c, enum detected protocol);
+void outbound_protocol_known(struct conn *c, enum detected protocol);
+void inbound_policy_changed(struct conn *c); /* of an opaque connection */
+void inbound_request(struct exchange *ex);
+void outbound_request(struct exchange *ex);
 
 #endif

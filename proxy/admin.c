@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "proxy/proxy.h"
+#include "proxy/admin.h"
 
 #include "core/alloc.h"
 #include "core/clock.h"
@@ -7,11 +7,15 @@
 #include "core/log.h"
 #include "core/process.h"
 
+#include <stdlib.h>
+
 /*
- * The admin server of port 4191 (wire 2.2). Everything runs on the control thread; a scrape asks every worker for a
- * copy of its figures and answers when the last has come.
+ * The pages. A scrape asks every worker for a copy of its figures and answers when the last has
+ * come.
  */
 #define METRICS_BYTES_MAX (64u << 20)
+#define BODY_MAX          4096 /* of a request */
+#define BACKLOG           128
 
 extern char **environ;
 
@@ -35,7 +39,7 @@ static bool is_method(const struct service_request *r, const char *method)
     return bytes_eq(r->head->method, bytes_str(method));
 }
 
-/* --- /metrics ------------------------------------------------------------------------------------ */
+/* --- /metrics --------------------------------------------------------------------------------- */
 
 struct collection {
     struct service_request *request; /* NULL: the client went away */
@@ -46,7 +50,7 @@ struct collection {
     enum metric_format format;
 };
 
-static void gauge(struct collection *c, enum stat s, struct bytes labels, double value)
+static void gauge(struct collection *c, enum stat_id s, struct bytes labels, double value)
 {
     metric_samples_gauge(&c->samples, stat_family(s), labels, value);
 }
@@ -57,12 +61,17 @@ static void collect_control(struct collection *c)
 
     metrics_collect(&c->proxy->metrics, &c->samples, c->proxy->loop.now_ns);
     process_collect(&c->samples);
-    gauge(c, STAT_BUILD_INFO, BYTES("date=\"\",git_sha=\"\",profile=\"release\",vendor=\"tulle\",version=\"" TULLE_VERSION "\""), 1);
+    gauge(
+        c, STAT_BUILD_INFO,
+        BYTES("date=\"\",git_sha=\"\",profile=\"release\",vendor=\"tulle\",version=\"" TULLE_VERSION
+              "\""),
+        1);
     gauge(c, STAT_CERT_REFRESHES, BYTES("result=\"ok\""), (double)identity_refreshes(i, true));
     gauge(c, STAT_CERT_REFRESHES, BYTES("result=\"error\""), (double)identity_refreshes(i, false));
     if (identity_expires_ns(i) != 0) {
         gauge(c, STAT_CERT_EXPIRES, BYTES_NONE, (double)identity_expires_ns(i) / (double)NS_PER_S);
-        gauge(c, STAT_CERT_REFRESHED, BYTES_NONE, (double)identity_refreshed_ns(i) / (double)NS_PER_S);
+        gauge(c, STAT_CERT_REFRESHED, BYTES_NONE,
+              (double)identity_refreshed_ns(i) / (double)NS_PER_S);
     }
 }
 
@@ -106,9 +115,10 @@ static void serve_metrics(struct proxy *p, struct service_request *r)
     c->proxy = p;
     c->pending = p->started;
     c->scrapes = mem_new_array(p->started, sizeof(*c->scrapes));
-    c->format = accept != NULL && bytes_find(accept->value, BYTES("application/openmetrics-text"), &at)
-                    ? METRIC_OPENMETRICS
-                    : METRIC_TEXT;
+    c->format =
+        accept != NULL && bytes_find(accept->value, BYTES("application/openmetrics-text"), &at)
+            ? METRIC_OPENMETRICS
+            : METRIC_TEXT;
     r->user = c;
     r->answer.bytes_max = METRICS_BYTES_MAX;
     for (unsigned i = 0; i < p->started; i++) {
@@ -128,7 +138,7 @@ static void on_gone(struct service_request *r, void *service_user)
     }
 }
 
-/* --- the small pages ----------------------------------------------------------------------------- */
+/* --- the small pages -------------------------------------------------------------------------- */
 
 static void serve_log_level(struct service_request *r)
 {
@@ -142,7 +152,7 @@ static void serve_log_level(struct service_request *r)
     } else if (is_method(r, "PUT")) {
         struct bytes body = bytes_trim(r->body, " \r\n");
 
-        snprintf(filter, sizeof(filter), BYTES_FMT, BYTES_ARG(body));
+        (void)snprintf(filter, sizeof(filter), BYTES_FMT, BYTES_ARG(body));
         if (body.len >= sizeof(filter) || log_set_filter(filter) != 0) {
             answer(r, 400, "the filter is not of the form warn,proxy=info,net=debug\n");
         } else {
@@ -206,8 +216,8 @@ static void serve_env(struct service_request *r)
         char copy[256];
 
         (void)bytes_split(rest, '&', &name, &rest);
-        snprintf(copy, sizeof(copy), BYTES_FMT, BYTES_ARG(name));
-        env_pair(&r->answer, name, getenv(copy), &first);
+        (void)snprintf(copy, sizeof(copy), BYTES_FMT, BYTES_ARG(name));
+        env_pair(&r->answer, name, name.len < sizeof(copy) ? getenv(copy) : NULL, &first);
     }
     text_str(&r->answer, first ? "{}" : "}");
     r->status = 200;
@@ -237,31 +247,36 @@ static void handle(struct service_request *r, void *user)
     }
 }
 
-static void on_accept(struct listener *ln, int fd, const struct addr *peer)
+struct service *admin_service_new(struct proxy *p)
 {
-    struct proxy *p = ln->user;
-
-    service_accept(p->service, fd, peer);
+    return service_new(&p->loop, BODY_MAX, handle, on_gone, p);
 }
 
 int admin_open(struct proxy *p, char *problem, size_t problem_bytes)
 {
     char at[ADDR_TEXT_BYTES];
-    int fd = -1, rc;
+    int fd = -1, rc = sock_listen(&p->config.admin_listen, false, BACKLOG, &fd);
 
-    rc = sock_listen(&p->config.admin_listen, false, 128, &fd);
-    if (rc != 0) {
-        snprintf(problem, problem_bytes, "cannot listen on %s (LINKERD2_PROXY_ADMIN_LISTEN_ADDR): %s",
-                 addr_format(&p->config.admin_listen, at), err_text(rc));
-        return rc;
+    if (rc == 0) {
+        p->admin = mem_new(sizeof(*p->admin));
+        p->admin->proxy = p;
+        p->admin->service = admin_service_new(p);
+        rc = admin_listen(p->admin, fd);
     }
-    p->service = service_new(&p->loop, 4096, handle, on_gone, p);
-    return listener_open(&p->admin, &p->loop, fd, on_accept, p);
+    if (rc != 0) {
+        (void)snprintf(problem, problem_bytes,
+                       "cannot listen on %s (LINKERD2_PROXY_ADMIN_LISTEN_ADDR): %s",
+                       addr_format(&p->config.admin_listen, at), err_text(rc));
+    }
+    return rc;
 }
 
 void admin_close(struct proxy *p)
 {
-    listener_close(&p->admin);
-    service_free(p->service);
-    p->service = NULL;
+    if (p->admin != NULL) {
+        admin_listen_close(p->admin);
+        service_free(p->admin->service);
+        mem_free(p->admin);
+        p->admin = NULL;
+    }
 }

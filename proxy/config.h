@@ -13,7 +13,7 @@
 struct port_ranges {
     struct port_range {
         uint16_t first, last;
-    } *at;
+    } * at;
     size_t count;
 };
 bool port_ranges_has(const struct port_ranges *r, uint16_t port);
@@ -31,9 +31,13 @@ struct side_config { /* inbound, outbound */
     uint64_t backoff_min_ns, backoff_max_ns;
     double backoff_jitter;
     unsigned queue_capacity, max_in_flight;
+    unsigned pool_max; /* idle HTTP/1 connections of an endpoint */
     int backlog;
     struct sock_opts accept_opts, connect_opts;
-    uint64_t ping_interval_ns, ping_timeout_ns; /* of accepted HTTP/2 connections */
+    /* of accepted HTTP/2 connections; 0: the codec's default */
+    uint64_t ping_interval_ns, ping_timeout_ns;
+    unsigned streams_max;
+    uint32_t stream_window, connection_window;
 };
 
 struct config {

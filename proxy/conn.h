@@ -3,15 +3,18 @@
 #define PROXY_CONN_H
 
 /*
- * An accepted connection on its way: original destination, policy, TLS, transport header, protocol; then
- * either HTTP (exchanges on a server codec) or an opaque tunnel.
+ * An accepted connection on its way: original destination, policy, TLS, transport header, protocol;
+ * then either HTTP (exchanges on a server codec) or an opaque tunnel.
  *
- * accept.c runs the steps that both directions share, inbound.c and outbound.c decide.
+ * accept.c runs the steps that both directions share, inbound.c and outbound.c decide, conn.c has
+ * its life.
+ *
+ * Ownership: the worker's list until conn_close(), after which nothing happens to it any more. Its
+ * memory goes at the end of the turn in which its codec, too, has said goodbye.
  */
 #include "http/conn.h"
 #include "http/http1.h"
 #include "mesh/route.h"
-#include "net/splice.h"
 #include "proxy/dest.h"
 
 #define CONN_STATES(X)                                                                             \
@@ -23,7 +26,7 @@
     X(HTTP, "serving HTTP; the codec owns the socket")                                             \
     X(DIAL, "dialing the other end of an opaque connection")                                       \
     X(TUNNEL, "opaque; bytes are copied both ways")                                                \
-    X(CLOSED, "closed; memory goes at the end of the turn")
+    X(CLOSED, "closed; memory goes once the codec is gone")
 
 enum conn_state {
 #define X(id, doing) CONN_##id,
@@ -33,78 +36,90 @@ enum conn_state {
 
 enum conn_tls { CONN_TLS_NONE, CONN_TLS_MESH, CONN_TLS_FOREIGN };
 
+/* What the last requests of a connection were counted as, and where they went, so that the next
+ * one need not ask. Gone when the policy changes. */
+#define CONN_KNOWN 2
+struct known_requests { /* inbound */
+    const void *route, *authz;
+    struct request_stats *requests; /* reference */
+    struct series *allowed;         /* reference */
+};
+struct known_dest { /* outbound */
+    const struct backend *backend;
+    struct dest *dest; /* held */
+};
+
+struct opaque;
 struct conn {
     struct task task;
-    struct timer timer;
+    struct timer timer; /* patience */
+    struct timer retry; /* after a read that found no chunk */
     struct grave grave;
-    struct list node;               /* in the worker's list */
+    struct list node; /* in the worker's list */
     struct proxy_worker *w;
     enum direction dir;
     enum conn_state state;
-    struct io *io;                  /* until the codec or the tunnel takes it */
-    struct io *served;              /* the same, borrowed, for byte counts */
-    struct chain head;              /* bytes read and not yet understood */
-    struct addr peer, target;       /* target: original destination, or what the transport header named */
-    bool is_direct;                 /* came to the inbound port itself: transport header */
-    bool is_closing;
-    enum detected session;          /* of the transport header */
+    struct io *io;            /* until the codec or the tunnel takes it */
+    struct chain head;        /* bytes read and not yet understood */
+    size_t overhead;          /* bytes read that are not the application's: the transport header */
+    struct addr peer, target; /* target: original destination, or what the transport header named */
+    bool is_direct;           /* came to the inbound port itself: transport header */
     bool has_session;
+    enum detected session; /* of the transport header */
 
     enum conn_tls tls;
-    char client_id[TLS_NAME_MAX + 1]; /* empty: none */
-    char sni[TLS_NAME_MAX + 1];     /* of foreign TLS */
+    char *client_id; /* owned; NULL: none */
+    char *sni;       /* owned; of foreign TLS */
     const char *no_tls_reason;
 
-    struct discovery_entry *entry;  /* held; the policy */
+    struct discovery_entry *entry; /* held; the policy */
     struct discovery_waiter waiter;
-    const struct snapshot *policy;  /* reference: the newest one seen by this connection */
+    const struct snapshot *policy; /* reference: the newest one seen by this connection */
 
-    struct tcp_stats tcp;
-    struct tcp_meter meter;
+    struct tcp_stats *tcp; /* reference, from when it is counted */
     struct http_server *server;
     struct list exchanges;
-    struct request_stats *requests; /* inbound: series for the last route and authorization */
-    const void *requests_route, *requests_authz;
-
-    /* opaque */
-    struct tunnel tunnel;
-    bool is_tunnel_open;
-    struct dest *dest;
-    struct member *member;
-    struct upstream *up;
-    struct dial dial;
-    struct pick pick;
-    struct tcp_meter dst_meter;
-    uint64_t dst_base_read, dst_base_written, base_read, base_written;
-    unsigned attempts;
+    struct known_requests requests[CONN_KNOWN];
+    struct known_dest dests[CONN_KNOWN];
+    unsigned next_known;
+    struct upstream *single; /* used: the application, or the one endpoint that requests go to */
+    const struct endpoint *single_for; /* NULL: made for the original destination */
+    struct opaque *opaque;             /* NULL unless it became one */
 };
 
-/* accept.c */
+/* conn.c */
 void conn_accept(struct proxy_worker *w, enum direction dir, int fd, const struct addr *peer);
-void conn_fail(struct conn *c, enum failure why, int err, const char *detail); /* log, count, close */
+/* Log, count, close. */
+void conn_fail(struct conn *c, enum failure why, int err, const char *detail);
 void conn_close(struct conn *c, int err); /* orderly end; idempotent */
 void conn_drain(struct conn *c);
-void conn_meter(struct conn *c);
+/* TLS and peer are known: it is counted from here. */
+void conn_open_stats(struct conn *c, struct bytes extra_labels);
+void conn_tls_labels(const struct conn *c, struct labels *l);
+void conn_serve_http(struct conn *c, enum detected protocol);
+/* The newest policy, for changes count for connections that are open. True if it is another one. */
+bool conn_refresh_policy(struct conn *c);
+void conn_forget(struct conn *c); /* what it knows from its last requests */
+static inline struct bytes conn_client_id(const struct conn *c)
+{
+    return bytes_str(c->client_id);
+}
+
+/* accept.c */
+void conn_run(struct task *t);
+void conn_on_timeout(struct timer *t);
+void conn_on_retry(struct timer *t);
 void conn_next(struct conn *c, enum conn_state next); /* change state and run again from the task */
 void conn_wait_policy(struct conn *c, enum question q, const struct addr *key);
-void conn_open_stats(struct conn *c, struct bytes extra_labels); /* TLS and peer are known: count it from here */
-void conn_tls_labels(const struct conn *c, struct text *t);
-void conn_serve_http(struct conn *c, enum detected protocol);
+const char *conn_doing(const struct conn *c);
 
-/* inbound.c, outbound.c: called by accept.c's steps */
-void inbound_policy_known(struct conn *c);
-void inbound_protocol_known(struct conn *c, enum detected protocol);
-void outbound_policy_known(struct conn *c);
-void outbound_protocol_known(struct conn *c, enum detected protocol);
-void inbound_request(struct exchange *ex);
-void outbound_request(struct exchange *ex);
-
-/* opaque.c: connect the other side and tunnel. Exactly one of backend and endpoint. */
+/* opaque.c: connect the other side and tunnel. */
 void opaque_to_backend(struct conn *c, const struct backend *b);
 void opaque_to_endpoint(struct conn *c, const struct endpoint *e);
-void opaque_cancel(struct conn *c);
-/* An upgraded HTTP/1 exchange becomes a tunnel of its connection. Takes both ios and moves the chains. */
-void opaque_upgraded(struct conn *c, struct upstream *up, struct io *client, struct chain *to_server,
-                     struct io *server, struct chain *to_client, struct tcp_meter *server_meter);
+void opaque_close(struct conn *c, int err); /* idempotent */
+/* An upgraded HTTP/1 exchange becomes a tunnel of its connection. Takes both ios (metered) and
+ * the use of `up`, and moves the chains. */
+void opaque_upgraded(struct conn *c, struct upstream *up, struct io *client,
+                     struct chain *to_server, struct io *server, struct chain *to_client);
 
 #endif

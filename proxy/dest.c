@@ -6,37 +6,44 @@
 
 struct dest {
     struct proxy_worker *w;
-    struct bytes key;              /* 'h' or 't', then the path; owned */
+    struct bytes key; /* 'h' or 't', then the path; owned */
     struct balancer *balancer;
     struct discovery_entry *entry;
     struct discovery_user user;
     const struct endpoint_set *set; /* reference: the one applied */
-    struct list waiting;           /* picks */
+    struct list waiting;            /* picks */
+    size_t waiting_count;
     struct timer failfast;
     struct task serve, fail;
     struct grave grave;
-    bool is_failing;               /* fail-fast: nobody waits any more */
+    bool is_failing; /* fail-fast: nobody waits any more */
     uint64_t decay_ns;
-    char *authority;               /* metric label: the path without ":80" */
+    char *authority; /* metric label: the path without ":80" */
     unsigned holders;
     uint64_t idle_since_ns;
 };
 
-/* --- members and their upstreams ----------------------------------------------------------------- */
+/* --- members and their upstreams -------------------------------------------------------------- */
 
-static void dest_ready(struct dest *d)
+/* An endpoint is good, as far as anybody knows. */
+static void dest_proven(struct dest *d)
 {
     timer_cancel(d->w->loop, &d->failfast);
     if (d->is_failing) {
-        log_info("destination is back: an endpoint is ready; dest=" BYTES_FMT, BYTES_ARG(bytes_from(d->key, 1)));
+        log_info("destination is back: an endpoint is ready; dest=" BYTES_FMT,
+                 BYTES_ARG(bytes_from(d->key, 1)));
         d->is_failing = false;
     }
+}
+
+static void wake_waiting(struct dest *d)
+{
     if (!list_is_empty(&d->waiting)) {
         task_wake(d->w->loop, &d->serve);
     }
 }
 
-static void on_upstream_ready(struct upstream *u, bool is_ready)
+static void on_upstream_ready(struct upstream *u, bool is_ready, bool is_proven)
 {
     struct member *m = u->user;
     struct dest *d = u->dest;
@@ -45,8 +52,11 @@ static void on_upstream_ready(struct upstream *u, bool is_ready)
         return;
     }
     member_set_ready(d->balancer, m, is_ready);
+    if (is_proven) {
+        dest_proven(d);
+    }
     if (is_ready) {
-        dest_ready(d);
+        wake_waiting(d);
     }
 }
 
@@ -60,13 +70,14 @@ static void on_add(void *user, struct member *m)
     u->dest = d;
     m->user = u;
     member_set_ready(d->balancer, m, true);
+    dest_proven(d);
+    wake_waiting(d);
 }
 
 static void member_drop(struct member *m)
 {
     struct upstream *u = m->user;
 
-    u->on_ready = NULL;
     upstream_retire(u);
     member_free(m);
 }
@@ -77,7 +88,6 @@ static void on_change(void *user, struct member *m, const struct endpoint *old)
     struct upstream *before = m->user;
 
     (void)old;
-    before->on_ready = NULL;
     on_add(user, m);
     upstream_retire(before);
 }
@@ -108,12 +118,12 @@ static void on_set(struct discovery_user *user, const struct snapshot *answer)
     if (before != NULL) {
         snapshot_unref((struct snapshot *)(uintptr_t)&before->ref);
     }
-    if (balancer_ready(d->balancer) > 0 || set->state == ENDPOINTS_INVALID || set->state == ENDPOINTS_ABSENT) {
+    if (set->state == ENDPOINTS_INVALID) {
         task_wake(d->w->loop, &d->serve);
     }
 }
 
-/* --- waiting ------------------------------------------------------------------------------------- */
+/* --- waiting ---------------------------------------------------------------------------------- */
 
 static enum failure dest_failure(const struct dest *d)
 {
@@ -126,6 +136,16 @@ static enum failure dest_failure(const struct dest *d)
     return FAILURE_NO_ENDPOINT;
 }
 
+static struct pick *pop_waiting(struct dest *d, struct list *from)
+{
+    struct pick *p = LIST_ITEM(list_pop(from), struct pick, node);
+
+    assert(d->waiting_count > 0);
+    d->waiting_count--;
+    p->dest = NULL;
+    return p;
+}
+
 static void dest_fail_waiting(struct dest *d, enum failure why)
 {
     struct list failed;
@@ -133,9 +153,8 @@ static void dest_fail_waiting(struct dest *d, enum failure why)
     list_init(&failed);
     list_move(&failed, &d->waiting);
     while (!list_is_empty(&failed)) {
-        struct pick *p = LIST_ITEM(list_pop(&failed), struct pick, node);
+        struct pick *p = pop_waiting(d, &failed);
 
-        p->dest = NULL;
         p->on_pick(p, NULL, why);
     }
 }
@@ -144,8 +163,10 @@ static void on_failfast(struct timer *t)
 {
     struct dest *d = CONTAINER_OF(t, struct dest, failfast);
 
-    log_warn("destination has no ready endpoint: requests fail at once until it has; dest=" BYTES_FMT " endpoints=%zu",
-             BYTES_ARG(bytes_from(d->key, 1)), balancer_count(d->balancer));
+    log_warn(
+        "destination has no ready endpoint: requests fail at once until it has; dest=" BYTES_FMT
+        " endpoints=%zu",
+        BYTES_ARG(bytes_from(d->key, 1)), balancer_count(d->balancer));
     d->is_failing = true;
     dest_fail_waiting(d, dest_failure(d));
 }
@@ -159,13 +180,9 @@ static void serve_waiting(struct task *t)
         dest_fail_waiting(d, FAILURE_RESOLVE);
         return;
     }
-    if (balancer_ready(d->balancer) > 0) {
-        dest_ready(d);
-    }
     while (!list_is_empty(&d->waiting) && (m = dest_pick(d)) != NULL) {
-        struct pick *p = LIST_ITEM(list_pop(&d->waiting), struct pick, node);
+        struct pick *p = pop_waiting(d, &d->waiting);
 
-        p->dest = NULL;
         p->on_pick(p, m, FAILURE_NONE);
     }
 }
@@ -175,19 +192,23 @@ struct member *dest_pick(struct dest *d)
     return balancer_pick(d->balancer, &d->w->loop->rand, d->w->loop->now_ns);
 }
 
-static void fail_later(struct dest *d)
-{
-    task_wake(d->w->loop, &d->fail);
-}
-
+/* Events do not come from within calls: who is refused at once is told from here. */
 static void run_fail(struct task *t)
 {
     struct dest *d = CONTAINER_OF(t, struct dest, fail);
 
     if (balancer_ready(d->balancer) > 0) {
         serve_waiting(&d->serve);
-    } else if (d->is_failing) {
+    } else if (d->is_failing || (d->set != NULL && d->set->state == ENDPOINTS_INVALID)) {
         dest_fail_waiting(d, dest_failure(d));
+    }
+    while (d->waiting_count > d->w->config->outbound.queue_capacity) {
+        struct pick *p = LIST_ITEM(d->waiting.prev, struct pick, node); /* the newest */
+
+        list_unlink(&p->node);
+        d->waiting_count--;
+        p->dest = NULL;
+        p->on_pick(p, NULL, FAILURE_OVERLOAD);
     }
 }
 
@@ -195,8 +216,10 @@ void dest_wait(struct dest *d, struct pick *p)
 {
     p->dest = d;
     list_append(&d->waiting, &p->node);
-    if (d->is_failing || (d->set != NULL && d->set->state == ENDPOINTS_INVALID)) {
-        fail_later(d);
+    d->waiting_count++;
+    if (d->is_failing || d->waiting_count > d->w->config->outbound.queue_capacity ||
+        (d->set != NULL && d->set->state == ENDPOINTS_INVALID)) {
+        task_wake(d->w->loop, &d->fail);
     } else if (!timer_is_armed(&d->failfast)) {
         timer_arm_in(d->w->loop, &d->failfast, d->w->config->outbound.failfast_ns);
     }
@@ -204,11 +227,15 @@ void dest_wait(struct dest *d, struct pick *p)
 
 void dest_wait_cancel(struct pick *p)
 {
+    if (p->dest != NULL) {
+        assert(p->dest->waiting_count > 0);
+        p->dest->waiting_count--;
+        p->dest = NULL;
+    }
     list_unlink(&p->node);
-    p->dest = NULL;
 }
 
-/* --- life ---------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static struct dest *dest_new(struct proxy_worker *w, const struct backend *b, struct bytes key)
 {
@@ -253,11 +280,19 @@ struct dest *dest_hold(struct proxy_worker *w, const struct backend *b, bool is_
     return d;
 }
 
+void dest_ref(struct dest *d)
+{
+    d->holders++;
+}
+
 void dest_release(struct dest *d)
 {
     assert(d->holders > 0);
     d->holders--;
     d->idle_since_ns = d->w->loop->now_ns;
+    if (d->holders == 0) {
+        proxy_worker_want_sweep(d->w);
+    }
 }
 
 struct bytes dest_authority(const struct dest *d)
@@ -312,17 +347,22 @@ void dest_observe(struct dest *d, struct member *m, uint64_t rtt_ns)
     load_observe(&m->load, rtt_ns, d->decay_ns, d->w->loop->now_ns);
 }
 
-void dest_sweep(struct proxy_worker *w)
+bool dest_sweep(struct proxy_worker *w)
 {
     struct map_iter it = MAP_ITER(&w->dests);
+    bool is_more = false;
 
     while (map_next(&it)) {
         struct dest *d = it.value;
 
-        if (d->holders == 0 && w->loop->now_ns - d->idle_since_ns > w->config->outbound.discovery_idle_ns) {
+        if (d->holders == 0 &&
+            w->loop->now_ns - d->idle_since_ns > w->config->outbound.discovery_idle_ns) {
             dest_free(d);
+        } else {
+            is_more = is_more || d->holders == 0;
         }
     }
+    return is_more;
 }
 
 void dest_clear(struct proxy_worker *w)
@@ -332,4 +372,5 @@ void dest_clear(struct proxy_worker *w)
     while (map_next(&it)) {
         dest_free(it.value);
     }
+    map_clear(&w->dests);
 }

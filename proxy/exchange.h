@@ -5,51 +5,94 @@
 /*
  * One request and its response: an accepted stream joined to a dialed one (decision D7).
  *
- * inbound.c or outbound.c decides where it goes and calls exchange_to_dest() or exchange_to_upstream() or
- * exchange_fail(); from then on the bytes flow by credit, and the end is recorded here.
- * Ownership: recycled by the worker; lives from the accepted stream's head to the end of both streams.
+ * inbound.c or outbound.c decides where it goes and calls exchange_to_dest() or
+ * exchange_to_upstream() or exchange_fail(); from then on the bytes flow by credit
+ * (exchange_join.c), and the end is recorded here.
+ *
+ * An exchange has at most one dialed stream at a time. As long as nothing of the request's body was
+ * passed on and no response has begun, it may be given another one; what comes of the body
+ * meanwhile is held, at most what was credited.
+ *
+ * Ownership: recycled by the worker; lives from the accepted stream's begin until exchange_end(),
+ * which closes both streams. Holds a use of its upstream, its destination and its figures.
  */
 #include "proxy/conn.h"
 
 struct exchange {
-    struct list node;             /* in its connection's list */
+    struct list node; /* in its connection's list */
     struct conn *conn;
-    struct stream *a, *d;         /* accepted, dialed; NULL when not there (any more) */
+    struct stream *a, *d; /* accepted, dialed; NULL when not there (any more) */
     struct head *request;
-    struct head forward;          /* the request head as it is sent on */
-    uint64_t start_ns, first_byte_ns;
+    struct head forward;    /* the request head as it is sent on */
+    uint64_t start_ns;      /* the request came */
+    uint64_t sent_ns;       /* it was given to the endpoint at hand */
+    uint64_t first_byte_ns; /* of the response's body; 0: none yet */
     /* where it goes */
-    struct dest *dest;
-    struct member *member;
-    struct upstream *up;
+    struct dest *dest;     /* held */
+    struct member *member; /* begun */
+    struct upstream *up;   /* used */
+    struct link *link;     /* of a request for an upgrade, while there is a dialed stream */
     struct dial dial;
     struct pick pick;
-    unsigned attempts;
+    unsigned attempts, repeats;
+    uint64_t give_up_ns;      /* no dial is tried again after; 0: none has failed yet */
+    struct bytes required_id; /* l5d-require-id */
+    bool has_required_id;
+    bool wants_fresh;    /* not another kept connection: one was stale */
+    bool is_reused_link; /* the link had carried a request before */
     /* what it is */
-    bool is_grpc, is_orig_proto /* came as HTTP/1 inside HTTP/2 */, is_upgraded_hop /* leaves so */;
-    bool is_reused_link;          /* the link had carried a request before: a stale one may be replaced */
-    bool request_ended, response_begun, response_ended, body_begun;
-    struct fields *trailers;      /* of a request that ended before it was dialed */
-    bool has_ended_early;
+    bool is_grpc;
+    bool is_orig_proto; /* came as HTTP/1 inside HTTP/2 */
+    bool is_prepared;   /* headers_prepare() was done */
+    /* how far it is */
+    struct chain held;       /* of the request's body, not passed on yet */
+    struct fields *trailers; /* of the request */
+    bool request_ended;      /* all of it came */
+    bool request_sent;       /* and was passed on */
+    bool body_begun;         /* some of it was passed on */
+    bool response_begun, response_ended;
     /* what came of it */
     unsigned status;
-    int grpc_status;
+    int grpc_status; /* -1: none */
     enum failure failure;
-    struct request_stats *stats;
-    bool is_counted;
+    struct request_stats *stats; /* reference; NULL: not counted */
 };
 
-extern const struct stream_events exchange_accepted_events;
+extern const struct stream_events exchange_accepted_events, exchange_dialed_events;
+
+/* --- exchange.c ------------------------------------------------------------------------------- */
+
 void exchange_begin(struct conn *c, struct stream *accepted);
-void exchange_to_dest(struct exchange *ex, struct dest *dest /* held: taken over */);
-void exchange_to_upstream(struct exchange *ex, struct upstream *up);
-/* Answer with a failure (or break off when the response has begun), count, log once. `status` 0: the failure's own. */
-void exchange_fail(struct exchange *ex, enum failure why, unsigned status, const char *detail);
+/* Count the request, under the series of which its response will be counted, too. */
+void exchange_count(struct exchange *ex, struct request_stats *stats);
+/* Answer with a failure (or break off when the response has begun), count, log once. `code` is
+ * an HTTP status, or a gRPC code where the request is gRPC; 0: the failure's own. */
+void exchange_fail(struct exchange *ex, enum failure why, unsigned code, const char *detail);
+/* The failure is told to nobody by an answer: count and log alone. */
+void exchange_note(struct exchange *ex, enum failure why, const char *detail);
+/* End both sides: `a_why` resets what the client still waits for, `d_why` what the server still
+ * does. */
+void exchange_end(struct exchange *ex, enum reset a_why, enum reset d_why);
 void exchange_abort(struct exchange *ex); /* its connection is going away */
 void exchange_free_all(struct proxy_worker *w);
 
-/* headers.c: the fields that the proxy adds, rewrites and strips (wire 5.3 to 5.5). */
-void headers_request(struct exchange *ex, enum link_kind kind);
+/* --- exchange_route.c: the way to an endpoint ------------------------------------------------- */
+
+void exchange_to_dest(struct exchange *ex, struct dest *dest);
+void exchange_to_upstream(struct exchange *ex, struct upstream *up);
+void exchange_leave(struct exchange *ex); /* what waits is canceled, what is in use is given back */
+bool exchange_may_repeat(const struct exchange *ex, enum reset why);
+void exchange_repeat(struct exchange *ex);
+
+/* --- exchange_join.c -------------------------------------------------------------------------- */
+
+/* Pass on of the request what there is room for, and ask for more. May end the exchange. */
+void exchange_pump(struct exchange *ex);
+
+/* --- headers.c: the fields that the proxy adds, rewrites and strips (wire 5.3 to 5.5) --------- */
+
+/* E_LIMIT: the request has no room for a field that it must have. */
+int headers_request(struct exchange *ex, enum link_kind kind) MUST_USE;
 void headers_response(struct exchange *ex, struct head *response);
 
 #endif

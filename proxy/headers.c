@@ -2,28 +2,24 @@
 #include "proxy/exchange.h"
 
 #include "api/names.h"
+#include "core/err.h"
 
 /*
  * Fields between the hops: hop-by-hop ones go, l5d-* ones are added or stripped (wire 5.3 to 5.5).
- * A failing fields_set() means that the head is at its limit; the field is then left out, and the request
- * goes on as it would without the mesh.
+ *
+ * What is the same for every endpoint is done once, to the request's head; what depends on the
+ * endpoint is done for each attempt, to the head that is sent.
  */
 
-static void set_field(struct fields *f, const char *name, struct bytes value)
-{
-    (void)!fields_set(f, bytes_str(name), value);
-}
-
-/* Hop-by-hop fields go; what an upgrade is about stays, and the codec adds `connection: upgrade` (RFC 9110 7.8). */
-static void strip_hop_by_hop(struct head *h)
+/* Hop-by-hop fields go; what an upgrade is about stays, and the codec adds `connection: upgrade`
+ * (RFC 9110 7.8). */
+static int strip_hop_by_hop(struct head *h)
 {
     const struct field *f = h->is_upgrade ? fields_get(&h->fields, FIELD_UPGRADE) : NULL;
     struct bytes upgrade = f != NULL ? f->value : BYTES_NONE;
 
     fields_remove_hop_by_hop(&h->fields);
-    if (upgrade.len > 0) {
-        set_field(&h->fields, "upgrade", upgrade);
-    }
+    return upgrade.len > 0 ? fields_set(&h->fields, BYTES("upgrade"), upgrade) : 0;
 }
 
 /* Came as HTTP/1 inside HTTP/2: give it back its form (wire 5.3). */
@@ -31,47 +27,34 @@ static void restore_orig_proto(struct exchange *ex)
 {
     const struct field *f = fields_get(&ex->request->fields, FIELD_L5D_ORIG_PROTO);
 
-    if (f != NULL) {
-        ex->request->is_absolute = bytes_ends(f->value, BYTES("absolute-form"));
-        fields_remove(&ex->request->fields, FIELD_L5D_ORIG_PROTO);
-    }
+    ex->request->is_absolute = f != NULL && bytes_ends(f->value, BYTES("absolute-form"));
+    fields_remove(&ex->request->fields, FIELD_L5D_ORIG_PROTO);
 }
 
-static void add_orig_proto(struct exchange *ex)
-{
-    bool is_10 = ex->a->version == HTTP_10;
-    struct bytes value = ex->request->is_absolute
-                             ? (is_10 ? BYTES("HTTP/1.0; absolute-form") : BYTES("HTTP/1.1; absolute-form"))
-                             : (is_10 ? BYTES("HTTP/1.0") : BYTES("HTTP/1.1"));
-
-    set_field(&ex->request->fields, HEADER_ORIG_PROTO, value);
-}
-
-static void default_authority(struct exchange *ex)
+/* Wire 5.4: without Host the authority is the logical name, else where the connection was going. */
+static int default_authority(struct exchange *ex)
 {
     char text[ADDR_TEXT_BYTES];
-    struct arena *arena = &ex->a->arena;
+    struct bytes authority;
 
     if (ex->request->authority.len > 0) {
-        return;
+        return 0;
     }
-    if (ex->dest != NULL) {
-        ex->request->authority = arena_bytes(arena, dest_authority(ex->dest));
-    } else {
-        ex->request->authority = arena_bytes(arena, bytes_str(addr_format(&ex->conn->target, text)));
-    }
+    authority = ex->dest != NULL ? dest_authority(ex->dest)
+                                 : bytes_str(addr_format(&ex->conn->target, text));
+    return arena_copy(&ex->a->arena, authority, &ex->request->authority);
 }
 
-void headers_request(struct exchange *ex, enum link_kind kind)
+static int headers_prepare(struct exchange *ex)
 {
     struct head *h = ex->request;
-    const char *override = ex->up->endpoint->authority_override;
 
-    strip_hop_by_hop(h);
+    TRY(strip_hop_by_hop(h));
     if (ex->conn->dir == INBOUND) {
+        /* It says who calls: nobody else may (wire 5.5). */
         fields_remove(&h->fields, FIELD_L5D_CLIENT_ID);
-        if (ex->conn->client_id[0] != '\0') {
-            set_field(&h->fields, HEADER_CLIENT_ID, bytes_str(ex->conn->client_id));
+        if (ex->conn->client_id != NULL) {
+            TRY(fields_set(&h->fields, BYTES(HEADER_CLIENT_ID), conn_client_id(ex->conn)));
         }
         if (ex->is_orig_proto) {
             restore_orig_proto(ex);
@@ -79,42 +62,90 @@ void headers_request(struct exchange *ex, enum link_kind kind)
     } else {
         fields_remove(&h->fields, FIELD_L5D_REQUIRE_ID);
         fields_remove(&h->fields, FIELD_L5D_ORIG_PROTO);
-        ex->is_upgraded_hop = kind == LINK_H2 && ex->a->version != HTTP_2;
-        if (ex->is_upgraded_hop) {
-            add_orig_proto(ex);
-        }
     }
-    if (override != NULL) {
-        h->authority = bytes_str(override);
-        set_field(&h->fields, "host", h->authority);
-        fields_remove(&h->fields, FIELD_L5D_DST_CANONICAL);
-    }
-    default_authority(ex);
-    if (kind != LINK_H2 && fields_get(&h->fields, FIELD_HOST) == NULL) {
-        set_field(&h->fields, "host", h->authority);
-    }
+    TRY(default_authority(ex));
     if (h->scheme.len == 0) {
         h->scheme = BYTES("http");
     }
-    ex->forward = *h;
-    ex->forward.version = kind == LINK_H2 ? HTTP_2 : HTTP_11;
+    return 0;
 }
 
+/* A copy of the fields, for what must not be seen by another attempt. */
+static int fields_copy(struct fields *to, const struct fields *from)
+{
+    fields_init(to, from->arena);
+    for (unsigned i = 0; i < from->count; i++) {
+        TRY(fields_add(to, from->at[i].name, from->at[i].value));
+        to->at[to->count - 1].never_index = from->at[i].never_index;
+    }
+    return 0;
+}
+
+/* A gateway knows the service by another name (wire 5.5). */
+static int override_authority(struct exchange *ex, const char *override)
+{
+    struct head *f = &ex->forward;
+
+    TRY(fields_copy(&f->fields, &ex->request->fields));
+    TRY(arena_copy(&ex->a->arena, bytes_str(override), &f->authority));
+    TRY(fields_set(&f->fields, BYTES("host"), f->authority));
+    fields_remove(&f->fields, FIELD_L5D_DST_CANONICAL);
+    return 0;
+}
+
+static struct bytes orig_proto(const struct head *request)
+{
+    bool is_10 = request->version == HTTP_10;
+
+    if (request->is_absolute) {
+        return is_10 ? BYTES("HTTP/1.0; absolute-form") : BYTES("HTTP/1.1; absolute-form");
+    }
+    return is_10 ? BYTES("HTTP/1.0") : BYTES("HTTP/1.1");
+}
+
+int headers_request(struct exchange *ex, enum link_kind kind)
+{
+    const char *override = ex->up->endpoint->authority_override;
+    struct head *f = &ex->forward;
+
+    if (!ex->is_prepared) {
+        TRY(headers_prepare(ex));
+        ex->is_prepared = true;
+    }
+    /* Fields are added to this one behind those that the two share, which are left as they are. */
+    *f = *ex->request;
+    f->version = kind == LINK_H2 ? HTTP_2 : HTTP_11;
+    if (override != NULL) {
+        TRY(override_authority(ex, override));
+    }
+    if (kind == LINK_H2 && ex->a->version != HTTP_2) {
+        TRY(fields_add(&f->fields, BYTES(HEADER_ORIG_PROTO), orig_proto(ex->request)));
+    }
+    if (kind != LINK_H2 && fields_get(&f->fields, FIELD_HOST) == NULL) {
+        TRY(fields_add(&f->fields, BYTES("host"), f->authority));
+    }
+    return 0;
+}
+
+/* Fields that do not fit are left out: the response is good without them. */
 void headers_response(struct exchange *ex, struct head *response)
 {
     struct fields *f = &response->fields;
 
-    strip_hop_by_hop(response);
+    (void)!strip_hop_by_hop(response);
     if (ex->conn->dir == OUTBOUND) {
         fields_remove(f, FIELD_L5D_ORIG_PROTO);
         fields_remove(f, FIELD_L5D_PROXY_ERROR);
         if (fields_get(f, FIELD_L5D_PROXY_CONNECTION) != NULL) {
             fields_remove(f, FIELD_L5D_PROXY_CONNECTION);
+            /* Wire 5.5: through a balancer the connection is not bound to the endpoint that says
+             * so. */
             if (ex->dest == NULL && ex->a->version != HTTP_2 && ex->conn->server != NULL) {
                 http_server_close_after(ex->conn->server, ex->a);
             }
         }
     } else if (ex->is_orig_proto) {
-        set_field(f, HEADER_ORIG_PROTO, response->version == HTTP_10 ? BYTES("HTTP/1.0") : BYTES("HTTP/1.1"));
+        (void)!fields_set(f, BYTES(HEADER_ORIG_PROTO),
+                          response->version == HTTP_10 ? BYTES("HTTP/1.0") : BYTES("HTTP/1.1"));
     }
 }

@@ -2,11 +2,16 @@
 #include "proxy/accept.h"
 
 #include "api/names.h"
+#include "core/alloc.h"
 #include "core/err.h"
 #include "core/log.h"
+#include "net/tls.h"
+
+#include <ctype.h>
 
 /*
- * Inbound: who is the client, may it, and then on to the local application (wire 4.5, 4.6, 5.2, 9.5).
+ * Inbound: who is the client, may it, and then on to the local application (wire 4.5, 4.6, 5.2,
+ * 9.5).
  */
 
 static const struct server_policy *conn_policy(const struct conn *c)
@@ -14,23 +19,10 @@ static const struct server_policy *conn_policy(const struct conn *c)
     return (const struct server_policy *)(const void *)c->policy;
 }
 
-/* The newest policy of the port: changes count for the requests of connections that are open. */
-static const struct server_policy *refresh_policy(struct conn *c)
-{
-    if (c->entry != NULL && c->entry->answer != NULL && c->entry->answer != c->policy) {
-        snapshot_unref((struct snapshot *)(uintptr_t)c->policy);
-        c->policy = c->entry->answer;
-        snapshot_ref((struct snapshot *)(uintptr_t)c->policy);
-        request_stats_free(c->requests);
-        c->requests = NULL;
-    }
-    return conn_policy(c);
-}
-
 static struct client_facts client_facts(const struct conn *c)
 {
     return (struct client_facts){
-        .addr = c->peer, .is_tls = c->tls == CONN_TLS_MESH, .id = bytes_str(c->client_id)};
+        .addr = c->peer, .is_tls = c->tls == CONN_TLS_MESH, .id = conn_client_id(c)};
 }
 
 void inbound_accepted(struct conn *c)
@@ -38,13 +30,23 @@ void inbound_accepted(struct conn *c)
     const struct config *config = c->w->config;
 
     c->is_direct = c->target.port == config->inbound.listen[0].port;
-    if (config->inbound_ips_count > 0 && !config_is_local_ip(config, &c->target) && !addr_is_loopback(&c->target)) {
-        conn_fail(c, FAILURE_LOOP, E_LOOP, "the connection was meant for an address that is not this pod's");
+    if (config->inbound_ips_count > 0 && !config_is_local_ip(config, &c->target) &&
+        !addr_is_loopback(&c->target)) {
+        conn_fail(c, FAILURE_LOOP, E_LOOP,
+                  "the connection was meant for an address that is not this pod's");
     } else if (c->is_direct) {
         conn_next(c, CONN_PEEK);
     } else {
         conn_wait_policy(c, QUESTION_INBOUND, &c->target);
     }
+}
+
+uint64_t inbound_detect_timeout_ns(const struct conn *c)
+{
+    const struct server_policy *p = conn_policy(c);
+
+    return p != NULL && p->protocol == PROTOCOL_DETECT ? p->detect_timeout_ns
+                                                       : c->w->config->inbound.detect_timeout_ns;
 }
 
 void inbound_policy_known(struct conn *c)
@@ -61,14 +63,28 @@ void inbound_policy_known(struct conn *c)
     }
 }
 
-void accept_peeked(struct conn *c, bool is_tls, struct bytes sni)
+/* A name that a stranger chose becomes a label: what is no host name, and anything once
+ * strangers have filled half of the series, stays out of it. */
+static char *sni_label(const struct conn *c, struct bytes sni)
+{
+    char *text =
+        map_count(&c->w->stats.metrics.series) < SERIES_MAX / 2 ? bytes_dup(sni) : mem_strdup("");
+
+    for (char *at = text; *at != '\0'; at++) {
+        if (!isalnum((unsigned char)*at) && *at != '.' && *at != '-' && *at != '_') {
+            *at = '?';
+        }
+    }
+    return text;
+}
+
+void inbound_peeked(struct conn *c, bool is_tls, struct bytes sni)
 {
     bool is_ours = is_tls && bytes_eq_nocase(sni, bytes_str(c->w->config->local_name));
 
     if (is_ours && c->w->tls_server != NULL) {
         c->io = io_tls_server_new(c->w->tls_server, io_peeked_new(c->io, &c->head),
                                   c->is_direct ? BYTES(ALPN_TRANSPORT) : BYTES_NONE);
-        c->served = c->io;
         conn_next(c, CONN_HANDSHAKE);
         return;
     }
@@ -78,19 +94,20 @@ void accept_peeked(struct conn *c, bool is_tls, struct bytes sni)
     }
     if (is_tls) {
         c->tls = CONN_TLS_FOREIGN;
-        snprintf(c->sni, sizeof(c->sni), BYTES_FMT, BYTES_ARG(bytes_first(sni, MIN(sni.len, sizeof(c->sni) - 1))));
+        c->sni = sni_label(c, sni);
         inbound_protocol_known(c, DETECT_OPAQUE);
         return;
     }
-    accept_secured(c);
+    inbound_secured(c);
 }
 
 /* TLS or cleartext is settled: what protocol is inside? */
-void accept_secured(struct conn *c)
+void inbound_secured(struct conn *c)
 {
     if (c->is_direct) {
-        if (!io_tls_alpn_selected(c->io) || c->client_id[0] == '\0') {
-            conn_fail(c, FAILURE_DENIED, E_DENIED, "the inbound port needs a client certificate and a transport header");
+        if (!io_tls_alpn_selected(c->io) || c->client_id == NULL) {
+            conn_fail(c, FAILURE_DENIED, E_DENIED,
+                      "the inbound port needs a client certificate and a transport header");
             return;
         }
         conn_next(c, CONN_TRANSPORT);
@@ -118,21 +135,27 @@ void accept_secured(struct conn *c)
     }
 }
 
-void accept_transport(struct conn *c, const struct transport_header *header)
+void inbound_detected(struct conn *c, enum detected protocol, bool is_certain)
 {
-    char value[16];
-    struct text labels;
+    /* Wire 5.1: where the policy says HTTP/1, want of bytes means HTTP/1. */
+    bool is_http1 = !is_certain && conn_policy(c)->protocol == PROTOCOL_HTTP1;
 
-    text_init(&labels, 512);
-    label_add(&labels, "session_protocol", header->session == TRANSPORT_HTTP1   ? BYTES("http/1")
-                                           : header->session == TRANSPORT_HTTP2 ? BYTES("http/2")
-                                                                                : BYTES(""));
-    snprintf(value, sizeof(value), "%u", header->port);
-    label_add(&labels, "target_port", bytes_str(value));
-    label_add(&labels, "target_name", bytes_str(header->name));
-    label_add(&labels, "client_id", bytes_str(c->client_id));
-    stat_count(&c->w->metrics, STAT_INBOUND_TRANSPORT_HEADER, text_bytes(&labels));
-    text_clear(&labels);
+    inbound_protocol_known(c, is_http1 ? DETECT_HTTP1 : protocol);
+}
+
+void inbound_transport(struct conn *c, const struct transport_header *header)
+{
+    struct labels l;
+
+    labels_init(&l);
+    label_add(&l.text, "session_protocol",
+              header->session == TRANSPORT_HTTP1   ? BYTES("http/1")
+              : header->session == TRANSPORT_HTTP2 ? BYTES("http/2")
+                                                   : BYTES(""));
+    label_add_u64(&l.text, "target_port", header->port);
+    label_add(&l.text, "target_name", bytes_str(header->name));
+    label_add(&l.text, "client_id", conn_client_id(c));
+    stat_count(&c->w->stats, STAT_INBOUND_TRANSPORT_HEADER, &l);
     if (header->name[0] != '\0') {
         conn_fail(c, FAILURE_DENIED, E_DENIED, "this proxy is no gateway");
         return;
@@ -149,141 +172,167 @@ void accept_transport(struct conn *c, const struct transport_header *header)
     conn_wait_policy(c, QUESTION_INBOUND, &c->target);
 }
 
-void accept_detected(struct conn *c, enum detected protocol)
-{
-    if (c->dir == INBOUND) {
-        inbound_protocol_known(c, protocol);
-    } else {
-        outbound_protocol_known(c, protocol);
-    }
-}
+/* --- opaque ----------------------------------------------------------------------------------- */
 
-static void count_tcp_authz(struct conn *c, const struct authz *authz)
+static void authz_labels(const struct conn *c, const struct authz *authz, struct labels *l)
 {
-    struct text t;
-
-    text_init(&t, 4096);
-    labels_target(&t, &c->target);
-    text_char(&t, ',');
-    text_add(&t, conn_policy(c)->labels);
+    labels_init(l);
+    labels_target(l, &c->target);
+    labels_add(l, conn_policy(c)->labels);
     if (authz != NULL) {
-        text_char(&t, ',');
-        text_add(&t, authz->labels);
+        labels_add(l, authz->labels);
     }
-    conn_tls_labels(c, &t);
-    stat_count(&c->w->metrics, authz != NULL ? STAT_INBOUND_TCP_ALLOW : STAT_INBOUND_TCP_DENY, text_bytes(&t));
-    text_clear(&t);
+    conn_tls_labels(c, l);
 }
 
-static struct upstream *application(struct conn *c)
+static void count_tcp_authz(struct conn *c, enum stat_id id, const struct authz *authz)
 {
-    struct endpoint *e = endpoint_new_plain(&c->target);
-    struct upstream *u = upstream_single(c->w, INBOUND, e);
+    struct labels l;
 
-    endpoint_unref(e);
-    return u;
+    authz_labels(c, authz, &l);
+    stat_count(&c->w->stats, id, &l);
 }
 
 void inbound_protocol_known(struct conn *c, enum detected protocol)
 {
-    const struct server_policy *p = refresh_policy(c);
+    const struct server_policy *p;
     struct client_facts facts = client_facts(c);
     struct authz_choice choice;
     struct endpoint *e;
     int rc;
 
+    (void)conn_refresh_policy(c);
+    p = conn_policy(c);
     conn_open_stats(c, p->labels);
     if (protocol != DETECT_OPAQUE) {
         conn_serve_http(c, protocol);
         return;
     }
     rc = policy_authorize(p, &facts, NULL, &choice, NULL);
-    count_tcp_authz(c, rc == 0 ? choice.authz : NULL);
+    count_tcp_authz(c, rc == 0 ? STAT_INBOUND_TCP_ALLOW : STAT_INBOUND_TCP_DENY,
+                    rc == 0 ? choice.authz : NULL);
     if (rc != 0) {
         conn_fail(c, FAILURE_DENIED, rc, "no authorization of the port allows this client");
         return;
     }
     if (choice.authz != NULL && choice.authz->is_audit) {
-        log_info("connection allowed by an audit policy; client_id=%s port=%u", c->client_id, c->target.port);
+        log_info("connection allowed by an audit policy; client_id=%s port=%u",
+                 c->client_id != NULL ? c->client_id : "", c->target.port);
     }
     e = endpoint_new_plain(&c->target);
     opaque_to_endpoint(c, e);
     endpoint_unref(e);
 }
 
-/* Labels of a request that was let in: target, tls, server, route, authorization. */
-static void request_labels(const struct conn *c, const struct authz_choice *choice, struct text *t)
+/* Wire 3.4: updates apply to live connections. */
+void inbound_policy_changed(struct conn *c)
 {
-    label_add(t, "direction", BYTES("inbound"));
-    labels_target(t, &c->target);
-    conn_tls_labels(c, t);
-    text_char(t, ',');
-    text_add(t, conn_policy(c)->labels);
+    struct client_facts facts = client_facts(c);
+    struct authz_choice choice;
+
+    (void)conn_refresh_policy(c);
+    if (policy_authorize(conn_policy(c), &facts, NULL, &choice, NULL) != 0) {
+        count_tcp_authz(c, STAT_INBOUND_TCP_TERMINATE, NULL);
+        conn_fail(c, FAILURE_DENIED, E_DENIED,
+                  "the policy of the port does not allow this client any more");
+    }
+}
+
+/* --- requests --------------------------------------------------------------------------------- */
+
+/* Where the connection's requests go, found once. */
+static struct upstream *application(struct conn *c)
+{
+    struct endpoint *e;
+
+    if (c->single == NULL) {
+        e = endpoint_new_plain(&c->target);
+        c->single = upstream_single(c->w, INBOUND, e);
+        upstream_use(c->single);
+        endpoint_unref(e);
+    }
+    return c->single;
+}
+
+/* Labels of a request that was let in, or not: target, server, route, authorization, tls. */
+static void request_labels(const struct conn *c, const struct authz_choice *choice,
+                           struct labels *l)
+{
+    labels_target(l, &c->target);
+    labels_add(l, conn_policy(c)->labels);
     if (choice->route != NULL) {
-        text_char(t, ',');
-        text_add(t, choice->route->labels);
+        labels_add(l, choice->route->labels);
     }
     if (choice->authz != NULL) {
-        text_char(t, ',');
-        text_add(t, choice->authz->labels);
+        labels_add(l, choice->authz->labels);
     }
+    conn_tls_labels(c, l);
 }
 
-static void count_http_authz(struct conn *c, enum stat s, const struct authz_choice *choice)
+/* The series of the requests that share route and authorization; kept for the next ones. */
+static const struct known_requests *known_requests(struct conn *c,
+                                                   const struct authz_choice *choice)
 {
-    struct text t;
+    struct known_requests *known;
+    struct labels l;
 
-    text_init(&t, 4096);
-    labels_target(&t, &c->target);
-    text_char(&t, ',');
-    text_add(&t, conn_policy(c)->labels);
-    if (choice->route != NULL && s != STAT_INBOUND_HTTP_NO_ROUTE) {
-        text_char(&t, ',');
-        text_add(&t, choice->route->labels);
+    for (unsigned i = 0; i < CONN_KNOWN; i++) {
+        known = &c->requests[i];
+        if (known->requests != NULL && known->route == choice->route &&
+            known->authz == choice->authz) {
+            return known;
+        }
     }
-    if (s == STAT_INBOUND_HTTP_ALLOW && choice->authz != NULL) {
-        text_char(&t, ',');
-        text_add(&t, choice->authz->labels);
-    }
-    conn_tls_labels(c, &t);
-    stat_count(&c->w->metrics, s, text_bytes(&t));
-    text_clear(&t);
+    known = &c->requests[c->next_known++ % CONN_KNOWN];
+    request_stats_unref(known->requests);
+    series_unref(known->allowed);
+    known->route = choice->route;
+    known->authz = choice->authz;
+    labels_init(&l);
+    request_labels(c, choice, &l);
+    known->allowed = stat_series(&c->w->stats, STAT_INBOUND_HTTP_ALLOW, &l);
+    labels_init(&l);
+    label_add(&l.text, "direction", BYTES("inbound"));
+    request_labels(c, choice, &l);
+    known->requests = request_stats_get(&c->w->stats, labels_end(&l));
+    return known;
 }
 
-/* The series of the requests that share route and authorization; kept for the next request of the connection. */
-static struct request_stats *request_series(struct conn *c, const struct authz_choice *choice)
+static void refuse(struct exchange *ex, int rc, const struct authz_choice *choice)
 {
-    struct text t;
+    struct conn *c = ex->conn;
+    struct labels l;
 
-    if (c->requests != NULL && c->requests_route == choice->route && c->requests_authz == choice->authz) {
-        return c->requests;
+    labels_init(&l);
+    if (rc == E_NOT_FOUND) {
+        request_labels(c, &(struct authz_choice){0}, &l);
+        stat_count(&c->w->stats, STAT_INBOUND_HTTP_NO_ROUTE, &l);
+        exchange_fail(ex, FAILURE_NO_ROUTE, 0, NULL);
+    } else {
+        request_labels(c, &(struct authz_choice){.route = choice->route}, &l);
+        stat_count(&c->w->stats, STAT_INBOUND_HTTP_DENY, &l);
+        exchange_fail(ex, FAILURE_DENIED, 0, "client is not authorized");
     }
-    text_init(&t, 4096);
-    request_labels(c, choice, &t);
-    request_stats_free(c->requests);
-    c->requests = request_stats_new(&c->w->metrics, text_bytes(&t));
-    c->requests_route = choice->route;
-    c->requests_authz = choice->authz;
-    text_clear(&t);
-    return c->requests;
 }
 
 void inbound_request(struct exchange *ex)
 {
     struct conn *c = ex->conn;
-    const struct server_policy *p = refresh_policy(c);
     struct client_facts facts = client_facts(c);
     struct authz_choice choice = {0};
-    int rc = policy_authorize(p, &facts, ex->request, &choice, NULL);
+    const struct known_requests *known;
+    int rc;
 
+    (void)conn_refresh_policy(c);
+    rc = policy_authorize(conn_policy(c), &facts, ex->request, &choice, NULL);
     if (rc != 0) {
-        count_http_authz(c, rc == E_NOT_FOUND ? STAT_INBOUND_HTTP_NO_ROUTE : STAT_INBOUND_HTTP_DENY, &choice);
-        exchange_fail(ex, rc == E_NOT_FOUND ? FAILURE_NO_ROUTE : FAILURE_DENIED, 0,
-                      rc == E_NOT_FOUND ? NULL : "client is not authorized");
+        refuse(ex, rc, &choice);
         return;
     }
-    count_http_authz(c, STAT_INBOUND_HTTP_ALLOW, &choice);
-    ex->stats = request_series(c, &choice);
-    ex->is_orig_proto = ex->a->version == HTTP_2 && fields_get(&ex->request->fields, FIELD_L5D_ORIG_PROTO) != NULL;
+    known = known_requests(c, &choice);
+    series_add(known->allowed, 1);
+    exchange_count(ex, known->requests);
+    ex->is_orig_proto =
+        ex->a->version == HTTP_2 && fields_get(&ex->request->fields, FIELD_L5D_ORIG_PROTO) != NULL;
     exchange_to_upstream(ex, application(c));
 }

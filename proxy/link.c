@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/link.h"
 
+#include "api/names.h"
 #include "core/alloc.h"
 #include "core/err.h"
 #include "core/log.h"
-#include "api/names.h"
+#include "proxy/metered.h"
 #include "proxy/transport.h"
 
 static const struct http_client_events client_events;
@@ -14,19 +15,40 @@ static void link_bury(struct grave *g)
     mem_free(CONTAINER_OF(g, struct link, grave));
 }
 
-/* Out of every list and timer; the memory goes at the end of the turn. */
-static void link_retire(struct link *l, int err)
+/* Into another list of its upstream; NULL: into none. */
+static void link_move(struct link *l, struct list *to)
 {
-    struct loop *loop = l->up->w->loop;
+    struct upstream *u = l->up;
 
-    assert(l->state != LINK_CLOSED);
-    l->state = LINK_CLOSED;
-    tcp_meter_close(&l->meter, err);
-    timer_cancel(loop, &l->timer);
-    task_cancel(&l->task);
     list_unlink(&l->node);
-    list_unlink(&l->worker_node);
-    loop_free_later(loop, &l->grave, link_bury);
+    if (l->is_idle) {
+        u->h1_idle_count--;
+    }
+    l->is_idle = to == &u->h1_idle;
+    if (l->is_idle) {
+        u->h1_idle_count++;
+    }
+    if (to != NULL) {
+        list_append(to, &l->node);
+    }
+}
+
+/* Out of every list and timer; the memory goes at the end of the turn. Its connection is closed
+ * or somebody else's. */
+static void link_retire(struct link *l)
+{
+    struct upstream *u = l->up;
+
+    assert(l->state != LINK_CLOSED && l->client == NULL && l->io == NULL);
+    l->state = LINK_CLOSED;
+    timer_cancel(u->w->loop, &l->timer);
+    task_cancel(&l->task);
+    link_move(l, NULL);
+    if (l->kind == LINK_H2) {
+        u->h2_count--;
+    }
+    loop_free_later(u->w->loop, &l->grave, link_bury);
+    upstream_link_gone(u, l);
 }
 
 void link_close(struct link *l, int err)
@@ -34,44 +56,35 @@ void link_close(struct link *l, int err)
     if (l->state == LINK_CLOSED) {
         return;
     }
-    link_meter(l);
     if (l->client != NULL) {
-        http_client_close(l->client, err);
+        http_client_close(l->client, err); /* does not tell of its end any more */
         l->client = NULL;
     }
     io_close(l->io);
     l->io = NULL;
-    link_retire(l, err);
+    link_retire(l);
 }
 
-void link_meter(struct link *l)
-{
-    struct io *io = l->client != NULL ? http_client_io(l->client) : l->io;
-
-    if (io != NULL) {
-        while (io->below != NULL) {
-            io = io->below;
-        }
-        tcp_meter_update(&l->meter, io->bytes_in, io->bytes_out);
-    }
-}
-
-/* --- dialing ------------------------------------------------------------------------------------- */
+/* --- dialing ---------------------------------------------------------------------------------- */
 
 static void link_fail(struct link *l, int err)
 {
     struct upstream *u = l->up;
-    enum failure why = failure_of_dial(err, l->state == LINK_TLS);
+    bool in_tls = l->state == LINK_TLS;
+    enum failure why = failure_of_dial(err, in_tls);
     char detail[256], endpoint[ADDR_TEXT_BYTES];
 
-    snprintf(detail, sizeof(detail), "%s: %s", addr_format(&u->endpoint->addr, endpoint),
-             l->state == LINK_TLS && l->io != NULL && err != E_TIMEOUT ? io_tls_problem(l->io) : err_text(err));
-    log_debug("cannot reach an endpoint; direction=%s endpoint=%s err=%s detail=\"%s\"", direction_name(u->dir), endpoint,
-             err_name(err), detail);
+    (void)snprintf(detail, sizeof(detail), "%s: %s", addr_format(&u->endpoint->addr, endpoint),
+                   in_tls && l->io != NULL && err != E_TIMEOUT ? io_tls_problem(l->io)
+                                                               : err_text(err));
+    log_debug("cannot reach an endpoint; direction=%s endpoint=%s err=%s detail=\"%s\"",
+              direction_name(u->dir), endpoint, err_name(err), detail);
     io_close(l->io);
     l->io = NULL;
-    list_unlink(&l->node);
-    link_retire(l, err);
+    if (u->probe == l) {
+        u->probe = NULL; /* it did decide */
+    }
+    link_retire(l);
     upstream_link_failed(u, l, why, detail);
 }
 
@@ -87,7 +100,7 @@ static int send_transport_header(struct link *l)
                          : l->kind == LINK_H1 ? TRANSPORT_HTTP1
                                               : TRANSPORT_OPAQUE);
     if (rc == 0) {
-        rc = io_send(l->io, &bytes);
+        rc = io_send(l->io, &bytes); /* one small record: all of it, or nothing */
     }
     chain_clear(&bytes);
     return rc;
@@ -96,25 +109,24 @@ static int send_transport_header(struct link *l)
 static void link_opened(struct link *l)
 {
     struct upstream *u = l->up;
-    const struct side_config *side = worker_side(u->w, u->dir);
     struct http_limits limits = {
-        .idle_timeout_ns = l->kind == LINK_H1 ? side->pool_idle_ns : 0,
         .stream_window = u->w->config->stream_window,
         .connection_window = u->w->config->connection_window,
         .ping_interval_ns = u->endpoint->ping_interval_ns,
         .ping_timeout_ns = u->endpoint->ping_timeout_ns,
         .ping_while_idle = u->endpoint->ping_while_idle,
     };
+    struct io *io = io_metered_new(l->io, u->tcp, l->io->bytes_in, l->io->bytes_out);
 
     l->state = LINK_OPEN;
     timer_cancel(u->w->loop, &l->timer);
-    tcp_meter_open(&l->meter, &u->tcp);
+    l->io = NULL;
     if (l->kind == LINK_H2) {
-        l->client = http2_client_new(l->io, &limits, &client_events, l);
-        l->io = NULL;
+        l->client = http2_client_new(io, &limits, &client_events, l);
     } else if (l->kind == LINK_H1) {
-        l->client = http1_client_new(l->io, &limits, &client_events, l);
-        l->io = NULL;
+        l->client = http1_client_new(io, &limits, &client_events, l);
+    } else {
+        l->io = io;
     }
     upstream_link_open(u, l);
 }
@@ -123,16 +135,18 @@ static int link_start_tls(struct link *l)
 {
     struct upstream *u = l->up;
     const struct endpoint *e = u->endpoint;
+    bool has_header = e->transport_port != 0 || e->authority_override != NULL;
 
     if (!upstream_uses_tls(u)) {
         return 0;
     }
+    l->state = LINK_TLS;
     if (u->w->tls_client == NULL) {
         return E_TLS;
     }
-    l->state = LINK_TLS;
-    l->io = io_tls_client_new(u->w->tls_client, l->io, bytes_str(e->server_name), bytes_str(e->identity),
-                              e->transport_port != 0 || e->authority_override != NULL ? BYTES(ALPN_TRANSPORT) : BYTES_NONE);
+    l->io =
+        io_tls_client_new(u->w->tls_client, l->io, bytes_str(e->server_name),
+                          bytes_str(e->identity), has_header ? BYTES(ALPN_TRANSPORT) : BYTES_NONE);
     return io_handshake(l->io);
 }
 
@@ -141,12 +155,12 @@ static void link_run(struct task *t)
     struct link *l = CONTAINER_OF(t, struct link, task);
     int rc;
 
+    if (l->state >= LINK_OPEN) {
+        return; /* open: its codec's, or raw and not taken yet */
+    }
     if (l->io == NULL) {
         link_fail(l, l->dial_err); /* not even the socket could be made */
         return;
-    }
-    if (l->state == LINK_OPEN) {
-        return; /* raw and not yet taken */
     }
     rc = io_handshake(l->io);
     if (rc == 0 && l->state == LINK_CONNECT) {
@@ -190,37 +204,42 @@ struct link *link_dial(struct upstream *u, enum link_kind kind, struct dial *d)
     l->is_upgrade = d != NULL && d->is_upgrade;
     l->task.run = link_run;
     l->timer.run = on_timeout;
+    if (kind == LINK_H2) {
+        u->h2_count++;
+    }
     list_append(kind == LINK_H2 ? &u->h2 : &u->other, &l->node);
-    list_append(&u->w->links, &l->worker_node);
     l->dial_err = sock_dial(u->w->loop, &to, &opts, &l->task, &l->io);
     timer_arm_in(u->w->loop, &l->timer, side->connect_timeout_ns);
     task_wake(u->w->loop, &l->task);
     return l;
 }
 
-/* --- an open link -------------------------------------------------------------------------------- */
+/* --- an open link ----------------------------------------------------------------------------- */
 
 void link_busy(struct link *l)
 {
     timer_cancel(l->up->w->loop, &l->timer);
-    list_unlink(&l->node);
-    list_append(&l->up->other, &l->node);
+    link_move(l, &l->up->other);
+}
+
+void link_return(struct link *l)
+{
+    struct upstream *u = l->up;
+
+    if (l->kind != LINK_H1 || l->state != LINK_OPEN) {
+        return;
+    }
+    if (l->is_upgrade || u->is_retired || u->h1_idle_count >= worker_side(u->w, u->dir)->pool_max) {
+        link_close(l, 0);
+        return;
+    }
+    link_move(l, &u->h1_idle);
+    timer_arm_in(u->w->loop, &l->timer, worker_side(u->w, u->dir)->pool_idle_ns);
 }
 
 static void on_idle(void *user)
 {
-    struct link *l = user;
-    struct upstream *u = l->up;
-
-    if (l->kind == LINK_H1) {
-        if (l->is_upgrade || u->is_retired) {
-            link_close(l, 0);
-            return;
-        }
-        list_unlink(&l->node);
-        list_append(&u->h1_idle, &l->node);
-        timer_arm_in(u->w->loop, &l->timer, worker_side(u->w, u->dir)->pool_idle_ns);
-    }
+    link_return(user);
 }
 
 static void on_capacity(void *user)
@@ -232,15 +251,17 @@ static void on_capacity(void *user)
     }
 }
 
+/* No more streams. The codec finishes those that there are, and goes away by itself. */
 static void on_closed(void *user, int err)
 {
     struct link *l = user;
     struct upstream *u = l->up;
     bool has_waiting = l->kind == LINK_H2 && !list_is_empty(&u->waiting);
 
+    (void)err;
     l->client = NULL;
-    link_retire(l, err);
-    if (has_waiting && upstream_link(u, LINK_H2) == NULL) {
+    link_retire(l);
+    if (has_waiting && u->h2_count == 0) {
         (void)link_dial(u, LINK_H2, NULL);
     }
 }
@@ -257,19 +278,14 @@ struct io *link_take_io(struct link *l, struct tcp_meter *out_meter)
 
     assert(l->kind == LINK_RAW && l->state == LINK_OPEN);
     l->io = NULL;
-    link_taken(l, out_meter);
-    return io;
+    link_retire(l);
+    return io_metered_strip(io, out_meter);
 }
 
-void link_taken(struct link *l, struct tcp_meter *out_meter)
+void link_taken(struct link *l)
 {
-    *out_meter = l->meter;
-    l->meter.stats = NULL;
-    if (l->client != NULL) {
-        http_client_close(l->client, 0); /* without its socket; it does not tell of its end */
-        l->client = NULL;
-    }
-    if (l->state != LINK_CLOSED) {
-        link_retire(l, 0);
-    }
+    assert(l->kind == LINK_H1 && l->state == LINK_OPEN);
+    http_client_close(l->client, 0); /* without its socket; it does not tell of its end */
+    l->client = NULL;
+    link_retire(l);
 }

@@ -3,21 +3,22 @@
 #define PROXY_LINK_H
 
 /*
- * One dialed connection (link.c), and what it reports to its upstream (upstream.c). Private to the two.
+ * One dialed connection (link.c), and what it reports to its upstream (upstream.c). Private to the
+ * two.
  */
 #include "proxy/upstream.h"
 
-/* Start to dial; `d` is the one who gets it, NULL for a shared HTTP/2 link. Never fails at once: errors come from the
- * link's task through upstream_link_failed(). */
+/* Start to dial; `d` is the one who gets it, NULL for a shared HTTP/2 link. Never fails at once:
+ * errors come from the link's task through upstream_link_failed(). */
 struct link *link_dial(struct upstream *u, enum link_kind kind, struct dial *d);
-void link_close(struct link *l, int err); /* silent; idempotent; memory goes at the end of the turn */
-void link_busy(struct link *l);           /* leaves the idle list */
-void link_meter(struct link *l);
+void link_close(struct link *l,
+                int err);       /* silent; idempotent; memory goes at the end of the turn */
+void link_busy(struct link *l); /* leaves the idle list */
 
 void upstream_link_open(struct upstream *u, struct link *l);
 void upstream_link_failed(struct upstream *u, struct link *l, enum failure why, const char *detail);
+void upstream_link_gone(struct upstream *u, struct link *l); /* closed, whatever it was */
 void upstream_serve_waiting(struct upstream *u);
-void upstream_tls_labels(const struct upstream *u, struct text *t);
-bool upstream_uses_tls(const struct upstream *u);
+void upstream_tls_labels(const struct upstream *u, struct labels *l);
 
 #endif

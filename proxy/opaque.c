@@ -1,156 +1,203 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/accept.h"
 
+#include "core/alloc.h"
 #include "core/err.h"
 #include "core/log.h"
+#include "net/splice.h"
+#include "proxy/metered.h"
+
+#define ATTEMPTS_MAX 64 /* endpoints that may fail, within the fail-fast time */
 
 /*
- * Opaque connections: choose an endpoint once, dial it, and copy bytes both ways until both sides are done.
+ * Opaque connections: choose an endpoint once, dial it, and copy bytes both ways until both sides
+ * are done.
  */
-#define ATTEMPTS_MAX 4
+struct opaque {
+    struct conn *conn;
+    struct dest *dest; /* held; NULL: a single endpoint */
+    struct member *member;
+    struct upstream *up; /* used */
+    struct dial dial;
+    struct pick pick;
+    unsigned attempts;
+    uint64_t give_up_ns; /* 0: no endpoint has failed yet */
+    struct tunnel tunnel;
+    bool is_joined;
+    struct tcp_meter src, dst;
+    struct discovery_user follow; /* of the policy that let it in */
+};
 
-static void opaque_dial(struct conn *c);
+static void opaque_dial(struct opaque *o);
 
-static void opaque_leave(struct conn *c)
+static struct opaque *opaque_new(struct conn *c)
 {
-    upstream_dial_cancel(&c->dial);
-    dest_wait_cancel(&c->pick);
-    if (c->up != NULL) {
-        c->up->users--;
-        c->up->idle_since_ns = c->w->loop->now_ns;
-        c->up = NULL;
+    struct opaque *o = mem_new(sizeof(*o));
+
+    assert(c->opaque == NULL);
+    o->conn = c;
+    c->opaque = o; /* freed with the connection */
+    return o;
+}
+
+/* --- the tunnel ------------------------------------------------------------------------------- */
+
+static void opaque_leave(struct opaque *o)
+{
+    upstream_dial_cancel(&o->dial);
+    dest_wait_cancel(&o->pick);
+    if (o->up != NULL) {
+        upstream_leave(o->up);
+        o->up = NULL;
     }
-    if (c->member != NULL) {
-        dest_end(c->dest, c->member);
-        c->member = NULL;
+    if (o->member != NULL) {
+        dest_end(o->dest, o->member);
+        o->member = NULL;
     }
 }
 
-void opaque_meter(struct conn *c)
+void opaque_close(struct conn *c, int err)
 {
-    const struct tunnel *t = &c->tunnel;
+    struct opaque *o = c->opaque;
 
-    tcp_meter_update(&c->meter, c->base_read + t->a.bytes_read, c->base_written + t->a.bytes_written);
-    tcp_meter_update(&c->dst_meter, c->dst_base_read + t->b.bytes_read, c->dst_base_written + t->b.bytes_written);
-}
-
-void opaque_cancel(struct conn *c)
-{
-    if (c->is_tunnel_open) {
-        c->is_tunnel_open = false;
-        tunnel_close(&c->tunnel, E_CANCELED);
+    if (o == NULL) {
+        return;
     }
-    tcp_meter_close(&c->dst_meter, 0);
-    opaque_leave(c);
-    if (c->dest != NULL) {
-        dest_release(c->dest);
-        c->dest = NULL;
+    discovery_unfollow(&o->follow);
+    tcp_meter_close(&o->src, err);
+    tcp_meter_close(&o->dst, 0);
+    if (o->is_joined) {
+        o->is_joined = false;
+        tunnel_close(&o->tunnel, err != 0 ? err : E_CANCELED);
+    }
+    opaque_leave(o);
+    if (o->dest != NULL) {
+        dest_release(o->dest);
+        o->dest = NULL;
     }
 }
 
 static void on_tunnel_end(struct tunnel *t, int err)
 {
-    struct conn *c = t->user;
+    struct opaque *o = t->user;
+    struct conn *c = o->conn;
 
-    opaque_meter(c);
-    c->is_tunnel_open = false;
-    tcp_meter_close(&c->dst_meter, c->tunnel.b.err);
-    conn_close(c, c->tunnel.a.err);
     if (err != 0) {
-        log_debug("an opaque connection broke; direction=%s err=%s", direction_name(c->dir), err_name(err));
+        log_debug("an opaque connection broke; direction=%s err=%s", direction_name(c->dir),
+                  err_name(err));
     }
+    o->is_joined = false;
+    tcp_meter_close(&o->src, t->a.err);
+    tcp_meter_close(&o->dst, t->b.err);
+    conn_close(c, t->a.err);
 }
 
-static void count_base(struct io *io, uint64_t *out_read, uint64_t *out_written)
+static void on_policy_changed(struct discovery_user *u, const struct snapshot *answer)
 {
-    while (io->below != NULL) {
-        io = io->below;
-    }
-    *out_read = io->bytes_in;
-    *out_written = io->bytes_out;
+    struct opaque *o = CONTAINER_OF(u, struct opaque, follow);
+
+    (void)answer;
+    inbound_policy_changed(o->conn);
 }
 
-static void opaque_join(struct conn *c, struct io *client, struct chain *to_server, struct io *server, struct chain *to_client)
+/* The tunnel wants both ios bare, to splice them; their meters stay here. */
+static void opaque_join(struct opaque *o, struct io *client, struct chain *to_server,
+                        struct io *server, struct chain *to_client)
 {
-    count_base(client, &c->base_read, &c->base_written);
-    count_base(server, &c->dst_base_read, &c->dst_base_written);
-    c->served = NULL;
+    struct conn *c = o->conn;
+
     conn_next(c, CONN_TUNNEL);
-    c->is_tunnel_open = true;
-    tunnel_open(&c->tunnel, c->w->loop, client, to_server, server, to_client, 0, on_tunnel_end, c);
+    o->is_joined = true;
+    if (c->dir == INBOUND && c->entry != NULL) {
+        o->follow.on_change = on_policy_changed;
+        discovery_follow(c->entry, &o->follow);
+    }
+    tunnel_open(&o->tunnel, c->w->loop, client, to_server, server, to_client, 0, on_tunnel_end, o);
 }
+
+/* --- the way to an endpoint ------------------------------------------------------------------- */
 
 static void on_link(struct dial *d, struct link *link, enum failure why, const char *detail)
 {
-    struct conn *c = CONTAINER_OF(d, struct conn, dial);
+    struct opaque *o = CONTAINER_OF(d, struct opaque, dial);
+    struct conn *c = o->conn;
     struct io *client = c->io, *server;
+    uint64_t now_ns = c->w->loop->now_ns;
 
-    if (link == NULL) {
-        if (c->dest != NULL && ++c->attempts < ATTEMPTS_MAX) {
-            opaque_leave(c);
-            opaque_dial(c);
-        } else {
-            conn_fail(c, why, E_CLOSED, detail);
-        }
+    if (link != NULL) {
+        server = link_take_io(link, &o->dst);
+        c->io = NULL;
+        opaque_join(o, io_metered_strip(client, &o->src), &c->head, server, NULL);
         return;
     }
-    server = link_take_io(link, &c->dst_meter);
-    c->dial.link = NULL;
-    c->io = NULL;
-    opaque_join(c, client, &c->head, server, NULL);
+    if (o->give_up_ns == 0) {
+        o->give_up_ns = now_ns + c->w->config->outbound.failfast_ns;
+    }
+    if (o->dest != NULL && now_ns < o->give_up_ns && ++o->attempts < ATTEMPTS_MAX) {
+        opaque_leave(o);
+        opaque_dial(o);
+    } else {
+        conn_fail(c, why, E_CLOSED, detail);
+    }
 }
 
-static void opaque_to_upstream(struct conn *c, struct upstream *up)
+static void opaque_to_upstream(struct opaque *o, struct upstream *up)
 {
-    c->up = up;
-    up->users++;
-    c->dial.kind = LINK_RAW;
-    c->dial.on_link = on_link;
-    upstream_dial(up, &c->dial);
+    o->up = up;
+    upstream_use(up);
+    o->dial.kind = LINK_RAW;
+    o->dial.on_link = on_link;
+    upstream_dial(up, &o->dial);
 }
 
 static void on_pick(struct pick *p, struct member *m, enum failure why)
 {
-    struct conn *c = CONTAINER_OF(p, struct conn, pick);
+    struct opaque *o = CONTAINER_OF(p, struct opaque, pick);
 
     if (m == NULL) {
-        conn_fail(c, why, E_NO_ENDPOINT, NULL);
+        conn_fail(o->conn, why, E_NO_ENDPOINT, NULL);
         return;
     }
-    dest_begin(c->dest, m);
-    c->member = m;
-    opaque_to_upstream(c, member_upstream(m));
+    dest_begin(o->dest, m);
+    o->member = m;
+    opaque_to_upstream(o, member_upstream(m));
 }
 
-static void opaque_dial(struct conn *c)
+static void opaque_dial(struct opaque *o)
 {
-    struct member *m = dest_pick(c->dest);
+    struct member *m = dest_pick(o->dest);
 
     if (m != NULL) {
-        on_pick(&c->pick, m, FAILURE_NONE);
+        on_pick(&o->pick, m, FAILURE_NONE);
     } else {
-        c->pick.on_pick = on_pick;
-        dest_wait(c->dest, &c->pick);
+        o->pick.on_pick = on_pick;
+        dest_wait(o->dest, &o->pick);
     }
 }
 
 void opaque_to_backend(struct conn *c, const struct backend *b)
 {
+    struct opaque *o = opaque_new(c);
+
     conn_next(c, CONN_DIAL);
-    c->dest = dest_hold(c->w, b, true);
-    opaque_dial(c);
+    o->dest = dest_hold(c->w, b, true);
+    opaque_dial(o);
 }
 
 void opaque_to_endpoint(struct conn *c, const struct endpoint *e)
 {
+    struct opaque *o = opaque_new(c);
+
     conn_next(c, CONN_DIAL);
-    opaque_to_upstream(c, upstream_single(c->w, c->dir, e));
+    opaque_to_upstream(o, upstream_single(c->w, c->dir, e));
 }
 
-void opaque_upgraded(struct conn *c, struct upstream *up, struct io *client, struct chain *to_server, struct io *server,
-                     struct chain *to_client, struct tcp_meter *server_meter)
+void opaque_upgraded(struct conn *c, struct upstream *up, struct io *client,
+                     struct chain *to_server, struct io *server, struct chain *to_client)
 {
-    c->up = up; /* its use count was taken over from the exchange */
-    c->dst_meter = *server_meter;
-    opaque_join(c, client, to_server, server, to_client);
+    struct opaque *o = opaque_new(c);
+    struct io *bare = io_metered_strip(client, &o->src);
+
+    o->up = up;
+    opaque_join(o, bare, to_server, io_metered_strip(server, &o->dst), to_client);
 }

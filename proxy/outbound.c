@@ -1,26 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/accept.h"
 
+#include "core/alloc.h"
 #include "core/err.h"
 #include "core/log.h"
 
 /*
- * Outbound: what is the destination, by which route and backend does the request go (wire 11.3, 5.6).
+ * Outbound: what is the destination, by which route and backend does the request go (wire 11.3,
+ * 5.6).
  */
 
 static const struct outbound_policy *conn_policy(const struct conn *c)
 {
     return (const struct outbound_policy *)(const void *)c->policy;
-}
-
-static const struct outbound_policy *refresh_policy(struct conn *c)
-{
-    if (c->entry != NULL && c->entry->answer != NULL && c->entry->answer != c->policy) {
-        snapshot_unref((struct snapshot *)(uintptr_t)c->policy);
-        c->policy = c->entry->answer;
-        snapshot_ref((struct snapshot *)(uintptr_t)c->policy);
-    }
-    return conn_policy(c);
 }
 
 void outbound_accepted(struct conn *c)
@@ -41,7 +33,8 @@ void outbound_policy_known(struct conn *c)
     const struct outbound_policy *p = conn_policy(c);
 
     if (p->is_refused) {
-        conn_fail(c, FAILURE_RESOLVE, E_DENIED, "the control plane has no policy for this destination");
+        conn_fail(c, FAILURE_RESOLVE, E_DENIED,
+                  "the control plane has no policy for this destination");
         return;
     }
     if (p->profile.is_opaque) {
@@ -66,25 +59,15 @@ void outbound_policy_known(struct conn *c)
     }
 }
 
-/* Where a fallback policy sends: the pod that the profile names, else the original destination. */
-static const struct endpoint *fallback_endpoint(const struct conn *c, const struct outbound_policy *p, bool *out_owned)
-{
-    *out_owned = p->profile.endpoint == NULL;
-    return *out_owned ? endpoint_new_plain(&c->target) : p->profile.endpoint;
-}
+/* --- opaque ----------------------------------------------------------------------------------- */
 
-static void forward_opaque(struct conn *c, const struct outbound_policy *p, const struct backend *b)
+/* To `e`, or where the connection was going. */
+static void forward_opaque(struct conn *c, const struct endpoint *e)
 {
-    bool owned = b == NULL || b->forward == NULL;
-    const struct endpoint *e = b != NULL && b->forward != NULL ? b->forward : NULL;
+    struct endpoint *plain = e == NULL ? endpoint_new_plain(&c->target) : NULL;
 
-    if (e == NULL) {
-        e = b == NULL ? fallback_endpoint(c, p, &owned) : endpoint_new_plain(&c->target);
-    }
-    opaque_to_endpoint(c, e);
-    if (owned) {
-        endpoint_unref(e);
-    }
+    opaque_to_endpoint(c, e != NULL ? e : plain);
+    endpoint_unref(plain);
 }
 
 static void outbound_opaque(struct conn *c, const struct outbound_policy *p)
@@ -95,7 +78,7 @@ static void outbound_opaque(struct conn *c, const struct outbound_policy *p)
     size_t index;
 
     if (p->is_fallback) {
-        forward_opaque(c, p, NULL);
+        forward_opaque(c, p->profile.endpoint);
         return;
     }
     if (p->problem != NULL) {
@@ -121,7 +104,7 @@ static void outbound_opaque(struct conn *c, const struct outbound_policy *p)
         opaque_to_backend(c, b);
         break;
     case BACKEND_FORWARD:
-        forward_opaque(c, p, b);
+        forward_opaque(c, b->forward);
         break;
     case BACKEND_FAIL:
         conn_fail(c, FAILURE_INVALID_BACKEND, E_NOT_FOUND, "the route's backend does not exist");
@@ -131,31 +114,59 @@ static void outbound_opaque(struct conn *c, const struct outbound_policy *p)
 
 void outbound_protocol_known(struct conn *c, enum detected protocol)
 {
-    const struct outbound_policy *p = refresh_policy(c);
-
+    (void)conn_refresh_policy(c);
     conn_open_stats(c, BYTES_NONE);
     if (protocol == DETECT_OPAQUE) {
-        outbound_opaque(c, p);
+        outbound_opaque(c, conn_policy(c));
     } else {
         conn_serve_http(c, protocol);
     }
 }
 
-/* --- requests ------------------------------------------------------------------------------------ */
+/* --- requests --------------------------------------------------------------------------------- */
 
+/* To one endpoint; NULL: where the connection was going. Found once for all requests that go
+ * there. */
 static void request_forward(struct exchange *ex, const struct endpoint *e)
 {
     struct conn *c = ex->conn;
-    const struct field *require = fields_get(&ex->request->fields, FIELD_L5D_REQUIRE_ID);
+    struct endpoint *plain;
 
-    if (require != NULL && (e->identity == NULL || !bytes_eq(require->value, bytes_str(e->identity)))) {
-        exchange_fail(ex, FAILURE_TLS_IDENTITY, 0, "the endpoint does not have the required identity");
-        return;
+    if (c->single != NULL && c->single_for != e) {
+        upstream_leave(c->single);
+        c->single = NULL;
     }
-    exchange_to_upstream(ex, upstream_single(c->w, OUTBOUND, e));
+    if (c->single == NULL) {
+        plain = e == NULL ? endpoint_new_plain(&c->target) : NULL;
+        c->single = upstream_single(c->w, OUTBOUND, e != NULL ? e : plain);
+        c->single_for = e;
+        upstream_use(c->single);
+        endpoint_unref(plain);
+    }
+    exchange_to_upstream(ex, c->single);
 }
 
-static const struct route_list *request_routes(const struct exchange *ex, const struct outbound_policy *p)
+/* The balanced destination of a backend, found once for the requests of a connection. */
+static struct dest *known_dest(struct conn *c, const struct backend *b)
+{
+    struct known_dest *known;
+
+    for (unsigned i = 0; i < CONN_KNOWN; i++) {
+        if (c->dests[i].backend == b) {
+            return c->dests[i].dest;
+        }
+    }
+    known = &c->dests[c->next_known++ % CONN_KNOWN];
+    if (known->dest != NULL) {
+        dest_release(known->dest);
+    }
+    known->backend = b;
+    known->dest = dest_hold(c->w, b, false);
+    return known->dest;
+}
+
+static const struct route_list *request_routes(const struct exchange *ex,
+                                               const struct outbound_policy *p)
 {
     if (p->protocol == PROTOCOL_GRPC) {
         return &p->grpc;
@@ -163,21 +174,14 @@ static const struct route_list *request_routes(const struct exchange *ex, const 
     return ex->a->version == HTTP_2 ? &p->http2 : &p->http1;
 }
 
-static void request_to_backend(struct exchange *ex, const struct outbound_policy *p, const struct backend *b)
+static void request_to_backend(struct exchange *ex, const struct backend *b)
 {
-    const struct endpoint *e;
-
-    (void)p;
     switch (b->kind) {
     case BACKEND_BALANCER:
-        exchange_to_dest(ex, dest_hold(ex->conn->w, b, false));
+        exchange_to_dest(ex, known_dest(ex->conn, b));
         break;
     case BACKEND_FORWARD:
-        e = b->forward != NULL ? b->forward : endpoint_new_plain(&ex->conn->target);
-        request_forward(ex, e);
-        if (b->forward == NULL) {
-            endpoint_unref(e);
-        }
+        request_forward(ex, b->forward);
         break;
     case BACKEND_FAIL:
         exchange_fail(ex, FAILURE_INVALID_BACKEND, 0, NULL);
@@ -185,15 +189,20 @@ static void request_to_backend(struct exchange *ex, const struct outbound_policy
     }
 }
 
-/* A filter that answers at once: failure injection or a redirect. */
+/* A failure injector of a gRPC route names a gRPC code, one of an HTTP route a status, for which
+ * gRPC gets the failure's own code (wire 5.7). */
 static bool request_filtered(struct exchange *ex, const struct rule *rule)
 {
     for (size_t i = 0; i < rule->filters_count; i++) {
         const struct filter *f = &rule->filters[i];
 
         if (f->kind == FILTER_FAIL &&
-            (f->denominator == 0 || rand_below(&ex->conn->w->loop->rand, f->denominator) < f->numerator)) {
-            exchange_fail(ex, FAILURE_INJECTED, f->is_grpc ? 0 : f->status, NULL);
+            (f->denominator == 0 ||
+             rand_below(&ex->conn->w->loop->rand, f->denominator) < f->numerator)) {
+            char *message = bytes_dup(f->message);
+
+            exchange_fail(ex, FAILURE_INJECTED, f->is_grpc == ex->is_grpc ? f->status : 0, message);
+            mem_free(message);
             return true;
         }
     }
@@ -203,21 +212,20 @@ static bool request_filtered(struct exchange *ex, const struct rule *rule)
 void outbound_request(struct exchange *ex)
 {
     struct conn *c = ex->conn;
-    const struct outbound_policy *p = refresh_policy(c);
+    const struct field *required = fields_get(&ex->request->fields, FIELD_L5D_REQUIRE_ID);
+    const struct outbound_policy *p;
     struct route_choice choice;
-    const struct endpoint *e;
     size_t index;
-    bool owned;
 
+    ex->required_id = required != NULL ? required->value : BYTES_NONE;
+    ex->has_required_id = required != NULL;
+    (void)conn_refresh_policy(c);
+    p = conn_policy(c);
     if (p->is_fallback) {
-        e = fallback_endpoint(c, p, &owned);
-        request_forward(ex, e);
-        if (owned) {
-            endpoint_unref(e);
-        }
+        request_forward(ex, p->profile.endpoint);
         return;
     }
-    if (p->problem != NULL) {
+    if (p->problem != NULL || p->is_refused) {
         exchange_fail(ex, FAILURE_INVALID_POLICY, 0, p->problem);
         return;
     }
@@ -232,5 +240,5 @@ void outbound_request(struct exchange *ex)
         exchange_fail(ex, FAILURE_INVALID_BACKEND, 0, "the route has no backend");
         return;
     }
-    request_to_backend(ex, p, &p->backends[choice.rule->backends[index].backend]);
+    request_to_backend(ex, &p->backends[choice.rule->backends[index].backend]);
 }

@@ -5,12 +5,14 @@
 #include "core/err.h"
 
 /* Wire 7.2: the buckets of all latency_ms families. */
-static const double latency_ms_bounds[] = {1,   2,   3,   4,   5,    10,   20,   30,   40,   50,    100,   200,   300,
-                                           400, 500, 1000, 2000, 3000, 4000, 5000, 10000, 20000, 30000, 40000, 50000};
+static const double latency_ms_bounds[] = {1,    2,    3,     4,     5,     10,    20,   30,   40,
+                                           50,   100,  200,   300,   400,   500,   1000, 2000, 3000,
+                                           4000, 5000, 10000, 20000, 30000, 40000, 50000};
 
 static const struct metric_family families[STAT_COUNT] = {
-#define COUNTER(id, name_, help_) [STAT_##id] = {.name = name_, .help = help_, .kind = METRIC_COUNTER},
-#define GAUGE(id, name_, help_)   [STAT_##id] = {.name = name_, .help = help_, .kind = METRIC_GAUGE},
+#define COUNTER(id, name_, help_)                                                                  \
+    [STAT_##id] = {.name = name_, .help = help_, .kind = METRIC_COUNTER},
+#define GAUGE(id, name_, help_) [STAT_##id] = {.name = name_, .help = help_, .kind = METRIC_GAUGE},
 #define HISTOGRAM(id, name_, bounds_, scale_, help_)                                               \
     [STAT_##id] = {.name = name_,                                                                  \
                    .help = help_,                                                                  \
@@ -24,29 +26,100 @@ static const struct metric_family families[STAT_COUNT] = {
 #undef HISTOGRAM
 };
 
-const struct metric_family *stat_family(enum stat s)
+const struct metric_family *stat_family(enum stat_id s)
 {
     return &families[s];
 }
 
-void labels_target(struct text *t, const struct addr *target)
+/* --- labels ----------------------------------------------------------------------------------- */
+
+void labels_init(struct labels *l)
+{
+    text_init_fixed(&l->text, l->buffer, sizeof(l->buffer));
+}
+
+void labels_add(struct labels *l, struct bytes ready)
+{
+    if (ready.len > 0) {
+        if (l->text.len > 0) {
+            text_char(&l->text, ',');
+        }
+        text_add(&l->text, ready);
+    }
+}
+
+void labels_target(struct labels *l, const struct addr *target)
 {
     char text[ADDR_TEXT_BYTES];
 
-    label_add(t, "target_addr", bytes_str(addr_format(target, text)));
-    label_add(t, "target_ip", bytes_str(addr_format_ip(target, text)));
-    label_add_u64(t, "target_port", target->port);
+    label_add(&l->text, "target_addr", bytes_str(addr_format(target, text)));
+    label_add(&l->text, "target_ip", bytes_str(addr_format_ip(target, text)));
+    label_add_u64(&l->text, "target_port", target->port);
 }
 
-void stat_count(struct metrics *m, enum stat s, struct bytes labels)
+/* A set that was cut short could end within a quoted value, and make the whole scrape
+ * unreadable. */
+struct bytes labels_end(struct labels *l)
 {
-    struct series *series = metrics_series(m, stat_family(s), labels);
+    return l->text.err != 0 ? BYTES("overflow=\"true\"") : text_bytes(&l->text);
+}
+
+struct series *stat_series(struct stats *s, enum stat_id id, struct labels *l)
+{
+    return metrics_series(&s->metrics, stat_family(id), labels_end(l));
+}
+
+void stat_count(struct stats *s, enum stat_id id, struct labels *l)
+{
+    struct series *series = stat_series(s, id, l);
 
     series_add(series, 1);
     series_unref(series);
 }
 
-/* --- requests ------------------------------------------------------------------------------------ */
+void failure_count(struct stats *s, const char *hop, enum failure why)
+{
+    const struct failure_info *info = failure_info(why);
+    struct labels l;
+
+    labels_init(&l);
+    label_add(&l.text, "hop", bytes_str(hop));
+    label_add(&l.text, "phase", bytes_str(phase_name(info->phase)));
+    label_add(&l.text, "cause", bytes_str(info->cause));
+    stat_count(s, STAT_FAILURES, &l);
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+static void meter_read(struct tcp_meter *m);
+
+void stats_open(struct stats *s, uint64_t idle_ns)
+{
+    metrics_init(&s->metrics, SERIES_MAX, idle_ns);
+    map_init(&s->requests);
+    map_init(&s->tcp);
+    list_init(&s->meters);
+}
+
+void stats_close(struct stats *s)
+{
+    assert(map_count(&s->requests) == 0 && map_count(&s->tcp) == 0);
+    assert(list_is_empty(&s->meters));
+    map_clear(&s->requests);
+    map_clear(&s->tcp);
+    metrics_clear(&s->metrics);
+}
+
+void stats_collect(struct stats *s, struct metric_samples *to, uint64_t now_ns)
+{
+    LIST_FOREACH(node, &s->meters)
+    {
+        meter_read(LIST_ITEM(node, struct tcp_meter, node));
+    }
+    metrics_collect(&s->metrics, to, now_ns);
+}
+
+/* --- requests --------------------------------------------------------------------------------- */
 
 #define RESPONSES_MAX 16
 
@@ -59,34 +132,51 @@ struct response_stats { /* one combination of status, classification, gRPC statu
 };
 
 struct request_stats {
-    struct metrics *metrics;
-    char *labels;
+    struct stats *stats;
+    unsigned refs;
+    struct bytes labels; /* owned */
     struct series *requests;
-    struct response_stats responses[RESPONSES_MAX]; /* the newest combinations; the oldest gives way */
+    struct response_stats
+        responses[RESPONSES_MAX]; /* the newest combinations; the oldest gives way */
     unsigned count, next;
 };
 
-struct request_stats *request_stats_new(struct metrics *m, struct bytes labels)
+struct request_stats *request_stats_get(struct stats *s, struct bytes labels)
 {
-    struct request_stats *r = mem_new(sizeof(*r));
+    struct request_stats *r = map_get(&s->requests, labels);
 
-    r->metrics = m;
-    r->labels = bytes_dup(labels);
-    r->requests = metrics_series(m, stat_family(STAT_REQUESTS), labels);
+    if (r == NULL) {
+        r = mem_new(sizeof(*r));
+        r->stats = s;
+        r->labels = bytes_of(bytes_dup(labels), labels.len);
+        r->requests = metrics_series(&s->metrics, stat_family(STAT_REQUESTS), labels);
+        (void)map_put(&s->requests, labels, r);
+    }
+    r->refs++;
     return r;
 }
 
-void request_stats_free(struct request_stats *r)
+void request_stats_ref(struct request_stats *r)
+{
+    r->refs++;
+}
+
+void request_stats_unref(struct request_stats *r)
 {
     if (r == NULL) {
         return;
     }
+    assert(r->refs > 0);
+    if (--r->refs > 0) {
+        return;
+    }
+    (void)map_remove(&r->stats->requests, r->labels);
     series_unref(r->requests);
     for (unsigned i = 0; i < r->count; i++) {
         series_unref(r->responses[i].total);
         series_unref(r->responses[i].latency);
     }
-    mem_free(r->labels);
+    mem_free((char *)(uintptr_t)r->labels.at);
     mem_free(r);
 }
 
@@ -100,8 +190,8 @@ static struct response_stats *response_find(struct request_stats *r, const struc
     for (unsigned i = 0; i < r->count; i++) {
         struct response_stats *s = &r->responses[i];
 
-        if (s->status == f->status && s->grpc_status == f->grpc_status && s->is_failure == f->is_failure &&
-            s->error == f->error) {
+        if (s->status == f->status && s->grpc_status == f->grpc_status &&
+            s->is_failure == f->is_failure && s->error == f->error) {
             return s;
         }
     }
@@ -111,7 +201,7 @@ static struct response_stats *response_find(struct request_stats *r, const struc
 static struct response_stats *response_add(struct request_stats *r, const struct response_facts *f)
 {
     struct response_stats *s = &r->responses[r->next];
-    struct text t;
+    struct labels l;
 
     if (r->count < RESPONSES_MAX) {
         r->count++;
@@ -125,23 +215,22 @@ static struct response_stats *response_add(struct request_stats *r, const struct
     s->is_failure = f->is_failure;
     s->error = f->error;
 
-    text_init(&t, 8192);
-    text_str(&t, r->labels);
+    labels_init(&l);
+    labels_add(&l, r->labels);
     if (f->status != 0) {
-        label_add_u64(&t, "status_code", f->status);
+        label_add_u64(&l.text, "status_code", f->status);
     } else {
-        label_add(&t, "status_code", BYTES(""));
+        label_add(&l.text, "status_code", BYTES(""));
     }
-    s->latency = metrics_series(r->metrics, stat_family(STAT_LATENCY), text_bytes(&t));
-    label_add(&t, "classification", f->is_failure ? BYTES("failure") : BYTES("success"));
+    s->latency = stat_series(r->stats, STAT_LATENCY, &l);
+    label_add(&l.text, "classification", f->is_failure ? BYTES("failure") : BYTES("success"));
     if (f->grpc_status >= 0) {
-        label_add_u64(&t, "grpc_status", (uint64_t)f->grpc_status);
+        label_add_u64(&l.text, "grpc_status", (uint64_t)f->grpc_status);
     } else {
-        label_add(&t, "grpc_status", BYTES(""));
+        label_add(&l.text, "grpc_status", BYTES(""));
     }
-    label_add(&t, "error", bytes_str(f->error));
-    s->total = metrics_series(r->metrics, stat_family(STAT_RESPONSES), text_bytes(&t));
-    text_clear(&t);
+    label_add(&l.text, "error", bytes_str(f->error));
+    s->total = stat_series(r->stats, STAT_RESPONSES, &l);
     return s;
 }
 
@@ -156,41 +245,84 @@ void request_stats_response(struct request_stats *r, const struct response_facts
     series_observe(s->latency, (double)f->latency_ns);
 }
 
-/* --- connections --------------------------------------------------------------------------------- */
+/* --- connections ------------------------------------------------------------------------------ */
 
-void tcp_stats_init(struct tcp_stats *t, struct metrics *m, struct bytes labels)
+struct tcp_stats {
+    struct stats *stats;
+    unsigned refs;
+    struct bytes labels; /* owned */
+    struct series *open_total, *open, *read, *written, *closed /* without an error */;
+};
+
+static struct series *tcp_series(struct stats *s, enum stat_id id, struct bytes labels)
 {
-    t->metrics = m;
-    t->labels = bytes_dup(labels);
-    t->open_total = metrics_series(m, stat_family(STAT_TCP_OPEN_TOTAL), labels);
-    t->open = metrics_series(m, stat_family(STAT_TCP_OPEN), labels);
-    t->read = metrics_series(m, stat_family(STAT_TCP_READ), labels);
-    t->written = metrics_series(m, stat_family(STAT_TCP_WRITE), labels);
+    return metrics_series(&s->metrics, stat_family(id), labels);
 }
 
-void tcp_stats_clear(struct tcp_stats *t)
+static struct series *close_series(struct tcp_stats *t, const char *name)
 {
+    struct labels l;
+
+    labels_init(&l);
+    labels_add(&l, t->labels);
+    label_add(&l.text, "errno", bytes_str(name));
+    return stat_series(t->stats, STAT_TCP_CLOSE, &l);
+}
+
+struct tcp_stats *tcp_stats_get(struct stats *s, struct bytes labels)
+{
+    struct tcp_stats *t = map_get(&s->tcp, labels);
+
+    if (t == NULL) {
+        t = mem_new(sizeof(*t));
+        t->stats = s;
+        t->labels = bytes_of(bytes_dup(labels), labels.len);
+        t->open_total = tcp_series(s, STAT_TCP_OPEN_TOTAL, labels);
+        t->open = tcp_series(s, STAT_TCP_OPEN, labels);
+        t->read = tcp_series(s, STAT_TCP_READ, labels);
+        t->written = tcp_series(s, STAT_TCP_WRITE, labels);
+        t->closed = close_series(t, "");
+        (void)map_put(&s->tcp, labels, t);
+    }
+    t->refs++;
+    return t;
+}
+
+void tcp_stats_unref(struct tcp_stats *t)
+{
+    if (t == NULL) {
+        return;
+    }
+    assert(t->refs > 0);
+    if (--t->refs > 0) {
+        return;
+    }
+    (void)map_remove(&t->stats->tcp, t->labels);
     series_unref(t->open_total);
     series_unref(t->open);
     series_unref(t->read);
     series_unref(t->written);
-    mem_free(t->labels);
-    memset(t, 0, sizeof(*t));
+    series_unref(t->closed);
+    mem_free((char *)(uintptr_t)t->labels.at);
+    mem_free(t);
 }
 
-void tcp_meter_open(struct tcp_meter *m, struct tcp_stats *stats)
+void tcp_meter_open(struct tcp_meter *m, struct tcp_stats *stats, const struct io *io,
+                    uint64_t skip_in, uint64_t skip_out)
 {
-    m->stats = stats;
-    m->read = m->written = 0;
+    *m = (struct tcp_meter){.stats = stats, .io = io, .skip_in = skip_in, .skip_out = skip_out};
+    stats->refs++;
+    list_append(&stats->stats->meters, &m->node);
     series_add(stats->open_total, 1);
     series_add(stats->open, 1);
 }
 
-void tcp_meter_update(struct tcp_meter *m, uint64_t read, uint64_t written)
+/* Count what was moved since the last time. */
+static void meter_read(struct tcp_meter *m)
 {
-    if (m->stats == NULL) {
-        return;
-    }
+    uint64_t read = m->io->bytes_in - m->skip_in, written = m->io->bytes_out - m->skip_out;
+
+    assert(m->io->bytes_in >= m->skip_in && m->io->bytes_out >= m->skip_out);
     assert(read >= m->read && written >= m->written);
     series_add(m->stats->read, read - m->read);
     series_add(m->stats->written, written - m->written);
@@ -198,18 +330,35 @@ void tcp_meter_update(struct tcp_meter *m, uint64_t read, uint64_t written)
     m->written = written;
 }
 
+void tcp_meter_move(struct tcp_meter *to, struct tcp_meter *from)
+{
+    *to = *from;
+    to->node = (struct list){0};
+    if (to->stats != NULL) {
+        list_append(&to->stats->stats->meters, &to->node);
+    }
+    list_unlink(&from->node);
+    from->stats = NULL;
+}
+
 void tcp_meter_close(struct tcp_meter *m, int err)
 {
-    struct text t;
+    struct tcp_stats *t = m->stats;
 
-    if (m->stats == NULL) {
+    if (t == NULL) {
         return;
     }
-    series_sub(m->stats->open, 1);
-    text_init(&t, 8192);
-    text_str(&t, m->stats->labels);
-    label_add(&t, "errno", err < 0 && err > -ERR_BASE ? bytes_str(err_name(err)) : BYTES(""));
-    stat_count(m->stats->metrics, STAT_TCP_CLOSE, text_bytes(&t));
-    text_clear(&t);
+    meter_read(m);
+    list_unlink(&m->node);
     m->stats = NULL;
+    series_sub(t->open, 1);
+    if (err < 0 && err > -ERR_BASE) {
+        struct series *closed = close_series(t, err_name(err));
+
+        series_add(closed, 1);
+        series_unref(closed);
+    } else {
+        series_add(t->closed, 1);
+    }
+    tcp_stats_unref(t);
 }

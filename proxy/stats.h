@@ -3,15 +3,36 @@
 #define PROXY_STATS_H
 
 /*
- * The proxy's metrics (wire 7): every family is declared in stats.def; what is recorded per request
- * or connection is gathered in two small objects, whose series are found once and kept.
+ * The proxy's metrics (wire 7): every family is declared in stats.def. What is recorded per request
+ * or connection is gathered in small shared objects, found once by their labels and then held, so
+ * that recording is an addition.
+ *
+ * What counts:
+ *   - a request, when its labels are known: inbound when it was authorised, outbound when it was
+ *     given to an endpoint, or had failed to reach the last one that was tried;
+ *   - its response, once, when it has ended or failed. A client that gives up before the response
+ *     began leaves none; later, the response counts by its status;
+ *   - a latency with each response, from the request's head to the first byte of the response's
+ *     body, or to its end when there is none;
+ *   - a connection's bytes: those of the application, without TLS and transport header.
+ * What the proxy refuses without an endpoint or an authorization (no route, denied, fail-fast) is
+ * in *_http_errors_total and tulle_failures_total alone.
+ *
+ * Ownership: request_stats_get() and tcp_stats_get() return a reference. All were given back when
+ * stats_close() comes.
+ * Limits: SERIES_MAX series a worker; labels that do not fit are counted under overflow="true".
+ * Threads: one `struct stats` belongs to one worker.
  */
 #include "core/metric.h"
 #include "net/addr.h"
+#include "net/io.h"
+#include "proxy/failure.h"
 
-enum stat {
-#define COUNTER(id, name, help)             STAT_##id,
-#define GAUGE(id, name, help)               STAT_##id,
+#define SERIES_MAX 20000
+
+enum stat_id {
+#define COUNTER(id, name, help)                  STAT_##id,
+#define GAUGE(id, name, help)                    STAT_##id,
 #define HISTOGRAM(id, name, bounds, scale, help) STAT_##id,
 #include "proxy/stats.def"
 #undef COUNTER
@@ -19,41 +40,71 @@ enum stat {
 #undef HISTOGRAM
     STAT_COUNT
 };
-const struct metric_family *stat_family(enum stat s);
+const struct metric_family *stat_family(enum stat_id s);
 
-/* Series of the requests that share their labels up to the response's: one per endpoint (outbound), or per client
- * identity, route and authorization (inbound). */
+struct stats {
+    struct metrics metrics;
+    struct map requests, tcp; /* shared objects by their labels */
+    struct list meters;       /* of open connections */
+};
+void stats_open(struct stats *s, uint64_t idle_ns);
+void stats_close(struct stats *s);
+void stats_collect(struct stats *s, struct metric_samples *to,
+                   uint64_t now_ns); /* meters are read before */
+
+/* --- labels ----------------------------------------------------------------------------------- */
+
+struct labels { /* built on the stack; fill `text` with label_add() */
+    struct text text;
+    char buffer[SERIES_LABELS_MAX + 1];
+};
+void labels_init(struct labels *l);
+void labels_add(struct labels *l, struct bytes ready); /* of the form x="1",y="2"; may be empty */
+void labels_target(struct labels *l,
+                   const struct addr *target); /* target_addr, target_ip, target_port */
+struct bytes labels_end(struct labels *l);     /* overflow="true" when they did not fit */
+/* Rare events: looks the series up and adds one. */
+void stat_count(struct stats *s, enum stat_id id, struct labels *l);
+void failure_count(struct stats *s, const char *hop, enum failure why); /* tulle_failures_total */
+/* A reference, for what is counted often. */
+struct series *stat_series(struct stats *s, enum stat_id id, struct labels *l);
+
+/* --- requests --------------------------------------------------------------------------------- */
+
+/* Series of the requests that share their labels up to the response's: one per endpoint
+ * (outbound), or per client identity, route and authorization (inbound). */
 struct request_stats;
 struct response_facts {
-    unsigned status;     /* 0: the transport failed */
-    int grpc_status;     /* -1: no gRPC response */
+    unsigned status; /* 0: none came */
+    int grpc_status; /* -1: no gRPC response */
     bool is_failure;
-    const char *error;   /* "" when none */
+    const char *error;   /* "" when none; static */
     uint64_t latency_ns; /* from request to first response byte */
 };
-struct request_stats *request_stats_new(struct metrics *m, struct bytes labels); /* copies labels */
-void request_stats_free(struct request_stats *r); /* NULL is fine; the series stay for scrapes */
+struct request_stats *request_stats_get(struct stats *s, struct bytes labels);
+void request_stats_ref(struct request_stats *r);
+void request_stats_unref(struct request_stats *r); /* NULL is fine; the series stay for scrapes */
 void request_stats_request(struct request_stats *r);
 void request_stats_response(struct request_stats *r, const struct response_facts *f);
 
-/* Series of the connections that share their labels. */
-struct tcp_stats {
-    struct metrics *metrics;
-    char *labels;
-    struct series *open_total, *open, *read, *written;
-};
-void tcp_stats_init(struct tcp_stats *t, struct metrics *m, struct bytes labels);
-void tcp_stats_clear(struct tcp_stats *t);
-/* One connection's share: what was already counted of its bytes. */
-struct tcp_meter {
-    struct tcp_stats *stats; /* NULL: not counted */
-    uint64_t read, written;
-};
-void tcp_meter_open(struct tcp_meter *m, struct tcp_stats *stats);
-void tcp_meter_update(struct tcp_meter *m, uint64_t read, uint64_t written); /* totals so far */
-void tcp_meter_close(struct tcp_meter *m, int err); /* idempotent */
+/* --- connections ------------------------------------------------------------------------------ */
 
-void labels_target(struct text *t, const struct addr *target); /* target_addr, target_ip, target_port */
-void stat_count(struct metrics *m, enum stat s, struct bytes labels); /* rare events: looks the series up, adds one */
+struct tcp_stats; /* series of the connections that share their labels */
+struct tcp_stats *tcp_stats_get(struct stats *s, struct bytes labels);
+void tcp_stats_unref(struct tcp_stats *t); /* NULL is fine */
+
+/* One connection's share: what was already counted of the bytes that its io has moved. */
+struct tcp_meter {
+    struct list node;
+    struct tcp_stats *stats; /* reference; NULL: not counted */
+    const struct io *io;
+    uint64_t skip_in, skip_out, read, written;
+};
+/* Counts a connection, and `io`'s bytes beyond the skipped ones. `io` outlives the meter. */
+void tcp_meter_open(struct tcp_meter *m, struct tcp_stats *stats, const struct io *io,
+                    uint64_t skip_in, uint64_t skip_out);
+void tcp_meter_move(struct tcp_meter *to,
+                    struct tcp_meter *from);        /* `from` counts nothing any more */
+void tcp_meter_close(struct tcp_meter *m, int err); /* idempotent; a system error becomes `errno` */
 
 #endif

@@ -2,106 +2,114 @@
 #include "proxy/upstream.h"
 
 #include "core/alloc.h"
+#include "core/clock.h"
 #include "core/err.h"
 #include "core/log.h"
 #include "proxy/link.h"
 
-/* --- life ---------------------------------------------------------------------------------------- */
+#define H2_LINKS_MAX 16               /* to one endpoint, when its streams are used up */
+#define H2_MORE_NS   (20 * NS_PER_MS) /* a wait for a stream that asks for another link */
 
-static void tcp_labels(const struct upstream *u, struct bytes authority, struct text *t)
-{
-    const struct endpoint *e = u->endpoint;
-
-    label_add(t, "direction", bytes_str(direction_name(u->dir)));
-    label_add(t, "peer", BYTES("dst"));
-    if (authority.len > 0) {
-        label_add(t, "authority", authority);
-    }
-    labels_target(t, &e->addr);
-    upstream_tls_labels(u, t);
-    if (e->labels != NULL && e->labels[0] != '\0') {
-        text_char(t, ',');
-        text_str(t, e->labels);
-    }
-}
-
-static void request_labels(const struct upstream *u, struct bytes authority, struct text *t)
-{
-    const struct endpoint *e = u->endpoint;
-
-    label_add(t, "direction", BYTES("outbound"));
-    if (authority.len > 0) {
-        label_add(t, "authority", authority);
-    }
-    labels_target(t, &e->addr);
-    upstream_tls_labels(u, t);
-    if (e->labels != NULL && e->labels[0] != '\0') {
-        text_char(t, ',');
-        text_str(t, e->labels);
-    }
-}
-
-void upstream_tls_labels(const struct upstream *u, struct text *t)
-{
-    if (upstream_uses_tls(u)) {
-        label_add(t, "tls", BYTES("true"));
-        label_add(t, "server_id", bytes_str(u->endpoint->identity));
-    } else {
-        label_add(t, "tls", BYTES("no_identity"));
-        label_add(t, "no_tls_reason",
-                  u->dir == INBOUND || u->is_local ? BYTES("loopback") : BYTES("not_provided_by_service_discovery"));
-    }
-}
+/* --- labels ----------------------------------------------------------------------------------- */
 
 bool upstream_uses_tls(const struct upstream *u)
 {
     return u->dir == OUTBOUND && !u->is_local && u->endpoint->identity != NULL;
 }
 
+void upstream_tls_labels(const struct upstream *u, struct labels *l)
+{
+    if (upstream_uses_tls(u)) {
+        label_add(&l->text, "tls", BYTES("true"));
+        label_add(&l->text, "server_id", bytes_str(u->endpoint->identity));
+    } else {
+        label_add(&l->text, "tls", BYTES("no_identity"));
+        label_add(&l->text, "no_tls_reason",
+                  u->dir == INBOUND || u->is_local ? BYTES("loopback")
+                                                   : BYTES("not_provided_by_service_discovery"));
+    }
+}
+
+static void upstream_labels(const struct upstream *u, struct bytes authority, bool of_connection,
+                            struct labels *l)
+{
+    labels_init(l);
+    label_add(&l->text, "direction", bytes_str(direction_name(u->dir)));
+    if (of_connection) {
+        label_add(&l->text, "peer", BYTES("dst"));
+    }
+    if (authority.len > 0) {
+        label_add(&l->text, "authority", authority);
+    }
+    labels_target(l, &u->endpoint->addr);
+    upstream_tls_labels(u, l);
+    labels_add(l, bytes_str(u->endpoint->labels));
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
 static void on_backoff(struct timer *t)
 {
     struct upstream *u = CONTAINER_OF(t, struct upstream, backoff);
 
-    u->is_ready = true;
+    u->state = UPSTREAM_PROBE;
     if (u->on_ready != NULL) {
-        u->on_ready(u, true);
+        u->on_ready(u, true, false);
     }
 }
 
-struct upstream *upstream_new(struct proxy_worker *w, enum direction dir, const struct endpoint *e, struct bytes authority)
+static bool is_dialing_h2(const struct upstream *u)
+{
+    LIST_FOREACH(node, &u->h2)
+    {
+        if (LIST_ITEM(node, struct link, node)->state < LINK_OPEN) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void on_more(struct timer *t)
+{
+    struct upstream *u = CONTAINER_OF(t, struct upstream, more);
+
+    if (!list_is_empty(&u->waiting) && !is_dialing_h2(u) && u->h2_count < H2_LINKS_MAX) {
+        (void)link_dial(u, LINK_H2, NULL);
+    }
+}
+
+struct upstream *upstream_new(struct proxy_worker *w, enum direction dir, const struct endpoint *e,
+                              struct bytes authority)
 {
     struct upstream *u = mem_new(sizeof(*u));
-    struct text labels;
+    struct labels labels;
 
     u->w = w;
     u->dir = dir;
     u->endpoint = e;
     endpoint_ref(e);
     u->is_local = dir == OUTBOUND && config_is_local_ip(w->config, &e->addr);
-    u->is_ready = true;
     u->backoff.run = on_backoff;
+    u->more.run = on_more;
     u->idle_since_ns = w->loop->now_ns;
     list_init(&u->h2);
     list_init(&u->h1_idle);
     list_init(&u->other);
     list_init(&u->waiting);
 
-    text_init(&labels, 4096);
-    tcp_labels(u, authority, &labels);
-    tcp_stats_init(&u->tcp, &w->metrics, text_bytes(&labels));
+    upstream_labels(u, authority, true, &labels);
+    u->tcp = tcp_stats_get(&w->stats, labels_end(&labels));
     if (dir == OUTBOUND) {
-        text_reset(&labels);
-        request_labels(u, authority, &labels);
-        u->requests = request_stats_new(&w->metrics, text_bytes(&labels));
+        upstream_labels(u, authority, false, &labels);
+        u->requests = request_stats_get(&w->stats, labels_end(&labels));
     }
-    text_clear(&labels);
     return u;
 }
 
 static void close_links(struct list *links)
 {
-    LIST_FOREACH(node, links) {
-        link_close(LIST_ITEM(node, struct link, node), E_CLOSED);
+    while (!list_is_empty(links)) {
+        link_close(LIST_ITEM(links->next, struct link, node), E_CLOSED);
     }
 }
 
@@ -113,21 +121,25 @@ static void upstream_bury(struct grave *g)
 void upstream_free(struct upstream *u)
 {
     assert(u->users == 0 && list_is_empty(&u->waiting));
+    u->on_ready = NULL;
     close_links(&u->h2);
     close_links(&u->h1_idle);
     close_links(&u->other);
     timer_cancel(u->w->loop, &u->backoff);
+    timer_cancel(u->w->loop, &u->more);
+    list_unlink(&u->retired_node);
     if (u->key.len > 0) {
         map_remove(&u->w->upstreams, u->key);
         mem_free((char *)(uintptr_t)u->key.at);
     }
-    tcp_stats_clear(&u->tcp);
-    request_stats_free(u->requests);
+    tcp_stats_unref(u->tcp);
+    request_stats_unref(u->requests);
     endpoint_unref(u->endpoint);
     loop_free_later(u->w->loop, &u->grave, upstream_bury);
 }
 
-struct upstream *upstream_single(struct proxy_worker *w, enum direction dir, const struct endpoint *e)
+struct upstream *upstream_single(struct proxy_worker *w, enum direction dir,
+                                 const struct endpoint *e)
 {
     struct addr a = e->addr;
     char key[sizeof(a) + 1];
@@ -149,50 +161,71 @@ struct upstream *upstream_single(struct proxy_worker *w, enum direction dir, con
     u = upstream_new(w, dir, e, BYTES_NONE);
     u->key = bytes_of(bytes_dup(bytes_of(key, raw.len + 1)), raw.len + 1);
     map_put(&w->upstreams, u->key, u);
+    proxy_worker_want_sweep(w);
     return u;
 }
 
-/* Not findable any more; goes away with its last user. */
+void upstream_use(struct upstream *u)
+{
+    u->users++;
+}
+
+void upstream_leave(struct upstream *u)
+{
+    assert(u->users > 0);
+    u->users--;
+    if (u->users > 0) {
+        return;
+    }
+    u->idle_since_ns = u->w->loop->now_ns;
+    if (u->is_retired) {
+        upstream_free(u);
+    } else if (u->dest == NULL) {
+        proxy_worker_want_sweep(u->w);
+    }
+}
+
 void upstream_retire(struct upstream *u)
 {
     u->is_retired = true;
-    if (u->users == 0 && list_is_empty(&u->waiting)) {
+    u->on_ready = NULL;
+    if (u->users == 0) {
         upstream_free(u);
     } else {
         list_append(&u->w->retired, &u->retired_node);
     }
 }
 
-void upstream_sweep(struct proxy_worker *w)
+bool upstream_sweep(struct proxy_worker *w)
+{
+    struct map_iter it = MAP_ITER(&w->upstreams);
+    bool is_more = false;
+
+    while (map_next(&it)) {
+        struct upstream *u = it.value;
+
+        if (u->users == 0 &&
+            w->loop->now_ns - u->idle_since_ns > worker_side(w, u->dir)->discovery_idle_ns) {
+            upstream_free(u);
+        } else {
+            is_more = is_more || u->users == 0;
+        }
+    }
+    return is_more;
+}
+
+void upstream_clear(struct proxy_worker *w)
 {
     struct map_iter it = MAP_ITER(&w->upstreams);
 
     while (map_next(&it)) {
-        struct upstream *u = it.value;
-        uint64_t idle_ns = worker_side(w, u->dir)->discovery_idle_ns;
-
-        if (u->users == 0 && list_is_empty(&u->waiting) && w->loop->now_ns - u->idle_since_ns > idle_ns) {
-            upstream_free(u);
-        }
+        upstream_free(it.value);
     }
-    LIST_FOREACH(node, &w->retired) {
-        struct upstream *u = LIST_ITEM(node, struct upstream, retired_node);
-
-        if (u->users == 0 && list_is_empty(&u->waiting)) {
-            list_unlink(&u->retired_node);
-            upstream_free(u);
-        }
-    }
+    assert(list_is_empty(&w->retired)); /* their users went before */
+    map_clear(&w->upstreams);
 }
 
-void upstream_meters(struct proxy_worker *w)
-{
-    LIST_FOREACH(node, &w->links) {
-        link_meter(LIST_ITEM(node, struct link, worker_node));
-    }
-}
-
-/* --- choosing a link ----------------------------------------------------------------------------- */
+/* --- choosing a link -------------------------------------------------------------------------- */
 
 enum link_kind upstream_kind(const struct upstream *u, enum http_version version, bool is_upgrade)
 {
@@ -208,7 +241,8 @@ enum link_kind upstream_kind(const struct upstream *u, enum http_version version
 struct link *upstream_link(struct upstream *u, enum link_kind kind)
 {
     if (kind == LINK_H2) {
-        LIST_FOREACH(node, &u->h2) {
+        LIST_FOREACH(node, &u->h2)
+        {
             struct link *l = LIST_ITEM(node, struct link, node);
 
             if (l->state == LINK_OPEN && http_client_capacity(l->client) > 0) {
@@ -229,62 +263,75 @@ struct link *upstream_link(struct upstream *u, enum link_kind kind)
     return NULL;
 }
 
-static bool is_dialing_h2(const struct upstream *u)
+/* The one dial that PROBE allows has begun. */
+static void note_probe(struct upstream *u, const struct link *l)
 {
-    LIST_FOREACH(node, &u->h2) {
-        if (LIST_ITEM(node, struct link, node)->state < LINK_OPEN) {
-            return true;
+    if (u->state == UPSTREAM_PROBE) {
+        u->state = UPSTREAM_BACKOFF;
+        u->probe = l;
+        if (u->on_ready != NULL) {
+            u->on_ready(u, false, false);
         }
     }
-    return false;
 }
 
 void upstream_dial(struct upstream *u, struct dial *d)
 {
     d->link = NULL;
-    if (d->kind == LINK_H2) {
-        list_append(&u->waiting, &d->node);
-        if (!is_dialing_h2(u)) {
-            (void)link_dial(u, LINK_H2, NULL);
-        }
+    if (d->kind != LINK_H2) {
+        d->link = link_dial(u, d->kind, d);
+        note_probe(u, d->link);
         return;
     }
-    d->link = link_dial(u, d->kind, d);
+    list_append(&u->waiting, &d->node);
+    if (is_dialing_h2(u)) {
+        return;
+    }
+    if (u->h2_count == 0) {
+        note_probe(u, link_dial(u, LINK_H2, NULL));
+    } else if (!timer_is_armed(&u->more)) {
+        timer_arm_in(u->w->loop, &u->more, H2_MORE_NS);
+    }
 }
 
 void upstream_dial_cancel(struct dial *d)
 {
+    struct link *l = d->link;
+
     list_unlink(&d->node);
-    if (d->link != NULL && d->link->dial == d) {
-        d->link->dial = NULL;
-        link_close(d->link, E_CANCELED);
-    }
     d->link = NULL;
+    if (l != NULL) {
+        assert(l->dial == d);
+        l->dial = NULL;
+        link_close(l, E_CANCELED);
+    }
 }
 
-/* --- what links report --------------------------------------------------------------------------- */
+/* --- what links report ------------------------------------------------------------------------ */
 
 void upstream_link_open(struct upstream *u, struct link *l)
 {
-    u->failures = 0;
-    if (!u->is_ready) {
-        timer_cancel(u->w->loop, &u->backoff);
-        u->is_ready = true;
-        if (u->on_ready != NULL) {
-            u->on_ready(u, true);
-        }
-    }
-    if (l->dial != NULL) {
-        struct dial *d = l->dial;
+    struct dial *d = l->dial;
 
+    u->failures = 0;
+    u->probe = NULL;
+    if (u->state != UPSTREAM_READY) {
+        timer_cancel(u->w->loop, &u->backoff);
+        u->state = UPSTREAM_READY;
+    }
+    if (u->on_ready != NULL) {
+        u->on_ready(u, true, true);
+    }
+    if (d != NULL) {
         l->dial = NULL;
+        d->link = NULL;
         d->on_link(d, l, FAILURE_NONE, NULL);
         return;
     }
     upstream_serve_waiting(u);
 }
 
-/* Streams can be opened on an HTTP/2 link: serve those who wait, dial once more for the rest. */
+/* Streams can be opened on an HTTP/2 link: serve those who wait. */
 void upstream_serve_waiting(struct upstream *u)
 {
     struct link *l;
@@ -292,11 +339,14 @@ void upstream_serve_waiting(struct upstream *u)
     while (!list_is_empty(&u->waiting) && (l = upstream_link(u, LINK_H2)) != NULL) {
         struct dial *d = LIST_ITEM(list_pop(&u->waiting), struct dial, node);
 
-        d->link = NULL;
         d->on_link(d, l, FAILURE_NONE, NULL);
+    }
+    if (!list_is_empty(&u->waiting) && !timer_is_armed(&u->more)) {
+        timer_arm_in(u->w->loop, &u->more, H2_MORE_NS);
     }
 }
 
+/* Many dials may fail at once; together they are one failure. */
 static void arm_backoff(struct upstream *u)
 {
     const struct side_config *side = worker_side(u->w, u->dir);
@@ -304,12 +354,13 @@ static void arm_backoff(struct upstream *u)
     uint64_t base = MIN(side->backoff_min_ns << shift, side->backoff_max_ns);
     double jitter = rand_unit(&u->w->loop->rand) * side->backoff_jitter * (double)base;
 
-    u->failures++;
-    u->is_ready = false;
-    timer_arm_in(u->w->loop, &u->backoff, base + (uint64_t)jitter);
-    if (u->on_ready != NULL) {
-        u->on_ready(u, false);
+    if (u->on_ready == NULL || timer_is_armed(&u->backoff)) {
+        return;
     }
+    u->failures++;
+    u->state = UPSTREAM_BACKOFF;
+    timer_arm_in(u->w->loop, &u->backoff, base + (uint64_t)jitter);
+    u->on_ready(u, false, false);
 }
 
 void upstream_link_failed(struct upstream *u, struct link *l, enum failure why, const char *detail)
@@ -318,6 +369,9 @@ void upstream_link_failed(struct upstream *u, struct link *l, enum failure why, 
     struct list failed;
 
     l->dial = NULL;
+    if (d == NULL && u->h2_count > 0) {
+        return; /* one more, on which nobody depends */
+    }
     arm_backoff(u);
     if (d != NULL) {
         d->link = NULL;
@@ -329,5 +383,20 @@ void upstream_link_failed(struct upstream *u, struct link *l, enum failure why, 
     while (!list_is_empty(&failed)) {
         d = LIST_ITEM(list_pop(&failed), struct dial, node);
         d->on_link(d, NULL, why, detail);
+    }
+}
+
+void upstream_link_gone(struct upstream *u, struct link *l)
+{
+    if (u->probe != l) {
+        return;
+    }
+    u->probe = NULL;
+    if (u->state == UPSTREAM_BACKOFF && !timer_is_armed(&u->backoff)) {
+        /* The one who tried gave up before it was decided: somebody else may. */
+        u->state = UPSTREAM_PROBE;
+        if (u->on_ready != NULL) {
+            u->on_ready(u, true, false);
+        }
     }
 }

@@ -5,17 +5,17 @@
 #include "core/clock.h"
 #include "core/err.h"
 #include "core/log.h"
-#include "proxy/accept.h"
+#include "net/splice.h"
+#include "proxy/exchange.h"
 
-#define SERIES_MAX   20000
-#define SWEEP_NS     NS_PER_S
+#include <unistd.h>
 
-const struct side_config *worker_side(const struct proxy_worker *w, enum direction d)
-{
-    return d == INBOUND ? &w->config->inbound : &w->config->outbound;
-}
+#define SWEEP_NS NS_PER_S
+#define END_NS                                                                                     \
+    (3 * NS_PER_S) /* for what lingers when the worker ends: a dialed HTTP/2 connection, 1 s */
+#define END_TURN_MS 20
 
-/* --- the worker's life --------------------------------------------------------------------------- */
+/* --- listening -------------------------------------------------------------------------------- */
 
 static void on_accept(struct listener *ln, int fd, const struct addr *peer)
 {
@@ -30,47 +30,11 @@ static void start_listening(struct proxy_worker *w)
         int rc = listener_open(&w->listeners[i], w->loop, w->listen_fds[i], on_accept, w);
 
         if (rc != 0) {
-            log_error("a worker cannot accept connections: the proxy is of no use; err=%s", err_text(rc));
+            log_error("a worker cannot accept connections: the proxy is of no use; err=%s",
+                      err_text(rc));
             abort();
         }
     }
-}
-
-static void conn_meters(struct proxy_worker *w)
-{
-    LIST_FOREACH(node, &w->conns) {
-        conn_meter(LIST_ITEM(node, struct conn, node));
-    }
-    upstream_meters(w);
-}
-
-static void on_sweep(struct timer *t)
-{
-    struct proxy_worker *w = CONTAINER_OF(t, struct proxy_worker, sweep);
-
-    dest_sweep(w);
-    upstream_sweep(w);
-    chunk_pool_trim(&w->loop->chunks);
-    timer_arm_in(w->loop, &w->sweep, SWEEP_NS);
-}
-
-static void worker_setup(struct worker *worker)
-{
-    struct proxy_worker *w = worker->user;
-
-    w->loop = &worker->loop;
-    metrics_init(&w->metrics, SERIES_MAX, w->config->metrics_idle_ns);
-    w->loop->metrics = &w->metrics;
-    list_init(&w->conns);
-    list_init(&w->links);
-    list_init(&w->retired);
-    list_init(&w->free_exchanges);
-    map_init(&w->dests);
-    map_init(&w->upstreams);
-    w->cache = discovery_cache_new(w->loop, w->control, w->discovery, w->config->outbound.discovery_idle_ns,
-                                   w->config->inbound.discovery_idle_ns);
-    w->sweep.run = on_sweep;
-    timer_arm_in(w->loop, &w->sweep, SWEEP_NS);
 }
 
 static void stop_listening(struct proxy_worker *w)
@@ -85,34 +49,88 @@ static void stop_listening(struct proxy_worker *w)
     w->listen_count = 0;
 }
 
-static void worker_teardown(struct worker *worker)
-{
-    struct proxy_worker *w = worker->user;
-    struct map_iter it = MAP_ITER(&w->upstreams);
+/* --- the worker's life ------------------------------------------------------------------------ */
 
+static void on_sweep(struct timer *t)
+{
+    struct proxy_worker *w = CONTAINER_OF(t, struct proxy_worker, sweep);
+    bool is_more = dest_sweep(w);
+
+    is_more = upstream_sweep(w) || is_more;
+    if (is_more) {
+        proxy_worker_want_sweep(w);
+    }
+}
+
+void proxy_worker_want_sweep(struct proxy_worker *w)
+{
+    if (!timer_is_armed(&w->sweep)) {
+        timer_arm_in(w->loop, &w->sweep, SWEEP_NS);
+    }
+}
+
+void proxy_worker_open(struct proxy_worker *w)
+{
+    w->loop = &w->worker.loop;
+    stats_open(&w->stats, w->config->metrics_idle_ns);
+    w->loop->metrics = &w->stats.metrics;
+    list_init(&w->conns);
+    list_init(&w->retired);
+    list_init(&w->free_exchanges);
+    map_init(&w->dests);
+    map_init(&w->upstreams);
+    w->sweep.run = on_sweep;
+    w->cache = discovery_cache_new(w->loop, w->control, w->discovery,
+                                   w->config->outbound.discovery_idle_ns,
+                                   w->config->inbound.discovery_idle_ns);
+}
+
+/* Codecs say goodbye in the next turns, and dialed HTTP/2 connections that we let go of may
+ * still wait for their peers: their sockets and timers must be gone before the loop is. */
+static void finish_turns(struct proxy_worker *w)
+{
+    uint64_t until_ns = clock_mono_ns() + END_NS;
+
+    do {
+        (void)loop_turn(w->loop, 0);
+        io_close_lingering(w->loop);
+    } while (!list_is_empty(&w->loop->ready) || !list_is_empty(&w->loop->late) ||
+             !list_is_empty(&w->loop->graves));
+    while (w->loop->watch_count > 1 && clock_mono_ns() < until_ns) { /* the mailbox has one */
+        (void)loop_turn(w->loop, END_TURN_MS);
+        io_close_lingering(w->loop);
+    }
+}
+
+void proxy_worker_close(struct proxy_worker *w)
+{
     stop_listening(w);
     while (!list_is_empty(&w->conns)) {
         conn_close(LIST_ITEM(w->conns.next, struct conn, node), E_CANCELED);
     }
     dest_clear(w);
-    while (map_next(&it)) {
-        upstream_free(it.value);
-    }
-    upstream_sweep(w); /* those that had been retired */
+    upstream_clear(w);
     timer_cancel(w->loop, &w->sweep);
+    finish_turns(w);
+    assert(w->in_flight[INBOUND] == 0 && w->in_flight[OUTBOUND] == 0);
     exchange_free_all(w);
     discovery_cache_free(w->cache);
     tls_ctx_free(w->tls_server);
     tls_ctx_free(w->tls_client);
-    while (loop_turn(w->loop, 0) && !list_is_empty(&w->loop->graves)) {
-        /* what was closed is freed at the end of a turn, and may close more */
-    }
-    io_close_lingering(w->loop);
+    w->tls_server = w->tls_client = NULL;
     tunnel_cache_clear();
-    map_clear(&w->dests);
-    map_clear(&w->upstreams);
     w->loop->metrics = NULL;
-    metrics_clear(&w->metrics);
+    stats_close(&w->stats);
+}
+
+static void worker_setup(struct worker *worker)
+{
+    proxy_worker_open(worker->user);
+}
+
+static void worker_teardown(struct worker *worker)
+{
+    proxy_worker_close(worker->user);
 }
 
 int proxy_worker_start(struct proxy_worker *w, unsigned index)
@@ -123,7 +141,7 @@ int proxy_worker_start(struct proxy_worker *w, unsigned index)
     return worker_start(&w->worker, index, w->config->chunks_max);
 }
 
-/* --- messages from the control thread ------------------------------------------------------------ */
+/* --- messages from the control thread --------------------------------------------------------- */
 
 struct creds_message {
     struct message message;
@@ -137,8 +155,7 @@ static void deliver_creds(struct message *m, struct loop *l)
     struct proxy_worker *w = cm->worker;
     bool is_first = w->tls_server == NULL;
 
-    (void)l;
-    if (!w->loop->stopping) {
+    if (!l->stopping) {
         tls_ctx_free(w->tls_server);
         tls_ctx_free(w->tls_client);
         w->tls_server = tls_ctx_new(cm->creds, true);
@@ -176,7 +193,6 @@ static void deliver_drained(struct message *m, struct loop *l)
     mem_free(wm);
 }
 
-/* A connection is gone: was it the last one of a worker that is to end? */
 void proxy_worker_conn_gone(struct proxy_worker *w)
 {
     struct worker_message *wm;
@@ -196,11 +212,11 @@ static void deliver_drain(struct message *m, struct loop *l)
     struct worker_message *wm = CONTAINER_OF(m, struct worker_message, message);
     struct proxy_worker *w = wm->worker;
 
-    (void)l;
-    if (!w->loop->stopping && !w->draining) {
+    if (!l->stopping && !w->draining) {
         w->draining = true;
         stop_listening(w);
-        LIST_FOREACH(node, &w->conns) {
+        LIST_FOREACH(node, &w->conns)
+        {
             conn_drain(LIST_ITEM(node, struct conn, node));
         }
         proxy_worker_conn_gone(w);
@@ -230,8 +246,7 @@ static void deliver_scrape(struct message *m, struct loop *l)
     struct scrape *s = CONTAINER_OF(m, struct scrape, message);
 
     if (!l->stopping) {
-        conn_meters(s->worker);
-        metrics_collect(&s->worker->metrics, &s->samples, l->now_ns);
+        stats_collect(&s->worker->stats, &s->samples, l->now_ns);
     }
     m->deliver = deliver_scraped;
     loop_post(s->worker->control, m);

@@ -4,53 +4,66 @@
 
 /*
  * One worker of the proxy: its listeners, connections, destinations, upstreams and metrics, all its
- * own (decision D6); and the proxy as a whole, which the control thread owns and workers only read.
+ * own (decision D6).
  */
 #include "core/mailbox.h"
-#include "core/metric.h"
 #include "core/worker.h"
 #include "mesh/discovery.h"
 #include "net/sock.h"
 #include "net/tls.h"
 #include "proxy/config.h"
+#include "proxy/stats.h"
 
-struct proxy; /* main.c */
+#define WORKER_LISTENERS_MAX 4
+
+struct proxy; /* proxy.c */
 
 enum direction { INBOUND, OUTBOUND };
 
-struct exchange;
 struct proxy_worker {
     struct worker worker;
     const struct config *config;
     struct proxy *proxy;
     struct loop *control;
     struct discovery *discovery;
-    int listen_fds[4];              /* made by main, so that they can be handed over (decision D15) */
-    enum direction listen_side[4];
+    int listen_fds
+        /* made by proxy.c, so that they can be handed over (decision D15) */
+        [WORKER_LISTENERS_MAX];
+    enum direction listen_side[WORKER_LISTENERS_MAX];
     size_t listen_count;
 
-    /* the worker's own, from setup to teardown */
+    /* the worker's own, from proxy_worker_open() to proxy_worker_close() */
     struct loop *loop;
-    struct metrics metrics;
+    struct stats stats;
     struct discovery_cache *cache;
     struct tls_ctx *tls_server, *tls_client; /* NULL until there is a certificate */
-    struct listener listeners[4];
+    struct listener listeners[WORKER_LISTENERS_MAX];
     struct list conns;
     size_t conns_count, in_flight[2];
-    struct map dests;               /* balanced destinations, by kind and path */
-    struct map upstreams;           /* single endpoints: forwards and applications */
-    struct list retired;            /* upstreams that nobody can find, until their last user goes */
-    struct list links;              /* every dialed connection, for sweeps and byte counts */
-    struct timer sweep;             /* once a second: idle things go, byte counts are brought up to date */
+    struct map dests;     /* balanced destinations, by kind and path */
+    struct map upstreams; /* single endpoints: forwards and applications */
+    struct list retired;  /* upstreams that nobody can find, until their last user goes */
+    struct timer sweep;   /* armed while something idle waits for its time */
     struct list free_exchanges;
     size_t free_exchanges_count;
     bool draining, said_drained;
 };
 
-int proxy_worker_start(struct proxy_worker *w, unsigned index) MUST_USE; /* config..listen_* are set */
+/* On the worker's own thread: what proxy_worker_start() does before the first turn of its loop
+ * and after the last one. Tests call them on a loop that they turn themselves. */
+void proxy_worker_open(struct proxy_worker *w);
+void proxy_worker_close(struct proxy_worker *w); /* loop_close() comes next */
+void proxy_worker_want_sweep(
+    struct proxy_worker *w); /* a destination or a single upstream became idle */
+void proxy_worker_conn_gone(
+    struct proxy_worker *w); /* a connection is gone; was it the last one that drains? */
+
+int proxy_worker_start(struct proxy_worker *w,
+                       unsigned index) MUST_USE; /* config..listen_* are set */
+
 /* Messages from the control thread. */
 void proxy_worker_set_creds(struct proxy_worker *w, struct tls_creds *creds);
-void proxy_worker_drain(struct proxy_worker *w); /* calls proxy_worker_drained() of main.c on the control loop */
+void proxy_worker_drain(struct proxy_worker *w); /* proxy_on_drained() comes back */
 struct scrape {
     struct message message;
     struct proxy_worker *worker;
@@ -60,10 +73,13 @@ struct scrape {
 };
 void proxy_worker_scrape(struct proxy_worker *w, struct scrape *s);
 
-/* Called by main.c's owner: the last connection of a draining worker is gone. Runs on the control loop. */
+/* proxy.c, on the control loop: the last connection of a draining worker is gone. */
 void proxy_on_drained(struct proxy *p);
 
-const struct side_config *worker_side(const struct proxy_worker *w, enum direction d);
+static inline const struct side_config *worker_side(const struct proxy_worker *w, enum direction d)
+{
+    return d == INBOUND ? &w->config->inbound : &w->config->outbound;
+}
 static inline const char *direction_name(enum direction d)
 {
     return d == INBOUND ? "inbound" : "outbound";

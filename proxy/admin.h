@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PROXY_ADMIN_H
+#define PROXY_ADMIN_H
+
+/*
+ * The admin server of port 4191 (wire 2.2), all of it on the control thread: admin.c has the pages,
+ * admin_accept.c the way of a connection to them. Private to the two.
+ *
+ * A connection is bare, or TLS of the mesh when its ClientHello has our name; and it is subject to
+ * the inbound policy of its port.
+ */
+#include "proxy/proxy.h"
+
+#define ADMIN_CONNS_MAX 256 /* that have not shown what they are; the oldest goes */
+
+struct admin {
+    struct proxy *proxy;
+    struct listener listener;
+    struct service *service;
+    struct list conns; /* of admin_accept.c, the oldest first */
+    unsigned conns_count;
+    struct discovery_cache *cache; /* of the control thread, for this one policy */
+    struct discovery_entry *policy;
+};
+
+/* admin.c */
+struct service *admin_service_new(struct proxy *p);
+
+/* admin_accept.c */
+int admin_listen(struct admin *a, int fd) MUST_USE; /* takes fd */
+void admin_listen_close(struct admin *a);
+
+#endif

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/conn.h"
+
+#include "core/alloc.h"
+#include "core/err.h"
+#include "core/log.h"
+#include "net/tls.h"
+#include "proxy/accept.h"
+#include "proxy/metered.h"
+
+#include <unistd.h>
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+void conn_accept(struct proxy_worker *w, enum direction dir, int fd, const struct addr *peer)
+{
+    struct conn *c = mem_new(sizeof(*c));
+    const struct side_config *side = worker_side(w, dir);
+
+    c->w = w;
+    c->dir = dir;
+    c->peer = *peer;
+    c->task.run = conn_run;
+    c->timer.run = conn_on_timeout;
+    c->retry.run = conn_on_retry;
+    c->no_tls_reason = "no_tls_from_remote";
+    chain_init(&c->head);
+    list_init(&c->exchanges);
+    list_append(&w->conns, &c->node);
+    w->conns_count++;
+    if (sock_set_opts(fd, &side->accept_opts) != 0 || sock_original_dst(fd, &c->target) != 0) {
+        log_info("cannot learn where an accepted connection was going: closed; direction=%s",
+                 direction_name(dir));
+        (void)close(fd);
+        conn_close(c, E_INTERNAL);
+        return;
+    }
+    c->io = io_tcp_new(w->loop, fd, &c->task);
+    if (c->io == NULL) {
+        conn_close(c, E_INTERNAL);
+        return;
+    }
+    if (dir == INBOUND) {
+        inbound_accepted(c);
+    } else {
+        outbound_accepted(c);
+    }
+}
+
+static void conn_bury(struct grave *g)
+{
+    struct conn *c = CONTAINER_OF(g, struct conn, grave);
+
+    mem_free(c->client_id);
+    mem_free(c->sni);
+    mem_free(c->opaque);
+    mem_free(c);
+}
+
+void conn_close(struct conn *c, int err)
+{
+    struct proxy_worker *w = c->w;
+
+    if (c->state == CONN_CLOSED) {
+        return;
+    }
+    c->state = CONN_CLOSED;
+    while (!list_is_empty(&c->exchanges)) {
+        exchange_abort(LIST_ITEM(c->exchanges.next, struct exchange, node));
+    }
+    opaque_close(c, err);
+    if (c->server != NULL) {
+        http_server_close(c->server, err);
+    }
+    io_close(c->io);
+    c->io = NULL;
+    chain_clear(&c->head);
+    timer_cancel(w->loop, &c->timer);
+    timer_cancel(w->loop, &c->retry);
+    task_cancel(&c->task);
+    discovery_wait_cancel(&c->waiter);
+    conn_forget(c);
+    if (c->entry != NULL) {
+        discovery_release(w->cache, c->entry);
+        c->entry = NULL;
+    }
+    snapshot_unref((struct snapshot *)(uintptr_t)c->policy);
+    c->policy = NULL;
+    tcp_stats_unref(c->tcp);
+    c->tcp = NULL;
+    list_unlink(&c->node);
+    w->conns_count--;
+    if (c->server == NULL) {
+        loop_free_later(w->loop, &c->grave, conn_bury);
+    } /* else the codec's last word, on_closed(), is still to come */
+    proxy_worker_conn_gone(w);
+}
+
+void conn_fail(struct conn *c, enum failure why, int err, const char *detail)
+{
+    const struct failure_info *info = failure_info(why);
+    char client[ADDR_TEXT_BYTES], target[ADDR_TEXT_BYTES];
+    struct labels l;
+
+    if (c->state == CONN_CLOSED) {
+        return;
+    }
+    log_info("%s connection ended: %s; hop=%s phase=%s cause=%s client=%s target=%s err=%s "
+             "detail=\"%s\"",
+             direction_name(c->dir), info->text, direction_name(c->dir), phase_name(info->phase),
+             info->cause, addr_format(&c->peer, client), addr_format(&c->target, target),
+             err_name(err), detail != NULL ? detail : "");
+    labels_init(&l);
+    label_add(&l.text, "error", bytes_str(info->label));
+    labels_target(&l, &c->target);
+    stat_count(&c->w->stats, c->dir == INBOUND ? STAT_INBOUND_TCP_ERRORS : STAT_OUTBOUND_TCP_ERRORS,
+               &l);
+    failure_count(&c->w->stats, direction_name(c->dir), why);
+    conn_close(c, err);
+}
+
+void conn_drain(struct conn *c)
+{
+    /* One that is still being looked at is served, and asked to go away after its first answer;
+     * one that has not said anything is not waited for. */
+    if (c->state == CONN_HTTP && c->server != NULL) {
+        http_server_drain(c->server);
+    } else if ((c->state == CONN_PEEK || c->state == CONN_DETECT) && chain_size(&c->head) == 0) {
+        conn_close(c, 0);
+    }
+}
+
+/* --- what it knows ---------------------------------------------------------------------------- */
+
+void conn_forget(struct conn *c)
+{
+    for (unsigned i = 0; i < CONN_KNOWN; i++) {
+        request_stats_unref(c->requests[i].requests);
+        series_unref(c->requests[i].allowed);
+        if (c->dests[i].dest != NULL) {
+            dest_release(c->dests[i].dest);
+        }
+        c->requests[i] = (struct known_requests){0};
+        c->dests[i] = (struct known_dest){0};
+    }
+    if (c->single != NULL) {
+        upstream_leave(c->single);
+        c->single = NULL;
+    }
+}
+
+bool conn_refresh_policy(struct conn *c)
+{
+    if (c->entry == NULL || c->entry->answer == NULL || c->entry->answer == c->policy) {
+        return false;
+    }
+    conn_forget(c); /* it points into the old one */
+    snapshot_unref((struct snapshot *)(uintptr_t)c->policy);
+    c->policy = c->entry->answer;
+    snapshot_ref((struct snapshot *)(uintptr_t)c->policy);
+    return true;
+}
+
+/* --- figures ---------------------------------------------------------------------------------- */
+
+void conn_tls_labels(const struct conn *c, struct labels *l)
+{
+    if (c->tls == CONN_TLS_MESH) {
+        label_add(&l->text, "tls", BYTES("true"));
+        label_add(&l->text, "client_id", conn_client_id(c));
+    } else if (c->tls == CONN_TLS_FOREIGN) {
+        label_add(&l->text, "tls", BYTES("opaque"));
+        label_add(&l->text, "sni", bytes_str(c->sni));
+    } else {
+        label_add(&l->text, "tls", BYTES("no_identity"));
+        label_add(&l->text, "no_tls_reason",
+                  addr_is_loopback(&c->peer) || c->dir == OUTBOUND ? BYTES("loopback")
+                                                                   : bytes_str(c->no_tls_reason));
+    }
+}
+
+void conn_open_stats(struct conn *c, struct bytes extra_labels)
+{
+    struct labels l;
+
+    assert(c->tcp == NULL && c->io != NULL);
+    labels_init(&l);
+    label_add(&l.text, "direction", bytes_str(direction_name(c->dir)));
+    label_add(&l.text, "peer", BYTES("src"));
+    labels_target(&l, &c->target);
+    conn_tls_labels(c, &l);
+    labels_add(&l, extra_labels);
+    c->tcp = tcp_stats_get(&c->w->stats, labels_end(&l));
+    c->io = io_metered_new(c->io, c->tcp, c->overhead, 0);
+}
+
+/* --- HTTP ------------------------------------------------------------------------------------- */
+
+static void on_stream(void *user, struct stream *s)
+{
+    exchange_begin(user, s);
+}
+
+static void on_closed(void *user, int err)
+{
+    struct conn *c = user;
+
+    c->server = NULL;
+    if (c->state == CONN_CLOSED) {
+        loop_free_later(c->w->loop, &c->grave, conn_bury);
+    } else if (c->state == CONN_HTTP) {
+        conn_close(c, err);
+    } /* else it was upgraded: its codec is gone, it goes on */
+}
+
+static const struct http_server_events server_events = {.on_stream = on_stream,
+                                                        .on_closed = on_closed};
+
+void conn_serve_http(struct conn *c, enum detected protocol)
+{
+    const struct side_config *side = worker_side(c->w, c->dir);
+    struct http_limits limits = {
+        .streams_max = side->streams_max,
+        .stream_window =
+            side->stream_window != 0 ? side->stream_window : c->w->config->stream_window,
+        .connection_window = side->connection_window != 0 ? side->connection_window
+                                                          : c->w->config->connection_window,
+        .ping_interval_ns = side->ping_interval_ns,
+        .ping_timeout_ns = side->ping_timeout_ns,
+        .ping_while_idle = side->ping_interval_ns != 0,
+    };
+    struct io *io = c->io;
+
+    conn_next(c, CONN_HTTP);
+    c->io = NULL;
+    c->server = protocol == DETECT_HTTP2
+                    ? http2_server_new(io, &c->head, &limits, &server_events, c)
+                    : http1_server_new(io, &c->head, &limits, &server_events, c);
+    if (c->w->draining) {
+        http_server_drain(c->server);
+    }
+}
