@@ -1,326 +1,245 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/local.h"
-#include "cli/cli.h"
 
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/err.h"
-#include "core/log.h"
-#include "local/home.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/file.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
+#include <stdlib.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
-#define WAIT_DEFAULT_NS (300 * NS_PER_S)
+#define END_EXTRA_S 30 /* beyond the pods' grace: then the supervisor is killed */
 
-/* --- up ------------------------------------------------------------------------------------------ */
+/* --- what all share ------------------------------------------------------------------------------ */
 
-struct up_options {
-    struct home_options home;
-    const char *pods4, *services4, *pods6, *services6;
-    bool no_ipv6;
-};
-
-static int parse_net(const char *option, const char *text, struct cidr *out)
+bool local_path(const struct local_target *t, char path[HOME_PATH_MAX])
 {
-    if (cidr_parse(bytes_str(text), out) != 0) {
-        (void)cli_fail("local up: --%s %s is no subnet such as 10.42.0.0/16", option, text);
-        return E_CONFIG;
+    char problem[512];
+
+    if (home_path(t->home, t->state, path, problem, sizeof(problem)) != 0) {
+        (void)cli_fail("%s", problem);
+        return false;
     }
-    return 0;
+    return true;
 }
 
-static int parse_nets(struct up_options *o)
+json_t *local_ask(const char *path, json_t *request)
 {
-    struct net_config *n = &o->home.net;
+    char *line = request != NULL ? json_dumps(request, JSON_COMPACT) : NULL, *answer = NULL,
+         problem[512];
+    json_t *j = NULL;
 
-    TRY(parse_net("pod-subnet", o->pods4, &n->pods4));
-    TRY(parse_net("service-subnet", o->services4, &n->services4));
-    if (!o->no_ipv6) {
-        TRY(parse_net("pod-subnet6", o->pods6, &n->pods6));
-        TRY(parse_net("service-subnet6", o->services6, &n->services6));
-    }
-    return 0;
-}
-
-static void print_ready(const json_t *status)
-{
-    const char *key;
-    json_t *value;
-
-    (void)printf("up: %d pods are ready\n",
-                 (int)json_integer_value(json_object_get(status, "pods_ready")));
-    json_object_foreach(json_object_get(status, "published"), key, value)
-    {
-        (void)printf("published: %s at http://localhost:%d\n", key, (int)json_integer_value(value));
-    }
-}
-
-/* Why pods are not ready, for an `up` that failed. */
-static void print_unready(const json_t *status)
-{
-    const json_t *pod, *container;
-    size_t i, k;
-
-    json_array_foreach(json_object_get(status, "pods"), i, pod)
-    {
-        if (json_is_true(json_object_get(pod, "ready"))) {
-            continue;
-        }
-        json_array_foreach(json_object_get(pod, "containers"), k, container)
-        {
-            const char *reason = json_string_value(json_object_get(container, "reason"));
-
-            if (!json_is_true(json_object_get(container, "ready"))) {
-                (void)fprintf(stderr, "  pod %s/%s, container %s: %s\n",
-                              json_string_value(json_object_get(pod, "namespace")),
-                              json_string_value(json_object_get(pod, "name")),
-                              json_string_value(json_object_get(container, "name")),
-                              reason != NULL && reason[0] != '\0' ? reason
-                                                                  : "runs and is not ready");
-            }
-        }
-    }
-}
-
-/* True when the line ends the waiting. */
-static bool follow_line(const char *line, int *io_shown, int *out_status)
-{
-    json_t *j = json_loads(line, 0, NULL);
-    const json_t *ready = json_object_get(j, "ready"), *problem = json_object_get(j, "problem");
-    bool is_end = ready != NULL;
-
-    if (problem != NULL) {
-        (void)fprintf(stderr, "tulle: %s\n", json_string_value(problem));
-    } else if (json_is_true(ready)) {
-        print_ready(json_object_get(j, "status"));
-        *out_status = 0;
-    } else if (ready != NULL) {
-        print_unready(json_object_get(j, "status"));
-        *out_status = 1;
-    } else if (json_object_get(j, "pods_ready") != NULL) {
-        int now = (int)json_integer_value(json_object_get(j, "pods_ready"));
-
-        if (now != *io_shown) {
-            (void)printf("%d of %d pods are ready\n", now,
-                         (int)json_integer_value(json_object_get(j, "pods_total")));
-            (void)fflush(stdout);
-            *io_shown = now;
-        }
-    }
-    json_decref(j);
-    return is_end;
-}
-
-static int follow(int fd)
-{
-    FILE *in = fdopen(fd, "r");
-    char *line = NULL;
-    size_t size = 0;
-    int shown = -1, status = -1;
-
-    while (in != NULL && getline(&line, &size, in) > 0 && !follow_line(line, &shown, &status)) {
-    }
-    mem_free(line);
-    if (in != NULL) {
-        (void)fclose(in);
-    }
-    return status < 0 ? cli_fail("the home ended before it was ready") : status;
-}
-
-/* The supervisor's own process: away from the terminal, its log in the state folder. */
-static int daemon_main(struct up_options *o, int ready_fd)
-{
-    char path[HOME_PATH_MAX], file[HOME_PATH_MAX + 16], problem[1024] = "";
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC), log, rc;
-
-    (void)setsid();
-    rc = home_path(o->home.name, o->home.state, path, problem, sizeof(problem));
-    (void)snprintf(file, sizeof(file), "%s.log", path);
-    log = rc == 0 ? open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644) : -1;
-    (void)dup2(null, STDIN_FILENO);
-    (void)dup2(log >= 0 ? log : null, STDOUT_FILENO);
-    (void)dup2(log >= 0 ? log : null, STDERR_FILENO);
-    if (rc == 0) {
-        rc = home_run(&o->home, ready_fd, problem, sizeof(problem));
-    }
-    if (rc != 0) {
-        json_t *line = json_pack("{s:s}", "problem", problem);
-        char *dump = json_dumps(line, JSON_COMPACT);
-
-        (void)dprintf(ready_fd, "%s\n{\"ready\":false}\n", dump);
-        mem_free(dump);
-        json_decref(line);
-    }
-    if (rc == 0 || rc != E_EXISTS) {
-        (void)unlink(file);
-    }
-    return rc == 0 ? 0 : 1;
-}
-
-static int up(struct up_options *o)
-{
-    char problem[1024] = "";
-    int pipe_fds[2], status;
-    pid_t pid;
-
-    if (parse_nets(o) != 0) {
-        return EXIT_USAGE;
-    }
-    if (o->home.foreground) {
-        int rc = home_run(&o->home, STDOUT_FILENO, problem, sizeof(problem));
-
-        return rc == 0 ? 0 : cli_fail("%s", problem);
-    }
-    if (pipe2(pipe_fds, O_CLOEXEC) != 0) {
-        return cli_fail("no pipe can be made: %s", err_text(-errno));
-    }
-    pid = fork();
-    if (pid == 0) {
-        (void)close(pipe_fds[0]);
-        _exit(daemon_main(o, pipe_fds[1]));
-    }
-    (void)close(pipe_fds[1]);
-    if (pid < 0) {
-        return cli_fail("no process can be made: %s", err_text(-errno));
-    }
-    status = follow(pipe_fds[0]);
-    while (status != 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
-        /* a home that could not start is gone when this command ends: the next one may begin */
-    }
-    return status;
-}
-
-static int cmd_up(int argc, char **argv)
-{
-    struct up_options o = {
-        .home = {.wait_ns = WAIT_DEFAULT_NS},
-        .pods4 = "10.42.0.0/16",
-        .services4 = "10.43.0.0/16",
-        .pods6 = "fd42:7577::/64",
-        .services6 = "fd43:7577::/112",
-    };
-    const struct opt opts[] = {
-        {"home", 0, OPT_STRING, "NAME", "name of the home (default)", &o.home.name},
-        {"state", 0, OPT_STRING, "DIR", "where homes are kept (/var/lib/tulle)", &o.home.state},
-        {"publish", 'p', OPT_STRING, "NS/SVC:PORT=HOST,...",
-         "service ports on this machine's localhost", &o.home.publish},
-        {"wait", 0, OPT_DURATION, "TIME", "how long to wait for everything to be ready (5m)",
-         &o.home.wait_ns},
-        {"foreground", 0, OPT_BOOL, NULL, "stay in the foreground", &o.home.foreground},
-        {"keep-identity", 0, OPT_BOOL, NULL, "keep the certificates for the next home of this name",
-         &o.home.keep_identity},
-        {"log-level", 0, OPT_STRING, "FILTER", "of the control plane and the proxies",
-         &o.home.log_level},
-        {"pod-subnet", 0, OPT_STRING, "CIDR", "addresses of pods (10.42.0.0/16)", &o.pods4},
-        {"service-subnet", 0, OPT_STRING, "CIDR", "addresses of Services (10.43.0.0/16)",
-         &o.services4},
-        {"pod-subnet6", 0, OPT_STRING, "CIDR", "the same, IPv6", &o.pods6},
-        {"service-subnet6", 0, OPT_STRING, "CIDR", "the same, IPv6", &o.services6},
-        {"disable-ipv6", 0, OPT_BOOL, NULL, "IPv4 only", &o.no_ipv6},
-    };
-    struct opt_list args = {0};
-    int status;
-
-    if (!cli_parse("local up FILE|DIR... [options]", opts, ARRAY_LEN(opts), argc, argv, &args,
-                   &status)) {
-        return status;
-    }
-    o.home.manifests = args.items;
-    o.home.manifests_count = args.count;
-    if (args.count == 0) {
-        (void)cli_fail("local up: name the manifests: files or folders");
-        status = EXIT_USAGE;
+    json_decref(request);
+    if (line == NULL) {
+        (void)cli_fail("what was asked for is no valid text (UTF-8)");
+    } else if (home_ask(path, line, &answer, problem, sizeof(problem)) != 0) {
+        (void)cli_fail("%s", problem);
     } else {
-        status = up(&o);
+        j = json_loads(answer, 0, NULL);
+        if (!json_is_true(json_object_get(j, "ok"))) {
+            (void)cli_fail("%s",
+                           j != NULL ? local_text(j, "error") : "the home's answer cannot be read");
+            json_decref(j);
+            j = NULL;
+        }
+    }
+    free(line);
+    mem_free(answer);
+    return j;
+}
+
+const char *local_text(const json_t *map, const char *key)
+{
+    const char *text = json_string_value(json_object_get(map, key));
+
+    return text != NULL ? text : "";
+}
+
+const char *local_name(const char *argument)
+{
+    static const char *const kinds[] = {
+        "deploy/", "deployment/", "deployments/", "deployment.apps/", "po/", "pod/", "pods/"};
+
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        if (strncmp(argument, kinds[i], strlen(kinds[i])) == 0) {
+            return argument + strlen(kinds[i]);
+        }
+    }
+    return argument;
+}
+
+/* A command that takes options only, and the home's path. */
+static bool parse(const char *usage, const struct opt *opts, size_t count, int argc, char **argv,
+                  const struct local_target *t, char path[HOME_PATH_MAX], int *out_status)
+{
+    struct opt_list args = {0};
+    bool ok = false;
+
+    if (!cli_parse(usage, opts, count, argc, argv, &args, out_status)) {
+        return false;
+    }
+    *out_status = EXIT_USAGE;
+    if (args.count > 0) {
+        (void)cli_fail("local %s: \"%s\" is one argument too many", argv[0], args.items[0]);
+    } else {
+        ok = local_path(t, path);
+        *out_status = 1;
     }
     opt_list_clear(&args);
-    return status;
+    return ok;
 }
 
 /* --- down ---------------------------------------------------------------------------------------- */
 
-/* The supervisor holds the lock while it lives: wait for it with the kernel's help. */
-static void wait_gone(const char *path)
+/* Until the supervisor has ended, and all of the home with it. */
+static void wait_gone(const json_t *answer)
 {
-    char lock[HOME_PATH_MAX + 16];
-    int fd;
+    pid_t pid = (pid_t)json_integer_value(json_object_get(answer, "pid"));
+    int64_t grace_s = json_integer_value(json_object_get(answer, "grace"));
+    struct pollfd p = {.fd = pidfd_open(pid, 0), .events = POLLIN};
 
-    (void)snprintf(lock, sizeof(lock), "%s/lock", path);
-    fd = open(lock, O_RDWR | O_CLOEXEC);
-    if (fd >= 0) {
-        (void)flock(fd, LOCK_EX);
-        (void)close(fd);
+    if (p.fd < 0) {
+        return; /* gone already */
     }
+    if (poll(&p, 1, (int)MIN(grace_s + END_EXTRA_S, (int64_t)3600) * 1000) == 0) {
+        (void)cli_fail("the home does not end by itself and is killed");
+        (void)pidfd_send_signal(p.fd, SIGKILL, NULL, 0);
+        (void)poll(&p, 1, END_EXTRA_S * 1000);
+    }
+    (void)close(p.fd);
 }
 
 static int cmd_down(int argc, char **argv)
 {
     struct local_target t = {0};
     const struct opt opts[] = {LOCAL_TARGET_OPTS(&t)};
-    char path[HOME_PATH_MAX], problem[512] = "", *answer = NULL;
+    char path[HOME_PATH_MAX], problem[512] = "", *text = NULL;
+    json_t *answer = NULL;
+    bool was_up;
     int status, rc;
 
-    if (!local_parse("local down [options]", opts, ARRAY_LEN(opts), argc, argv, &t, path,
-                     &status)) {
+    if (!parse("local down [options]", opts, ARRAY_LEN(opts), argc, argv, &t, path, &status)) {
         return status;
     }
-    rc = home_ask(path, "{\"command\":\"stop\"}", &answer, problem, sizeof(problem));
-    mem_free(answer);
-    if (rc == 0) {
-        wait_gone(path);
-        (void)printf("down\n");
+    rc = home_ask(path, "{\"command\":\"stop\"}", &text, problem, sizeof(problem));
+    was_up = rc == 0;
+    if (was_up) {
+        answer = json_loads(text, 0, NULL);
+        wait_gone(answer);
     }
-    rc = home_sweep(path, problem, sizeof(problem)); /* of a home that was killed: its files */
-    if (rc == E_EXISTS) {
+    json_decref(answer);
+    mem_free(text);
+    if (rc != 0 && rc != E_NOT_FOUND && err_category(rc) != ERR_CLOSED) {
         return cli_fail("%s", problem);
     }
+    rc = home_sweep(path, problem, sizeof(problem)); /* of a home that was killed: its files */
     if (rc == 0) {
-        (void)printf("removed the remains of a home at %s\n", path);
+        (void)printf("removed what a killed home left at %s\n", path);
+    } else if (rc != E_NOT_FOUND) {
+        return cli_fail("%s", problem);
+    } else if (was_up) {
+        (void)printf("down\n");
+    } else {
+        (void)printf("no home runs at %s: there is nothing to end\n", path);
     }
     return 0;
 }
 
 /* --- status -------------------------------------------------------------------------------------- */
 
-static void print_pods(const json_t *status, const char *ns, struct text *to)
+/* As kubectl shows it: two units at most. */
+static void print_age(struct table *t, double seconds)
+{
+    long s = (long)seconds;
+
+    if (s < 120) {
+        table_cell(t, "%lds", s);
+    } else if (s < 600) {
+        table_cell(t, "%ldm%lds", s / 60, s % 60);
+    } else if (s < 3600) {
+        table_cell(t, "%ldm", s / 60);
+    } else if (s < 86400) {
+        table_cell(t, "%ldh%ldm", s / 3600, s / 60 % 60);
+    } else {
+        table_cell(t, "%ldd%ldh", s / 86400, s / 3600 % 24);
+    }
+}
+
+static bool is_backing_off(const json_t *container)
+{
+    return strcmp(local_text(container, "state"), "Backoff") == 0;
+}
+
+static void print_pod(struct table *t, const json_t *pod)
+{
+    const json_t *containers = json_object_get(pod, "containers"), *container;
+    const char *shown = local_text(pod, "phase");
+    int ready = 0, restarts = 0;
+    size_t i;
+
+    json_array_foreach(containers, i, container)
+    {
+        ready += json_is_true(json_object_get(container, "ready"));
+        restarts += (int)json_integer_value(json_object_get(container, "restarts"));
+        shown = is_backing_off(container) ? "CrashLoopBackOff" : shown;
+    }
+    table_cell(t, "%s", local_text(pod, "namespace"));
+    table_cell(t, "%s", local_text(pod, "name"));
+    table_cell(t, "%d/%zu", ready, json_array_size(containers));
+    table_cell(t, "%s", shown);
+    table_cell(t, "%d", restarts);
+    table_cell(t, "%s", local_text(pod, "ip"));
+    print_age(t, json_real_value(json_object_get(pod, "age")));
+}
+
+static bool is_shown(const json_t *pod, const char *ns)
+{
+    return ns == NULL || strcmp(ns, local_text(pod, "namespace")) == 0;
+}
+
+static void print_status(const json_t *status, const char *ns, struct text *to)
 {
     static const char *const heads[] = {"NAMESPACE", "NAME", "READY", "STATUS",
                                         "RESTARTS",  "IP",   "AGE"};
-    struct table *t = table_new(heads, ARRAY_LEN(heads), 2);
-    const json_t *pod, *container;
+    struct table *t = table_new(heads, ARRAY_LEN(heads), ARRAY_LEN(heads));
+    const json_t *pod, *container, *problem;
+    const char *key;
+    json_t *value;
     size_t i, k;
 
     json_array_foreach(json_object_get(status, "pods"), i, pod)
     {
-        const json_t *containers = json_object_get(pod, "containers");
-        const char *pod_ns = json_string_value(json_object_get(pod, "namespace"));
-        int ready = 0, restarts = 0;
-
-        json_array_foreach(containers, k, container)
-        {
-            ready += json_is_true(json_object_get(container, "ready"));
-            restarts += (int)json_integer_value(json_object_get(container, "restarts"));
+        if (is_shown(pod, ns)) {
+            print_pod(t, pod);
         }
-        if (ns != NULL && strcmp(ns, pod_ns) != 0) {
-            continue;
-        }
-        table_cell(t, "%s", pod_ns);
-        table_cell(t, "%s", json_string_value(json_object_get(pod, "name")));
-        table_cell(t, "%d/%zu", ready, json_array_size(containers));
-        table_cell(t, "%s", json_string_value(json_object_get(pod, "phase")));
-        table_cell(t, "%d", restarts);
-        table_cell(t, "%s", json_string_value(json_object_get(pod, "ip")));
-        table_cell(t, "%.0fs", json_real_value(json_object_get(pod, "age")));
     }
     table_print(t, to);
     table_free(t);
+    json_array_foreach(json_object_get(status, "pods"), i, pod)
+    {
+        json_array_foreach(json_object_get(pod, "containers"), k, container)
+        {
+            if (is_shown(pod, ns) && is_backing_off(container)) {
+                text_printf(to, "pod %s/%s: container %s: %s\n", local_text(pod, "namespace"),
+                            local_text(pod, "name"), local_text(container, "name"),
+                            local_text(container, "reason"));
+            }
+        }
+    }
+    json_object_foreach(json_object_get(status, "published"), key, value)
+    {
+        text_printf(to, "published: %s at http://localhost:%d\n", key,
+                    (int)json_integer_value(value));
+    }
+    json_array_foreach(json_object_get(status, "problems"), i, problem)
+    {
+        text_printf(to, "problem: %s\n", json_string_value(problem));
+    }
 }
 
 static int cmd_status(int argc, char **argv)
@@ -332,38 +251,31 @@ static int cmd_status(int argc, char **argv)
         {"namespace", 'n', OPT_STRING, "NS", "only pods of this namespace", &ns},
         {"output", 'o', OPT_STRING, "FORMAT", "table or json", &output},
     };
-    char path[HOME_PATH_MAX], problem[512], *answer = NULL;
+    char path[HOME_PATH_MAX];
+    json_t *status_json;
     struct text out;
-    const json_t *item;
-    const char *key;
-    json_t *status_json, *value;
-    size_t i;
     int status;
 
-    if (!local_parse("local status [options]", opts, ARRAY_LEN(opts), argc, argv, &t, path,
-                     &status)) {
+    if (!parse("local status [options]", opts, ARRAY_LEN(opts), argc, argv, &t, path, &status)) {
         return status;
     }
-    if (home_ask(path, "{\"command\":\"status\"}", &answer, problem, sizeof(problem)) != 0) {
-        return cli_fail("%s", problem);
+    if (strcmp(output, "json") != 0 && strcmp(output, "table") != 0) {
+        (void)cli_fail("local status: --output %s is neither table nor json", output);
+        return EXIT_USAGE;
     }
+    status_json = local_ask(path, json_pack("{s:s}", "command", "status"));
+    if (status_json == NULL) {
+        return 1;
+    }
+    text_init(&out, 64u << 20);
     if (strcmp(output, "json") == 0) {
-        (void)printf("%s", answer);
-        mem_free(answer);
-        return 0;
-    }
-    status_json = json_loads(answer, 0, NULL);
-    mem_free(answer);
-    text_init(&out, 16u << 20);
-    print_pods(status_json, ns, &out);
-    json_object_foreach(json_object_get(status_json, "published"), key, value)
-    {
-        text_printf(&out, "published: %s at http://localhost:%d\n", key,
-                    (int)json_integer_value(value));
-    }
-    json_array_foreach(json_object_get(status_json, "problems"), i, item)
-    {
-        text_printf(&out, "problem: %s\n", json_string_value(item));
+        char *dump = json_dumps(status_json, JSON_INDENT(2));
+
+        text_str(&out, dump != NULL ? dump : "{}");
+        text_char(&out, '\n');
+        free(dump);
+    } else {
+        print_status(status_json, ns, &out);
     }
     (void)fwrite(out.at, 1, out.len, stdout);
     text_clear(&out);
@@ -381,7 +293,7 @@ int cli_local(int argc, char **argv)
         int (*run)(int argc, char **argv);
         const char *help;
     } commands[] = {
-        {"up", cmd_up, "start a mesh with these manifests on this machine"},
+        {"up", local_up, "start a mesh with these manifests on this machine"},
         {"down", cmd_down, "end it, and leave nothing behind"},
         {"status", cmd_status, "its pods"},
         {"logs", local_logs, "what a pod writes"},
@@ -389,17 +301,20 @@ int cli_local(int argc, char **argv)
          "new pods for a Deployment, the old ones leave when they are ready"},
         {"exec", local_exec, "run a command in a pod"},
     };
+    bool is_help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+    FILE *to = is_help ? stdout : stderr;
 
     for (size_t i = 0; argc > 1 && i < ARRAY_LEN(commands); i++) {
         if (strcmp(argv[1], commands[i].name) == 0) {
             return commands[i].run(argc - 1, argv + 1);
         }
     }
-    (void)fprintf(argc > 1 && strcmp(argv[1], "--help") == 0 ? stdout : stderr,
-                  "usage: tulle local COMMAND [options]\n\n");
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-        (void)fprintf(argc > 1 && strcmp(argv[1], "--help") == 0 ? stdout : stderr, "  %-9s %s\n",
-                      commands[i].name, commands[i].help);
+    if (argc > 1 && !is_help) {
+        (void)cli_fail("local: there is no command \"%s\"", argv[1]);
     }
-    return argc > 1 && strcmp(argv[1], "--help") == 0 ? 0 : EXIT_USAGE;
+    (void)fprintf(to, "usage: tulle local COMMAND [options]\n\n");
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        (void)fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].help);
+    }
+    return is_help ? 0 : EXIT_USAGE;
 }

@@ -3,7 +3,7 @@
 #define CLI_LOCAL_H
 
 /*
- * `tulle local`: local.c has up, down and status; local_pod.c what concerns one pod.
+ * `tulle local`: local.c has down and status, local_up.c up, local_pod.c logs and restart, local_exec.c exec.
  */
 #include "cli/cli.h"
 #include "local/home.h"
@@ -15,10 +15,15 @@ struct local_target {
     {"home", 0, OPT_STRING, "NAME", "name of the home (default)", &(t)->home},                     \
     {"state", 0, OPT_STRING, "DIR", "where homes are kept (/var/lib/tulle)", &(t)->state}
 
-/* Parse options of a command without arguments and find the home's path. False: return *out_status. */
-bool local_parse(const char *usage, const struct opt *opts, size_t count, int argc, char **argv, const struct local_target *t,
-                 char path[HOME_PATH_MAX], int *out_status);
+/* The home's path; false after a problem was printed. */
+bool local_path(const struct local_target *t, char path[HOME_PATH_MAX]);
+/* Ask, and give the answer as JSON; NULL after a problem was printed. Takes the request. */
+json_t *local_ask(const char *path, json_t *request);
+const char *local_text(const json_t *map, const char *key); /* "" when absent */
+/* "deploy/web", "pod/web-1" and "web" are names of pods and Deployments alike: the part that names it. */
+const char *local_name(const char *argument);
 
+int local_up(int argc, char **argv);
 int local_logs(int argc, char **argv);
 int local_restart(int argc, char **argv);
 int local_exec(int argc, char **argv);

@@ -6,149 +6,202 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <sys/inotify.h>
-#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-bool local_parse(const char *usage, const struct opt *opts, size_t count, int argc, char **argv,
-                 const struct local_target *t, char path[HOME_PATH_MAX], int *out_status)
+#define PART_BYTES 65536
+
+/* --- which pod ----------------------------------------------------------------------------------- */
+
+/* By its name; or the first of a Deployment, a ready one if there is any. */
+static const json_t *find_pod(const json_t *status, const char *ns, const char *name,
+                              size_t *out_others)
 {
-    struct opt_list args = {0};
-    char problem[512];
-
-    if (!cli_parse(usage, opts, count, argc, argv, &args, out_status)) {
-        return false;
-    }
-    if (args.count > 0) {
-        (void)cli_fail("local %s: \"%s\" is one argument too many", argv[0], args.items[0]);
-        *out_status = EXIT_USAGE;
-    } else if (home_path(t->home, t->state, path, problem, sizeof(problem)) != 0) {
-        *out_status = cli_fail("%s", problem);
-    } else {
-        opt_list_clear(&args);
-        return true;
-    }
-    opt_list_clear(&args);
-    return false;
-}
-
-/* Ask, and give the answer as JSON; NULL after a problem was printed. */
-static json_t *ask(const char *path, json_t *request)
-{
-    char *line = json_dumps(request, JSON_COMPACT), *answer = NULL, problem[512];
-    json_t *j = NULL;
-
-    json_decref(request);
-    if (home_ask(path, line, &answer, problem, sizeof(problem)) != 0) {
-        (void)cli_fail("%s", problem);
-    } else {
-        j = json_loads(answer, 0, NULL);
-        if (!json_is_true(json_object_get(j, "ok"))) {
-            (void)cli_fail("%s", json_string_value(json_object_get(j, "error")));
-            json_decref(j);
-            j = NULL;
-        }
-    }
-    mem_free(line);
-    mem_free(answer);
-    return j;
-}
-
-/* --- logs ---------------------------------------------------------------------------------------- */
-
-static const json_t *find_pod(const json_t *status, const char *ns, const char *name)
-{
-    const json_t *pod;
+    const json_t *pod, *found = NULL;
     size_t i;
 
-    for (int by_workload = 0; by_workload < 2; by_workload++) {
-        json_array_foreach(json_object_get(status, "pods"), i, pod)
-        {
-            if (strcmp(json_string_value(json_object_get(pod, "namespace")), ns) == 0 &&
-                strcmp(json_string_value(json_object_get(pod, by_workload ? "workload" : "name")),
-                       name) == 0) {
-                return pod;
-            }
+    *out_others = 0;
+    json_array_foreach(json_object_get(status, "pods"), i, pod)
+    {
+        bool is_ready = json_is_true(json_object_get(pod, "ready"));
+
+        if (strcmp(local_text(pod, "namespace"), ns) != 0) {
+            continue;
+        }
+        if (strcmp(local_text(pod, "name"), name) == 0) {
+            *out_others = 0;
+            return pod;
+        }
+        if (strcmp(local_text(pod, "workload"), name) == 0) {
+            *out_others += found != NULL;
+            found = found == NULL || (is_ready && !json_is_true(json_object_get(found, "ready")))
+                        ? pod
+                        : found;
+        }
+    }
+    return found;
+}
+
+/* The first of the application unless another is named. */
+static const char *pick_container(const json_t *pod, const char *asked)
+{
+    const json_t *c;
+    size_t i;
+
+    json_array_foreach(json_object_get(pod, "containers"), i, c)
+    {
+        const char *name = local_text(c, "name");
+
+        if (asked != NULL ? strcmp(asked, name) == 0 : strcmp(local_text(c, "role"), "main") == 0) {
+            return name;
         }
     }
     return NULL;
 }
 
-/* The application's container unless another is named. */
-static const char *pick_container(const json_t *pod, const char *asked)
+/* --- logs ---------------------------------------------------------------------------------------- */
+
+/* To where the last `lines` (1 or more) lines begin. */
+static off_t find_tail(int fd, off_t size, long lines)
 {
-    const json_t *containers = json_object_get(pod, "containers"), *c;
-    const char *last = NULL;
-    size_t i;
+    char part[PART_BYTES];
+    off_t end = size;
 
-    json_array_foreach(containers, i, c)
-    {
-        const char *name = json_string_value(json_object_get(c, "name"));
+    while (end > 0) {
+        off_t start = MAX(end - (off_t)sizeof(part), (off_t)0);
 
-        if (asked != NULL && strcmp(asked, name) == 0) {
-            return name;
+        if (pread(fd, part, (size_t)(end - start), start) != (ssize_t)(end - start)) {
+            return 0;
         }
-        if (asked == NULL && strncmp(name, "linkerd-", 8) != 0) {
-            return name;
+        for (off_t at = end; at > start;
+             at--) { /* the newline that ends the last line begins none */
+            if (part[at - 1 - start] == '\n' && at < size && --lines == 0) {
+                return at;
+            }
         }
-        last = name;
+        end = start;
     }
-    return asked != NULL ? NULL : last;
+    return 0;
 }
 
-static void copy_out(int fd)
+/* What was added; a file that became shorter was cut, and begins anew. */
+static bool copy_out(int fd, off_t *io_at)
 {
-    char part[65536];
+    char part[PART_BYTES];
+    struct stat st;
     ssize_t n;
 
-    while ((n = read(fd, part, sizeof(part))) > 0) {
-        (void)fwrite(part, 1, (size_t)n, stdout);
+    if (fstat(fd, &st) == 0 && st.st_size < *io_at) {
+        *io_at = 0;
     }
-    (void)fflush(stdout);
+    while ((n = pread(fd, part, sizeof(part), *io_at)) > 0) {
+        if (fwrite(part, 1, (size_t)n, stdout) != (size_t)n) {
+            return false;
+        }
+        *io_at += n;
+    }
+    return fflush(stdout) == 0;
 }
 
-static int show_log(const char *file, bool follow)
+static bool is_gone(int fd)
 {
-    int fd = open(file, O_RDONLY | O_CLOEXEC), watch;
+    struct stat st;
+
+    return fstat(fd, &st) != 0 || st.st_nlink == 0;
+}
+
+/* Until its pod is gone, and the file with it. */
+static int follow_log(const char *file, int fd, off_t at)
+{
+    int watch = inotify_init1(IN_CLOEXEC);
     char events[4096];
 
-    if (fd < 0) {
+    if (watch < 0 || inotify_add_watch(watch, file, IN_MODIFY | IN_ATTRIB) < 0) {
+        int rc = -errno;
+
+        if (watch >= 0) {
+            (void)close(watch);
+        }
+        return is_gone(fd) ? 0 : cli_fail("%s cannot be followed: %s", file, err_text(rc));
+    }
+    while (copy_out(fd, &at) && !is_gone(fd) && read(watch, events, sizeof(events)) > 0) {
+    }
+    (void)close(watch);
+    return 0;
+}
+
+static int show_log(const char *file, long tail, bool follow)
+{
+    int fd = open(file, O_RDONLY | O_CLOEXEC), status = 0;
+    struct stat st;
+    off_t at = 0;
+
+    if (fd < 0 && errno == ENOENT) {
+        return cli_fail("the container has not been started yet: there is no log");
+    }
+    if (fd < 0 || fstat(fd, &st) != 0) {
         return cli_fail("%s: %s", file, err_text(-errno));
     }
-    copy_out(fd);
+    if (tail >= 0) {
+        at = tail == 0 ? st.st_size : find_tail(fd, st.st_size, tail);
+    }
     if (follow) {
-        watch = inotify_init1(IN_CLOEXEC);
-        if (watch < 0 ||
-            inotify_add_watch(watch, file, IN_MODIFY | IN_MOVE_SELF | IN_DELETE_SELF) < 0) {
-            (void)close(fd);
-            return cli_fail("%s cannot be followed: %s", file, err_text(-errno));
-        }
-        while (access(file, R_OK) == 0 && read(watch, events, sizeof(events)) > 0) {
-            copy_out(fd);
-        }
-        (void)close(watch);
+        status = follow_log(file, fd, at);
+    } else if (!copy_out(fd, &at)) {
+        status = 1;
     }
     (void)close(fd);
-    return 0;
+    return status;
+}
+
+struct logs_options {
+    struct local_target target;
+    const char *ns, *container;
+    long tail;
+    bool follow;
+};
+
+static int show_logs(const struct logs_options *o, const char *path, const json_t *status,
+                     const char *argument)
+{
+    const char *name = local_name(argument), *container;
+    char file[HOME_PATH_MAX + 512];
+    size_t others = 0;
+    const json_t *pod = find_pod(status, o->ns, name, &others);
+
+    if (pod == NULL) {
+        return cli_fail("there is no pod or Deployment called %s in namespace %s; `tulle local "
+                        "status` lists them",
+                        name, o->ns);
+    }
+    container = pick_container(pod, o->container);
+    if (container == NULL) {
+        return cli_fail("pod %s has no container called %s", local_text(pod, "name"),
+                        o->container != NULL ? o->container : "");
+    }
+    if (others > 0) {
+        (void)fprintf(stderr, "%zu pods; this is %s\n", others + 1, local_text(pod, "name"));
+    }
+    (void)snprintf(file, sizeof(file), "%.3000s/logs/%s.%s.%s.log", path, o->ns,
+                   local_text(pod, "name"), container);
+    return show_log(file, o->tail, o->follow);
 }
 
 int local_logs(int argc, char **argv)
 {
-    struct local_target t = {0};
-    const char *ns = "default", *container = NULL;
-    bool follow = false;
+    struct logs_options o = {.ns = "default", .tail = -1};
     const struct opt opts[] = {
-        LOCAL_TARGET_OPTS(&t),
-        {"namespace", 'n', OPT_STRING, "NS", "namespace of the pod (default)", &ns},
+        LOCAL_TARGET_OPTS(&o.target),
+        {"namespace", 'n', OPT_STRING, "NS", "namespace of the pod (default)", &o.ns},
         {"container", 'c', OPT_STRING, "NAME", "container; the application's unless said",
-         &container},
-        {"follow", 'f', OPT_BOOL, NULL, "go on as it writes", &follow},
+         &o.container},
+        {"follow", 'f', OPT_BOOL, NULL, "go on as it writes", &o.follow},
+        {"tail", 0, OPT_INT, "LINES", "only the last lines", &o.tail},
     };
-    char path[HOME_PATH_MAX], file[HOME_PATH_MAX + 512], problem[512];
+    char path[HOME_PATH_MAX];
     struct opt_list args = {0};
-    const json_t *pod;
     json_t *status_json;
     int status;
 
@@ -156,37 +209,33 @@ int local_logs(int argc, char **argv)
                    &status)) {
         return status;
     }
+    status = EXIT_USAGE;
     if (args.count != 1) {
-        opt_list_clear(&args);
         (void)cli_fail("local logs: name one pod or Deployment");
-        return EXIT_USAGE;
+    } else if (local_path(&o.target, path)) {
+        status_json = local_ask(path, json_pack("{s:s}", "command", "status"));
+        status = status_json != NULL ? show_logs(&o, path, status_json, args.items[0]) : 1;
+        json_decref(status_json);
     }
-    if (home_path(t.home, t.state, path, problem, sizeof(problem)) != 0) {
-        opt_list_clear(&args);
-        return cli_fail("%s", problem);
-    }
-    status_json = ask(path, json_pack("{s:s}", "command", "status"));
-    pod = find_pod(status_json, ns, args.items[0]);
-    if (status_json == NULL) {
-        status = 1;
-    } else if (pod == NULL) {
-        status = cli_fail("there is no pod or Deployment called %s in namespace %s; `tulle local "
-                          "status` lists them",
-                          args.items[0], ns);
-    } else if (pick_container(pod, container) == NULL) {
-        status = cli_fail("the pod has no container called %s", container);
-    } else {
-        (void)snprintf(file, sizeof(file), "%.3000s/logs/%s.%s.%s.log", path, ns,
-                       json_string_value(json_object_get(pod, "name")),
-                       pick_container(pod, container));
-        status = show_log(file, follow);
-    }
-    json_decref(status_json);
     opt_list_clear(&args);
     return status;
 }
 
 /* --- restart ------------------------------------------------------------------------------------- */
+
+static int restart(const char *path, const char *ns, const char *name)
+{
+    json_t *answer = local_ask(path, json_pack("{s:s, s:s, s:s}", "command", "restart", "namespace",
+                                               ns, "workload", name));
+    int count = (int)json_integer_value(json_object_get(answer, "pods"));
+
+    if (answer == NULL) {
+        return 1;
+    }
+    (void)printf("%s: %d %s replaced\n", name, count, count == 1 ? "pod is" : "pods are");
+    json_decref(answer);
+    return 0;
+}
 
 int local_restart(int argc, char **argv)
 {
@@ -196,133 +245,23 @@ int local_restart(int argc, char **argv)
         LOCAL_TARGET_OPTS(&t),
         {"namespace", 'n', OPT_STRING, "NS", "namespace of the Deployment (default)", &ns},
     };
-    char path[HOME_PATH_MAX], problem[512];
+    char path[HOME_PATH_MAX];
     struct opt_list args = {0};
-    json_t *answer = NULL;
     int status;
 
     if (!cli_parse("local restart DEPLOYMENT|POD... [options]", opts, ARRAY_LEN(opts), argc, argv,
                    &args, &status)) {
         return status;
     }
+    status = EXIT_USAGE;
     if (args.count == 0) {
         (void)cli_fail("local restart: name a Deployment or pod");
-        return EXIT_USAGE;
-    }
-    status = 0;
-    if (home_path(t.home, t.state, path, problem, sizeof(problem)) != 0) {
-        status = cli_fail("%s", problem);
-    }
-    for (size_t i = 0; i < args.count && status == 0; i++) {
-        answer = ask(path, json_pack("{s:s, s:s, s:s}", "command", "restart", "namespace", ns,
-                                     "workload", args.items[i]));
-        status = answer == NULL;
-        if (answer != NULL) {
-            (void)printf("%s: %d pods are replaced\n", args.items[i],
-                         (int)json_integer_value(json_object_get(answer, "pods")));
+    } else if (local_path(&t, path)) {
+        status = 0;
+        for (size_t i = 0; i < args.count && status == 0; i++) {
+            status = restart(path, ns, local_name(args.items[i]));
         }
-        json_decref(answer);
     }
     opt_list_clear(&args);
     return status;
-}
-
-/* --- exec ---------------------------------------------------------------------------------------- */
-
-/* The request, and with its first byte the caller's three standard streams. */
-static int send_exec(int fd, const char *line)
-{
-    char control[CMSG_SPACE(3 * sizeof(int))] = {0};
-    struct iovec iov = {.iov_base = (char *)(uintptr_t)line, .iov_len = strlen(line)};
-    struct msghdr m = {.msg_iov = &iov,
-                       .msg_iovlen = 1,
-                       .msg_control = control,
-                       .msg_controllen = sizeof(control)};
-    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-    const int fds[3] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
-
-    h->cmsg_level = SOL_SOCKET;
-    h->cmsg_type = SCM_RIGHTS;
-    h->cmsg_len = CMSG_LEN(sizeof(fds));
-    memcpy(CMSG_DATA(h), fds, sizeof(fds));
-    return sendmsg(fd, &m, MSG_NOSIGNAL) == (ssize_t)iov.iov_len &&
-                   send(fd, "\n", 1, MSG_NOSIGNAL) == 1
-               ? 0
-               : -errno;
-}
-
-static int exec_in(const char *path, json_t *request)
-{
-    char *line = json_dumps(request, JSON_COMPACT), answer[4096] = "";
-    size_t len = 0;
-    ssize_t n;
-    json_t *j;
-    int fd = -1, rc = home_connect(path, &fd), status;
-
-    json_decref(request);
-    if (rc == 0) {
-        rc = send_exec(fd, line);
-    }
-    mem_free(line);
-    while (rc == 0 && len < sizeof(answer) - 1 &&
-           (n = read(fd, answer + len, sizeof(answer) - 1 - len)) > 0) {
-        len += (size_t)n;
-    }
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    j = json_loads(answer, 0, NULL);
-    if (rc != 0 || j == NULL) {
-        json_decref(j);
-        return cli_fail("no home answers at %s; is it up? `tulle local status`", path);
-    }
-    if (json_is_true(json_object_get(j, "ok"))) {
-        status = (int)json_integer_value(json_object_get(j, "status"));
-    } else {
-        status = cli_fail("%s", json_string_value(json_object_get(j, "error")));
-    }
-    json_decref(j);
-    return status;
-}
-
-int local_exec(int argc, char **argv)
-{
-    struct local_target t = {0};
-    const char *ns = "default", *container = NULL;
-    const struct opt opts[] = {
-        LOCAL_TARGET_OPTS(&t),
-        {"namespace", 'n', OPT_STRING, "NS", "namespace of the pod (default)", &ns},
-        {"container", 'c', OPT_STRING, "NAME",
-         "container; the first application container unless said", &container},
-    };
-    char path[HOME_PATH_MAX], problem[512];
-    struct opt_list args = {0};
-    json_t *request, *command;
-    int status;
-
-    if (!cli_parse("local exec POD|DEPLOYMENT [options] -- COMMAND...", opts, ARRAY_LEN(opts), argc,
-                   argv, &args, &status)) {
-        return status;
-    }
-    if (args.count < 2) {
-        opt_list_clear(&args);
-        (void)cli_fail("local exec: name a pod and, behind --, a command");
-        return EXIT_USAGE;
-    }
-    command = json_array();
-    for (size_t i = 1; i < args.count; i++) {
-        json_array_append_new(command, json_string(args.items[i]));
-    }
-    request = json_pack("{s:s, s:s, s:s, s:o}", "command", "exec", "namespace", ns, "pod",
-                        args.items[0], "argv", command);
-    request = request != NULL ? request : json_object();
-    if (container != NULL) {
-        json_object_set_new(request, "container", json_string(container));
-    }
-    opt_list_clear(&args);
-    if (home_path(t.home, t.state, path, problem, sizeof(problem)) != 0) {
-        json_decref(request);
-        return cli_fail("%s", problem);
-    }
-    return exec_in(path, request);
 }

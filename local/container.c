@@ -7,57 +7,44 @@
 #include "core/log.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define BACKOFF_MAX_S 30
-#define STEADY_NS     (60 * NS_PER_S) /* ran so long: the next back-off starts from 1 s again */
-#define LOG_BYTES_MAX (10u << 20)
+#define BACKOFF_MAX_S   30
+#define STEADY_NS       (60 * NS_PER_S) /* ran so long: the next back-off starts from 1 s again */
+#define CRASHES_MAX     5               /* while `up` waits: then it is not going to work */
+#define ARENA_BYTES_MAX (8u << 20)
 
-void container_log_path(const struct container *c, char to[HOME_PATH_MAX])
+/* --- its end ------------------------------------------------------------------------------------- */
+
+/* While a home comes up: tell, and give up on what cannot work. */
+static void announce_failure(struct container *c, bool is_hopeless)
 {
-    (void)snprintf(to, HOME_PATH_MAX, "%.2000s/logs/%s.%s.%s.log", c->pod->home->path, c->pod->ns,
-                   c->pod->name, c->name);
-}
+    struct home *h = c->pod->home;
 
-/* Rotated when a container starts: one former file is kept. */
-static int open_log(const struct container *c)
-{
-    char path[HOME_PATH_MAX], former[HOME_PATH_MAX + 4];
-    struct stat st;
-
-    container_log_path(c, path);
-    if (stat(path, &st) == 0 && st.st_size > LOG_BYTES_MAX) {
-        (void)snprintf(former, sizeof(former), "%s.1", path);
-        (void)rename(path, former);
-    }
-    return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-}
-
-static void begin_probes(struct container *c)
-{
-    for (size_t i = 0; i < PROBE_KINDS; i++) {
-        c->probes[i].passes = false;
-    }
-    if (c->probes[PROBE_STARTUP].spec != NULL) {
-        probe_begin(
-            &c->probes
-                 [PROBE_STARTUP]); /* the others follow when it has passed: container_has_started() */
+    if (h->is_announced || h->is_stopping) {
         return;
     }
-    probe_begin(&c->probes[PROBE_READINESS]);
-    probe_begin(&c->probes[PROBE_LIVENESS]);
+    if (is_hopeless) {
+        home_problem(h, c->pod->key, "pod %s: container %s cannot be started: %s", c->pod->key,
+                     c->name, c->reason);
+    } else if (c->restarts + 1 >= CRASHES_MAX) {
+        home_problem(h, c->pod->key, "pod %s: container %s %s, for the %uth time", c->pod->key,
+                     c->name, c->reason, c->restarts + 1);
+    } else {
+        announce_notice(h, "pod %s: container %s %s, and is started again", c->pod->key, c->name,
+                        c->reason);
+    }
 }
 
-static void container_failed(struct container *c, const char *why)
+static void container_failed(struct container *c, const char *why, bool is_hopeless)
 {
     struct home *h = c->pod->home;
 
     (void)snprintf(c->reason, sizeof(c->reason), "%s", why);
+    home_clean(c->reason);
     if (c->pod->phase > POD_RUNNING) {
         c->state = CONTAINER_DONE;
         return;
@@ -67,46 +54,114 @@ static void container_failed(struct container *c, const char *why)
     timer_arm_in(&h->loop, &c->timer, c->backoff_s * NS_PER_S);
     log_warn("container will be started again; pod=%s container=%s reason=\"%s\" in=%us",
              c->pod->key, c->name, why, c->backoff_s);
+    announce_failure(c, is_hopeless);
 }
 
-static void on_restart(struct timer *t)
+/* What the child said before its exec, if that failed. */
+static bool take_setup_problem(struct container *c, char *to, size_t bytes)
+{
+    ssize_t n = c->setup_fd >= 0 ? read(c->setup_fd, to, bytes - 1) : 0;
+
+    if (c->setup_fd >= 0) {
+        (void)close(c->setup_fd);
+        c->setup_fd = -1;
+    }
+    to[MAX(n, (ssize_t)0)] = '\0';
+    return n > 0;
+}
+
+static void container_exited(struct container *c, int status)
+{
+    char why[sizeof(c->reason)];
+    bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0, is_hopeless;
+
+    for (size_t i = 0; i < PROBE_KINDS; i++) {
+        probe_end(&c->probes[i]);
+    }
+    timer_cancel(&c->pod->home->loop, &c->timer);
+    c->pid = 0;
+    c->exit_status = status;
+    is_hopeless = take_setup_problem(c, why, sizeof(why));
+    if (!is_hopeless && WIFSIGNALED(status)) {
+        (void)snprintf(why, sizeof(why), "ended by signal %d", WTERMSIG(status));
+    } else if (!is_hopeless) {
+        (void)snprintf(why, sizeof(why), "ended with status %d", WEXITSTATUS(status));
+    }
+    if (c->role == ROLE_INIT && ok) {
+        c->state = CONTAINER_DONE;
+        (void)snprintf(c->reason, sizeof(c->reason), "completed");
+    } else {
+        if (c->pod->home->loop.now_ns - c->started_ns > STEADY_NS) {
+            c->backoff_s = 0;
+        }
+        container_failed(c, why, is_hopeless);
+    }
+    pod_changed(c->pod);
+}
+
+/* --- its start ----------------------------------------------------------------------------------- */
+
+static void begin_probes(struct container *c)
+{
+    for (size_t i = 0; i < PROBE_KINDS; i++) {
+        c->probes[i].passes = false;
+    }
+    if (c->probes[PROBE_STARTUP].spec != NULL) {
+        probe_begin(&c->probes[PROBE_STARTUP]); /* the others follow when it has passed */
+        return;
+    }
+    probe_begin(&c->probes[PROBE_READINESS]);
+    probe_begin(&c->probes[PROBE_LIVENESS]);
+}
+
+static void on_timer(struct timer *t)
 {
     struct container *c = CONTAINER_OF(t, struct container, timer);
 
+    if (c->pid > 0) { /* told to end, and it did not */
+        container_signal(c, SIGKILL);
+        return;
+    }
     c->restarts++;
     container_start(c);
+}
+
+/* Arguments are made here too, where their problem can be told, though it is the child that uses them. */
+static int start(struct container *c, char *problem, size_t problem_bytes)
+{
+    struct spawn s = {.fds = {-1, -1, -1}};
+    struct process_args args;
+    struct arena arena;
+    int rc;
+
+    arena_init(&arena, ARENA_BYTES_MAX);
+    rc = process_args_make(c, NULL, &arena, &args, problem, problem_bytes);
+    arena_clear(&arena);
+    TRY(rc);
+    rc = log_file_open(c);
+    if (rc < 0) {
+        (void)snprintf(problem, problem_bytes, "its log cannot be written: %s", err_text(rc));
+        return rc;
+    }
+    s.fds[1] = s.fds[2] = rc;
+    rc = spawn_in(c, &s, &c->pid, &c->setup_fd);
+    (void)close(s.fds[1]);
+    if (rc != 0) {
+        (void)snprintf(problem, problem_bytes, "no process can be made: %s", err_text(rc));
+    }
+    return rc;
 }
 
 void container_start(struct container *c)
 {
     struct home *h = c->pod->home;
-    struct process_args args;
-    struct arena arena;
-    char problem[256];
-    int fds[3] = {-1, -1, -1};
+    char problem[sizeof(c->reason)] = "";
     int rc;
 
-    c->timer.run = on_restart;
-    arena_init(&arena, 8u << 20);
-    rc = process_args_make(c, &arena, &args, problem, sizeof(problem));
-    if (rc == 0) {
-        fds[1] = fds[2] = open_log(c);
-        if (fds[1] < 0) {
-            (void)snprintf(problem, sizeof(problem), "its log cannot be written: %s",
-                           err_text(-errno));
-            rc = -errno;
-        }
-    }
-    if (rc == 0) {
-        rc = spawn_in(c, NULL, fds, &c->pid);
-        (void)snprintf(problem, sizeof(problem), "it cannot be forked: %s", err_text(rc));
-    }
-    if (fds[1] >= 0) {
-        (void)close(fds[1]);
-    }
-    arena_clear(&arena);
+    c->timer.run = on_timer;
+    rc = start(c, problem, sizeof(problem));
     if (rc != 0) {
-        container_failed(c, problem);
+        container_failed(c, problem, true);
     } else {
         c->state = CONTAINER_RUNNING;
         c->started_ns = h->loop.now_ns;
@@ -118,36 +173,32 @@ void container_start(struct container *c)
     pod_changed(c->pod);
 }
 
-void container_exited(struct container *c, int status)
-{
-    char why[96];
-    bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-
-    for (size_t i = 0; i < PROBE_KINDS; i++) {
-        probe_end(&c->probes[i]);
-    }
-    c->pid = 0;
-    c->exit_status = status;
-    if (WIFSIGNALED(status)) {
-        (void)snprintf(why, sizeof(why), "ended by signal %d", WTERMSIG(status));
-    } else {
-        (void)snprintf(why, sizeof(why), "ended with status %d", WEXITSTATUS(status));
-    }
-    if (c->role == ROLE_INIT && ok) {
-        c->state = CONTAINER_DONE;
-    } else {
-        if (c->pod->home->loop.now_ns - c->started_ns > STEADY_NS) {
-            c->backoff_s = 0;
-        }
-        container_failed(c, why);
-    }
-    pod_changed(c->pod);
-}
+/* --- meanwhile ----------------------------------------------------------------------------------- */
 
 void container_signal(struct container *c, int signo)
 {
     if (c->pid > 0) {
-        (void)kill(-c->pid, signo); /* the whole group: shells forward nothing */
+        spawn_kill(c->pid, signo);
+    }
+}
+
+void container_end(struct container *c)
+{
+    if (c->pid > 0 && !timer_is_armed(&c->timer)) {
+        container_signal(c, SIGTERM);
+        timer_arm_in(&c->pod->home->loop, &c->timer, (uint64_t)pod_grace_s(c->pod) * NS_PER_S);
+    }
+}
+
+void container_close(struct container *c)
+{
+    timer_cancel(&c->pod->home->loop, &c->timer);
+    for (size_t i = 0; i < PROBE_KINDS; i++) {
+        probe_end(&c->probes[i]);
+    }
+    if (c->setup_fd >= 0) {
+        (void)close(c->setup_fd);
+        c->setup_fd = -1;
     }
 }
 
@@ -166,10 +217,16 @@ bool container_is_ready(const struct container *c)
            (c->probes[PROBE_READINESS].spec == NULL || c->probes[PROBE_READINESS].passes);
 }
 
-bool pods_reap(struct home *h, pid_t pid, int status)
+/* --- whose process ------------------------------------------------------------------------------- */
+
+/* The container or the probe (not both) that this pid belongs to. */
+static bool find(const struct home *h, pid_t pid, struct container **out_container,
+                 struct probe **out_probe)
 {
     struct map_iter it = MAP_ITER(&h->pods);
 
+    *out_container = NULL;
+    *out_probe = NULL;
     while (map_next(&it)) {
         struct pod *p = it.value;
 
@@ -177,15 +234,39 @@ bool pods_reap(struct home *h, pid_t pid, int status)
             struct container *c = &p->containers[i];
 
             if (c->pid == pid) {
-                container_exited(c, status);
+                *out_container = c;
                 return true;
             }
             for (size_t k = 0; k < PROBE_KINDS; k++) {
-                if (probe_reaped(&c->probes[k], pid, status)) {
+                if (c->probes[k].pid == pid) {
+                    *out_probe = &c->probes[k];
                     return true;
                 }
             }
         }
     }
     return false;
+}
+
+bool pods_own(const struct home *h, pid_t pid)
+{
+    struct container *c;
+    struct probe *p;
+
+    return find(h, pid, &c, &p);
+}
+
+void pods_reap(struct home *h, pid_t pid, int status)
+{
+    struct container *c;
+    struct probe *p;
+
+    if (!find(h, pid, &c, &p)) {
+        return;
+    }
+    if (c != NULL) {
+        container_exited(c, status);
+    } else {
+        probe_reaped(p, status);
+    }
 }

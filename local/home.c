@@ -6,6 +6,7 @@
 #include "core/arena.h"
 #include "core/clock.h"
 #include "core/err.h"
+#include "core/file.h"
 #include "core/log.h"
 #include "core/process.h"
 
@@ -14,72 +15,16 @@
 #include <libgen.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CHUNKS_MAX   8192
-#define PROBLEMS_MAX 100
-#define DNS_PORT     53
-
-/* --- telling ------------------------------------------------------------------------------------- */
-
-static void tell(struct home *h, json_t *line)
-{
-    char *dump = json_dumps(line, JSON_COMPACT);
-
-    if (h->ready_fd >= 0) {
-        (void)!dprintf(h->ready_fd, "%s\n", dump); /* nobody may listen any more */
-    }
-    mem_free(dump);
-    json_decref(line);
-}
-
-void home_problem(struct home *h, const char *format, ...)
-{
-    char text[1024];
-    va_list args;
-
-    va_start(args, format);
-    (void)vsnprintf(text, sizeof(text), format, args);
-    va_end(args);
-    log_error("%s", text);
-    for (size_t i = 0; i < json_array_size(h->problems); i++) {
-        if (strcmp(json_string_value(json_array_get(h->problems, i)), text) == 0) {
-            return;
-        }
-    }
-    if (json_array_size(h->problems) == PROBLEMS_MAX) {
-        (void)json_array_remove(h->problems, 0);
-    }
-    json_array_append_new(h->problems, json_string(text));
-    tell(h, json_pack("{s:s}", "problem", text));
-}
-
-static void announce(struct home *h, bool ready)
-{
-    h->is_announced = true;
-    timer_cancel(&h->loop, &h->deadline);
-    tell(h, json_pack("{s:b, s:o}", "ready", ready, "status", home_status(h)));
-    if (h->ready_fd >= 0) {
-        (void)close(h->ready_fd);
-        h->ready_fd = -1;
-    }
-    if (!ready) {
-        home_stop(h);
-    }
-}
-
-static void on_deadline(struct timer *t)
-{
-    struct home *h = CONTAINER_OF(t, struct home, deadline);
-
-    home_problem(h, "not everything was ready within %llu s",
-                 (unsigned long long)(h->options->wait_ns / NS_PER_S));
-    announce(h, false);
-}
+#define CHUNKS_MAX 8192
+#define DNS_PORT   53
+#define LOGS_NS    (15 * NS_PER_S) /* between looks at the sizes of logs */
+#define MAPS_BYTES 4096
 
 /* --- reconciliation ------------------------------------------------------------------------------ */
 
@@ -88,70 +33,100 @@ void home_reconcile_soon(struct home *h)
     task_wake(&h->loop, &h->reconcile);
 }
 
-static void announce_progress(struct home *h)
-{
-    size_t ready, total;
-
-    if (h->is_announced || h->is_stopping || !desired_is_synced(h->desired)) {
-        return;
-    }
-    if (json_array_size(h->problems) >
-        0) { /* a home that is not what was asked for does not start */
-        announce(h, false);
-    } else if (home_is_ready(h, &ready, &total)) {
-        announce(h, true);
-    } else {
-        tell(h, json_pack("{s:i, s:i}", "pods_ready", (int)ready, "pods_total", (int)total));
-    }
-}
-
 static void reconcile(struct task *t)
 {
     struct home *h = CONTAINER_OF(t, struct home, reconcile);
 
-    /* Nothing starts until all manifests were read and none is wrong: half a home helps nobody. */
-    if (!h->is_announced && (!desired_is_synced(h->desired) || json_array_size(h->problems) > 0)) {
-        announce_progress(h);
+    if (h->is_stopping) {
+        if (map_count(&h->pods) == 0) {
+            loop_stop(&h->loop);
+        }
         return;
     }
-    workload_reconcile(h);
-    service_reconcile(h);
-    service_publish(h);
-    builtin_scrape_targets(h);
-    announce_progress(h);
-    if (h->is_stopping && map_count(&h->pods) == 0) {
-        loop_stop(&h->loop);
+    /* Nothing starts until all manifests were read and none is wrong: half a home helps nobody. */
+    if (h->is_announced || (desired_is_synced(h->desired) && list_is_empty(&h->problems))) {
+        workload_reconcile(h);
+        service_reconcile(h);
+        service_publish(h);
+        builtin_scrape_targets(h);
     }
+    announce_progress(h);
 }
 
-static void on_retry(struct timer *t)
+static void on_soon(struct timer *t)
 {
     home_reconcile_soon(CONTAINER_OF(t, struct home, retry));
+}
+
+static void on_settled(struct timer *t)
+{
+    home_reconcile_soon(CONTAINER_OF(t, struct home, settle));
+}
+
+static void on_deadline(struct timer *t)
+{
+    struct home *h = CONTAINER_OF(t, struct home, deadline);
+
+    h->is_late = true;
+    home_problem(h, "deadline", "not everything was ready within %llu s",
+                 (unsigned long long)(h->options->wait_ns / NS_PER_S));
+}
+
+static void on_logs(struct timer *t)
+{
+    struct home *h = CONTAINER_OF(t, struct home, logs);
+
+    log_files_trim(h);
+    timer_arm_in(&h->loop, &h->logs, LOGS_NS);
 }
 
 void home_stop(struct home *h)
 {
     struct map_iter it = MAP_ITER(&h->pods);
 
+    if (h->is_stopping) {
+        return;
+    }
+    log_info("the home ends");
     h->is_stopping = true;
+    timer_cancel(&h->loop, &h->deadline);
     while (map_next(&it)) {
-        pod_stop(it.value);
+        pod_stop_now(it.value);
     }
     home_reconcile_soon(h);
 }
 
+/* --- signals ------------------------------------------------------------------------------------- */
+
 static void reap(struct home *h)
 {
+    siginfo_t info;
     int status;
-    pid_t pid;
 
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        if (net_is_helper(h->net, pid)) {
+    for (;;) {
+        bool is_pods;
+
+        info.si_pid = 0;
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) {
+            return;
+        }
+        if (net_is_helper(h->net, info.si_pid)) {
             log_error("a process that holds the home together ended: the home ends too; pid=%d",
-                      (int)pid);
+                      (int)info.si_pid);
             loop_stop(&h->loop);
-        } else if (!pods_reap(h, pid, status)) {
-            (void)commands_reaped(h, pid, status);
+            return; /* net_close() waits for it */
+        }
+        is_pods = pods_own(h, info.si_pid);
+        if (is_pods) { /* what it left running would hold its ports; its number is not given away yet */
+            (void)kill(-info.si_pid, SIGKILL);
+        }
+        if (waitpid(info.si_pid, &status, WNOHANG) != info.si_pid) {
+            return;
+        }
+        if (is_pods) {
+            pods_reap(h, info.si_pid, status);
+        } else {
+            commands_reaped(h, info.si_pid, status);
         }
     }
 }
@@ -163,8 +138,8 @@ static void on_signal(void *user, int signo)
     if (signo == SIGCHLD) {
         reap(h);
     } else if (signo == SIGTERM || signo == SIGINT) {
-        log_info("shutting down: received %s", signo == SIGTERM ? "SIGTERM" : "SIGINT");
-        if (h->is_stopping) {
+        log_info("received %s", signo == SIGTERM ? "SIGTERM" : "SIGINT");
+        if (h->is_stopping) { /* asked twice: without further ado */
             loop_stop(&h->loop);
         } else {
             home_stop(h);
@@ -174,96 +149,48 @@ static void on_signal(void *user, int signo)
 
 /* --- start --------------------------------------------------------------------------------------- */
 
-static int take_lock(struct home *h, char *problem, size_t problem_bytes)
-{
-    char path[HOME_PATH_MAX + 16];
-    int rc = tree_make(h->path);
-
-    (void)snprintf(path, sizeof(path), "%s/lock", h->path);
-    if (rc == 0) {
-        h->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-        rc = h->lock_fd < 0 ? -errno : 0;
-    }
-    if (rc != 0) {
-        (void)snprintf(problem, problem_bytes, "the state folder %s cannot be used: %s", h->path,
-                       err_text(rc));
-        return rc;
-    }
-    if (flock(h->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        (void)snprintf(
-            problem, problem_bytes,
-            "a home runs at %s already; `tulle local down` ends it, --home NAME makes another",
-            h->path);
-        return E_EXISTS;
-    }
-    return 0;
-}
-
-/* What a killed home left in the folder; its processes ended with it. */
-static void remove_remains(const struct home *h, bool keep_identity, bool keep_logs)
-{
-    static const char *const parts[] = {"run",       "cluster",   "pods", "prometheus",
-                                        "token.key", "home.json", "net"};
-    char path[HOME_PATH_MAX + 32];
-
-    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-        (void)snprintf(path, sizeof(path), "%s/%s", h->path, parts[i]);
-        tree_remove(path);
-    }
-    if (!keep_logs) {
-        (void)snprintf(path, sizeof(path), "%s/logs", h->path);
-        tree_remove(path);
-    }
-    if (!keep_identity) {
-        (void)snprintf(path, sizeof(path), "%s/identity", h->path);
-        tree_remove(path);
-    }
-}
-
-static int make_folders(struct home *h, char *problem, size_t problem_bytes)
-{
-    static const char *const parts[] = {"run", "cluster", "pods", "logs", "net"};
-    char path[HOME_PATH_MAX + 32];
-
-    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-        int rc;
-
-        (void)snprintf(path, sizeof(path), "%s/%s", h->path, parts[i]);
-        rc = tree_make(path);
-        if (rc != 0) {
-            (void)snprintf(problem, problem_bytes, "%s cannot be made: %s", path, err_text(rc));
-            return rc;
-        }
-    }
-    return 0;
-}
-
 static void set_values(struct home *h)
 {
-    static char init[HOME_PATH_MAX + 16], proxy[HOME_PATH_MAX + 16], networks[512],
-        a[4][ADDR_TEXT_BYTES];
+    static char init[HOME_PATH_MAX + 16], proxy[HOME_PATH_MAX + 16], networks[512];
     const struct net_config *net = &h->options->net;
+    char a[2][ADDR_TEXT_BYTES];
+    struct text t;
 
     inject_values_default(&h->values);
     (void)snprintf(init, sizeof(init), "%s/tulle-init", h->bin);
     (void)snprintf(proxy, sizeof(proxy), "%s/tulle-proxy", h->bin);
-    (void)snprintf(networks, sizeof(networks), "%s,%s", cidr_format(&net->pods4, a[0]),
-                   cidr_format(&net->services4, a[1]));
-    if (net->pods6.prefix != 0) {
-        size_t len = strlen(networks);
-
-        (void)snprintf(networks + len, sizeof(networks) - len, ",%s,%s",
-                       cidr_format(&net->pods6, a[2]), cidr_format(&net->services6, a[3]));
+    text_init_fixed(&t, networks, sizeof(networks));
+    text_printf(&t, "%s,%s", cidr_format(&net->pods4, a[0]), cidr_format(&net->services4, a[1]));
+    if (h->has_v6) {
+        text_printf(&t, ",%s,%s", cidr_format(&net->pods6, a[0]),
+                    cidr_format(&net->services6, a[1]));
     }
     h->values.init_command = init;
     h->values.proxy_command = proxy;
     h->values.cluster_networks = networks;
     h->values.native_sidecar = true;
-    h->values.disable_ipv6 = net->pods6.prefix == 0;
+    h->values.disable_ipv6 = !h->has_v6;
     h->values.created_by = "tulle/local " TULLE_VERSION;
+    h->values.trust_anchors_pem = h->anchors_pem;
     if (h->options->log_level != NULL) {
         h->values.log_level = h->options->log_level;
     }
+}
+
+static bool is_in_path(const char *name)
+{
+    struct bytes rest = bytes_str(getenv("PATH")), folder;
+    char path[HOME_PATH_MAX];
+    bool more = rest.len > 0;
+
+    while (more) {
+        more = bytes_split(rest, ':', &folder, &rest);
+        (void)snprintf(path, sizeof(path), BYTES_FMT "/%s", BYTES_ARG(folder), name);
+        if (folder.len > 0 && access(path, X_OK) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static int find_programs(struct home *h, char *problem, size_t problem_bytes)
@@ -273,7 +200,8 @@ static int find_programs(struct home *h, char *problem, size_t problem_bytes)
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
     if (n <= 0 || getcwd(h->cwd, sizeof(h->cwd)) == NULL) {
-        (void)snprintf(problem, problem_bytes, "cannot learn where this program is: %s",
+        (void)snprintf(problem, problem_bytes,
+                       "cannot learn where this program is, or from where it was called: %s",
                        err_text(-errno));
         return -errno;
     }
@@ -287,140 +215,228 @@ static int find_programs(struct home *h, char *problem, size_t problem_bytes)
             return E_NOT_FOUND;
         }
     }
+    if (!is_in_path("prometheus")) {
+        (void)snprintf(problem, problem_bytes,
+                       "the program prometheus is not in PATH, and a home measures with it: "
+                       "apt-get install prometheus");
+        return E_NOT_FOUND;
+    }
     return 0;
 }
 
-static int open_loop(struct home *h, char *problem, size_t problem_bytes)
+/* The supervisor's own lines go into the state folder, unless it stays in the foreground. */
+static int open_log(const struct home *h, char *problem, size_t problem_bytes)
+{
+    char path[HOME_PATH_MAX + 32];
+    int fd, rc = 0;
+
+    if (h->options->foreground) {
+        return 0;
+    }
+    (void)snprintf(path, sizeof(path), "%s/supervisor.log", h->path);
+    fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (fd < 0 || dup2(fd, STDERR_FILENO) < 0) {
+        rc = -errno;
+        (void)snprintf(problem, problem_bytes, "%s cannot be written: %s", path, err_text(rc));
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return rc;
+}
+
+static int open_folder(struct home *h, char *problem, size_t problem_bytes)
+{
+    int rc;
+
+    TRY(state_open(h, problem, problem_bytes));
+    TRY(open_log(h, problem, problem_bytes));
+    TRY(builtin_identity(h, problem, problem_bytes));
+    rc = builtin_prometheus(h);
+    if (rc != 0) {
+        (void)snprintf(problem, problem_bytes,
+                       "Prometheus' configuration cannot be written below %s: %s", h->path,
+                       err_text(rc));
+    }
+    return rc;
+}
+
+/* The next number of a line of columns. */
+static bool take_number(struct bytes *io_line, uint64_t *out)
+{
+    struct bytes word;
+
+    *io_line = bytes_trim(*io_line, " ");
+    (void)bytes_split(*io_line, ' ', &word, io_line);
+    return bytes_to_u64(word, UINT32_MAX, out) == 0;
+}
+
+/* Are other users of this machine ours to become? Not in a user namespace, where one is mapped. */
+static bool may_become(unsigned uid)
+{
+    char maps[MAPS_BYTES];
+    struct bytes rest, line;
+    uint64_t inside, outside, count;
+    size_t len;
+
+    if (file_read_into("/proc/self/uid_map", maps, sizeof(maps), &len) != 0) {
+        return false;
+    }
+    rest = bytes_of(maps, len);
+    while (rest.len > 0) {
+        (void)bytes_split(rest, '\n', &line, &rest);
+        if (take_number(&line, &inside) && take_number(&line, &outside) &&
+            take_number(&line, &count) && uid >= inside && uid - inside < count) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int open_net(struct home *h, char *problem, size_t problem_bytes)
+{
+    struct net_config net = h->options->net;
+    char state[HOME_PATH_MAX + 8];
+    struct addr node6;
+
+    (void)snprintf(state, sizeof(state), "%s/net", h->path);
+    net.state = state;
+    net.home = h->options->name != NULL ? h->options->name : "default";
+    TRY(net_open(&net, &h->net, problem, problem_bytes));
+    node6 = net_node_ip6(h->net);
+    h->has_v6 = !addr_is_none(&node6);
+    h->is_root = may_become(PROXY_UID);
+    return 0;
+}
+
+static int open_parts(struct home *h, char *problem, size_t problem_bytes)
 {
     struct addr dns = net_node_ip4(h->net);
     char path[HOME_PATH_MAX + 16];
-    int rc = loop_open(&h->loop, 0, CHUNKS_MAX);
+    int rc = process_signals_open(&h->loop, on_signal, h);
 
     dns.port = DNS_PORT;
     (void)snprintf(path, sizeof(path), "%s/cluster", h->path);
-    if (rc == 0) {
-        rc = process_signals_open(&h->loop, on_signal, h);
-    }
     if (rc == 0) {
         rc = dns_server_open(&h->loop, &dns, &h->dns);
     }
     if (rc == 0) {
         rc = cluster_open_dir(&h->loop, path, &h->cluster);
     }
+    if (rc == 0) {
+        rc = state_watch(h);
+    }
     if (rc != 0) {
         (void)snprintf(problem, problem_bytes, "the supervisor cannot be set up: %s", err_text(rc));
         return rc;
     }
-    h->reconcile.run = reconcile;
-    h->retry.run = on_retry;
-    h->deadline.run = on_deadline;
-    if (h->options->wait_ns != 0) {
-        timer_arm_in(&h->loop, &h->deadline, h->options->wait_ns);
+    TRY(commands_open(h, problem, problem_bytes));
+    TRY(desired_open(h, problem, problem_bytes));
+    rc = state_note(h);
+    if (rc != 0) {
+        (void)snprintf(problem, problem_bytes, "%s/home.json cannot be written: %s", h->path,
+                       err_text(rc));
     }
-    return 0;
+    return rc;
 }
 
-static int home_open(struct home *h, char *problem, size_t problem_bytes)
-{
-    TRY(find_programs(h, problem, problem_bytes));
-    TRY(take_lock(h, problem, problem_bytes));
-    remove_remains(h, true, false);
-    TRY(make_folders(h, problem, problem_bytes));
-    set_values(h);
-    TRY(builtin_identity(h, problem, problem_bytes));
-    h->values.trust_anchors_pem = h->anchors_pem;
-    if (builtin_prometheus(h) != 0) {
-        (void)snprintf(problem, problem_bytes,
-                       "Prometheus' configuration cannot be written below %s", h->path);
-        return E_CONFIG;
-    }
-    return 0;
-}
+/* --- life ---------------------------------------------------------------------------------------- */
 
 static void home_close(struct home *h)
 {
+    struct map_iter it = MAP_ITER(&h->pods);
+
+    h->is_stopping = true;
     commands_close(h->commands);
     desired_close(h->desired);
     service_unpublish_all(h);
+    while (map_next(&it)) { /* the loop was stopped before they had ended */
+        pod_drop(it.value);
+    }
     if (h->cluster != NULL) {
         cluster_close(h->cluster);
     }
     dns_server_close(h->dns);
+    watch_close(&h->folder);
+    task_cancel(&h->folder_task);
     process_signals_close();
+    announce_close(h);
     timer_cancel(&h->loop, &h->retry);
+    timer_cancel(&h->loop, &h->settle);
     timer_cancel(&h->loop, &h->deadline);
+    timer_cancel(&h->loop, &h->logs);
     task_cancel(&h->reconcile);
-    while (loop_turn(&h->loop, 0) && !list_is_empty(&h->loop.graves)) {
-        /* what was closed is freed at the end of a turn */
-    }
+    io_close_lingering(&h->loop);
     loop_close(&h->loop);
     map_clear(&h->pods);
+}
+
+static int home_live(struct home *h, int ready_fd, char *problem, size_t problem_bytes)
+{
+    int rc = loop_open(&h->loop, 0, CHUNKS_MAX);
+
+    if (rc != 0) {
+        (void)snprintf(problem, problem_bytes, "the supervisor's loop cannot be made: %s",
+                       err_text(rc));
+        return rc;
+    }
+    h->reconcile.run = reconcile;
+    h->retry.run = on_soon;
+    h->settle.run = on_settled;
+    h->deadline.run = on_deadline;
+    h->logs.run = on_logs;
+    announce_open(h, ready_fd < 0 ? -1 : fcntl(ready_fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    rc = open_parts(h, problem, problem_bytes);
+    if (rc == 0) {
+        if (h->options->wait_ns != 0) {
+            timer_arm_in(&h->loop, &h->deadline, h->options->wait_ns);
+        }
+        timer_arm_in(&h->loop, &h->logs, LOGS_NS);
+        home_reconcile_soon(h);
+        loop_run(&h->loop);
+    }
+    home_close(h);
+    return rc;
+}
+
+/* A pod costs us a few descriptors; what our children get is put back in spawn.c. */
+static void raise_limits(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
 }
 
 int home_run(const struct home_options *o, int ready_fd, char *problem, size_t problem_bytes)
 {
     static struct home home; /* one a process */
     struct home *h = &home;
-    struct net_config net = o->net;
-    char net_state[HOME_PATH_MAX + 8];
     int rc;
 
+    (void)umask(022);
+    spawn_init();
+    raise_limits();
     h->options = o;
-    h->ready_fd = ready_fd;
     h->lock_fd = -1;
-    h->is_root = geteuid() == 0;
-    h->problems = json_array();
     map_init(&h->pods);
     list_init(&h->publishes);
+    list_init(&h->problems);
     TRY(home_path(o->name, o->state, h->path, problem, problem_bytes));
-    rc = home_open(h, problem, problem_bytes);
+    TRY(find_programs(h, problem, problem_bytes));
+    rc = open_folder(h, problem, problem_bytes);
     if (rc == 0) {
-        (void)snprintf(net_state, sizeof(net_state), "%s/net", h->path);
-        net.state = net_state;
-        net.home = o->name != NULL ? o->name : "default";
-        rc = net_open(&net, &h->net, problem, problem_bytes);
+        rc = open_net(h, problem, problem_bytes);
     }
     if (rc == 0) {
-        rc = open_loop(h, problem, problem_bytes);
-        if (rc == 0) {
-            rc = commands_open(h, problem, problem_bytes);
-        }
-        if (rc == 0) {
-            rc = desired_open(h, problem, problem_bytes);
-        }
-        if (rc == 0) {
-            home_reconcile_soon(h);
-            loop_run(&h->loop);
-        }
-        home_close(h);
+        set_values(h);
+        rc = home_live(h, ready_fd, problem, problem_bytes);
     }
     net_close(h->net);
-    if (rc != E_EXISTS && h->lock_fd >= 0) {
-        remove_remains(h, o->keep_identity, false);
-        (void)snprintf(net_state, sizeof(net_state), "%.3700s/lock", h->path);
-        (void)unlink(net_state);
-        (void)rmdir(h->path);
-    }
-    json_decref(h->problems);
+    state_close(h);
     mem_free(h->anchors_pem);
     arena_cache_clear();
     return rc;
-}
-
-int home_sweep(const char *path, char *problem, size_t problem_bytes)
-{
-    struct home h = {.lock_fd = -1};
-    char lock[HOME_PATH_MAX + 16];
-
-    (void)snprintf(h.path, sizeof(h.path), "%s", path);
-    (void)snprintf(lock, sizeof(lock), "%s/lock", path);
-    if (access(path, F_OK) != 0) {
-        return E_NOT_FOUND;
-    }
-    TRY(take_lock(&h, problem, problem_bytes));
-    remove_remains(&h, false, false);
-    (void)unlink(lock);
-    (void)rmdir(path);
-    (void)close(h.lock_fd);
-    return 0;
 }

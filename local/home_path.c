@@ -32,8 +32,12 @@ int home_path(const char *name, const char *state, char out[HOME_PATH_MAX], char
         }
     }
     state = state != NULL ? state : getenv("TULLE_STATE");
-    if (state != NULL) {
+    if (state != NULL && state[0] == '/') {
         n = snprintf(out, HOME_PATH_MAX, "%s/%s", state, name);
+    } else if (state != NULL) {
+        AUTOFREE char *here = getcwd(NULL, 0);
+
+        n = snprintf(out, HOME_PATH_MAX, "%s/%s/%s", here != NULL ? here : "", state, name);
     } else if (geteuid() == 0) {
         n = snprintf(out, HOME_PATH_MAX, "/var/lib/tulle/%s", name);
     } else if (xdg != NULL && xdg[0] == '/') {
@@ -108,7 +112,13 @@ int home_ask(const char *path, const char *request, char **out_answer, char *pro
         rc = talk(fd, request, out_answer);
         (void)close(fd);
     }
-    if (rc == E_NOT_FOUND) {
+    if (rc == -EACCES || rc == -EPERM) {
+        (void)snprintf(
+            problem, problem_bytes,
+            "the home at %s belongs to another user, who alone may use it (or there is none; "
+            "`tulle local up --state DIR` starts one of yours)",
+            path);
+    } else if (rc == E_NOT_FOUND) {
         (void)snprintf(problem, problem_bytes, "no home runs at %s; `tulle local up` starts one",
                        path);
     } else if (rc != 0) {

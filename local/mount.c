@@ -17,9 +17,9 @@
 /*
  * Mounting volumes in a child's own mount namespace, without leaving a trace on the machine's disk.
  *
- * A mount point that does not exist cannot be made where it belongs: it would stay. Instead its deepest existing
- * folder is *mirrored*: a tmpfs takes its place, every entry of the folder is bound into it again, and the mount
- * point is made in the tmpfs. All of it is gone with the namespace.
+ * A mount point that does not exist cannot be made where it belongs: it would stay. Instead its
+ * deepest existing folder is *mirrored*: a tmpfs takes its place, every entry of the folder is bound
+ * into it again, and the mount point is made in the tmpfs. All of it is gone with the namespace.
  */
 #define MIRROR_ENTRIES_MAX 4096
 
@@ -34,7 +34,7 @@ static int mirror_entry(int old_fd, const char *dir, const char *name)
     char from[PATH_MAX], to[PATH_MAX], link[PATH_MAX];
     struct stat st;
     ssize_t n;
-    int fd;
+    int fd, rc;
 
     (void)snprintf(from, sizeof(from), "/proc/self/fd/%d/%.255s", old_fd, name);
     (void)snprintf(to, sizeof(to), "%.3000s/%.255s", strcmp(dir, "/") == 0 ? "" : dir, name);
@@ -60,7 +60,8 @@ static int mirror_entry(int old_fd, const char *dir, const char *name)
         }
         (void)close(fd);
     }
-    return bind_to(from, to);
+    rc = bind_to(from, to);
+    return rc == -ENOENT ? 0 : rc; /* gone in the meantime */
 }
 
 static int mirror(const char *dir)
@@ -80,6 +81,7 @@ static int mirror(const char *dir)
         (void)close(old_fd);
         return rc;
     }
+    (void)!chown(dir, st.st_uid, st.st_gid);
     (void)chmod(dir, st.st_mode & 07777);
     list = fdopendir(dup(old_fd));
     while (rc == 0 && list != NULL && (entry = readdir(list)) != NULL) {
@@ -156,48 +158,101 @@ static int make_mount_point(const char *path, bool is_file, char real[PATH_MAX])
     return rc;
 }
 
+/* What a mount and all below it shall be: read-only or not. */
+static int set_readonly(const char *path, bool is_readonly, bool below)
+{
+    struct mount_attr attr = {0};
+
+    *(is_readonly ? &attr.attr_set : &attr.attr_clr) = MOUNT_ATTR_RDONLY;
+    return mount_setattr(AT_FDCWD, path, below ? AT_RECURSIVE : 0, &attr, sizeof(attr)) == 0
+               ? 0
+               : -errno;
+}
+
+/* readOnlyRootFilesystem: as in a container, what the kernel shows stays as it is. */
+static int close_root(void)
+{
+    static const char *const open_ones[] = {"/dev", "/proc", "/sys"};
+
+    TRY(set_readonly("/", true, true));
+    for (size_t i = 0; i < ARRAY_LEN(open_ones); i++) {
+        (void)set_readonly(open_ones[i], false, true); /* one that was read-only before stays so */
+    }
+    return 0;
+}
+
+static void source_of(const struct container *c, const json_t *mount_spec, char to[PATH_MAX])
+{
+    const char *name = json_text(mount_spec, "name"), *sub = json_text(mount_spec, "subPath");
+    char dir[HOME_PATH_MAX];
+
+    (void)snprintf(to, PATH_MAX, "%.3000s/volumes/%.255s%s%.500s", pod_dir(c->pod, dir), name,
+                   sub != NULL ? "/" : "", sub != NULL ? sub : "");
+}
+
+/* As in Kubernetes: only an emptyDir can be written to. */
+static bool is_writable(const struct container *c, const json_t *mount_spec)
+{
+    const char *name = json_text(mount_spec, "name");
+    const json_t *volume;
+    size_t i;
+
+    json_array_foreach(json_at(c->pod->json, "spec.volumes"), i, volume)
+    {
+        const char *here = json_text(volume, "name");
+
+        if (here != NULL && name != NULL && strcmp(here, name) == 0) {
+            return json_object_get(volume, "emptyDir") != NULL &&
+                   !json_is_true(json_object_get(mount_spec, "readOnly"));
+        }
+    }
+    return false;
+}
+
 static int mount_one(const struct container *c, const json_t *mount_spec)
 {
-    char dir[HOME_PATH_MAX], from[PATH_MAX], real[PATH_MAX];
-    const char *name = json_text(mount_spec, "name"), *path = json_text(mount_spec, "mountPath");
-    const char *sub = json_text(mount_spec, "subPath");
+    char from[PATH_MAX], real[PATH_MAX];
     struct stat st;
     int rc;
 
-    if (name == NULL || path == NULL) {
-        return -EINVAL;
-    }
-    (void)snprintf(from, sizeof(from), "%.3000s/volumes/%.255s%s%.500s", pod_dir(c->pod, dir), name,
-                   sub != NULL ? "/" : "", sub != NULL ? sub : "");
-    if (sub != NULL && access(from, F_OK) != 0) {
-        TRY(tree_make(from));
-    }
+    source_of(c, mount_spec, from);
     if (stat(from, &st) != 0) {
         return -errno;
     }
-    rc = make_mount_point(path, !S_ISDIR(st.st_mode), real);
+    rc = make_mount_point(json_text(mount_spec, "mountPath"), !S_ISDIR(st.st_mode), real);
     if (rc == 0) {
         rc = bind_to(from, real);
     }
-    if (rc == 0 && json_is_true(json_object_get(mount_spec, "readOnly"))) {
-        rc = mount(NULL, real, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV,
-                   NULL) == 0
-                 ? 0
-                 : -errno;
+    if (rc == 0) {
+        rc = set_readonly(real, !is_writable(c, mount_spec), false);
     }
     return rc;
 }
 
-int mounts_apply(const struct container *c)
+int mounts_apply(const struct container *c, const char **out_what)
 {
-    const json_t *item;
+    const json_t *mounts = json_object_get(c->spec, "volumeMounts"), *item;
+    char from[PATH_MAX];
     size_t i;
 
-    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0 && errno != EINVAL) {
-        return -errno;
+    json_array_foreach(mounts, i, item)
+    { /* while the state folder can still be written to */
+        *out_what = json_text(item, "mountPath");
+        if (*out_what == NULL || json_text(item, "name") == NULL) {
+            return -EINVAL;
+        }
+        source_of(c, item, from);
+        if (json_text(item, "subPath") != NULL && access(from, F_OK) != 0) {
+            TRY(tree_make(from));
+        }
     }
-    json_array_foreach(json_object_get(c->spec, "volumeMounts"), i, item)
+    if (json_flag(c->spec, "securityContext.readOnlyRootFilesystem", false)) {
+        *out_what = "the file system read-only";
+        TRY(close_root());
+    }
+    json_array_foreach(mounts, i, item)
     {
+        *out_what = json_text(item, "mountPath");
         TRY(mount_one(c, item));
     }
     return 0;

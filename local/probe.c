@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "local/supervisor.h"
 
+#include "api/names.h"
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/err.h"
@@ -9,14 +10,23 @@
 
 #include <signal.h>
 #include <stdio.h>
-#include <strings.h>
 #include <sys/wait.h>
 
 /*
- * Probes from the node namespace, as a kubelet makes them: HTTP GET (200 to 399 is well), a TCP connect, or a
- * command in the container. They pass the pod's inbound proxy, as in a cluster.
+ * Probes from the node namespace, as a kubelet makes them: HTTP GET (200 to 399 is well), a TCP
+ * connect, or a command in the container. They pass the pod's inbound proxy, as in a cluster.
+ *
+ * What has not passed yet is tried more often at first, so that a home comes up fast; a failure counts
+ * no more than once in a period all the same.
  */
 #define ANSWER_BYTES_MAX 4096
+#define STATUS_BYTES     12 /* "HTTP/1.1 200" */
+#define COMMAND_WORDS    64
+#define FIRST_NS         (20 * NS_PER_MS) /* until the first attempt */
+#define EAGER_NS         (50 * NS_PER_MS)
+#define EAGER_ATTEMPTS   40
+#define KEEN_NS          (250 * NS_PER_MS) /* and for what costs a process */
+#define KEEN_ATTEMPTS    60
 
 static void probe_run(struct task *t);
 
@@ -25,11 +35,14 @@ static struct loop *loop_of(const struct probe *p)
     return &p->container->pod->home->loop;
 }
 
-static uint64_t seconds(const struct probe *p, const char *name, int64_t fallback)
+static uint64_t seconds(const struct probe *p, const char *name, int64_t fallback, int64_t least)
 {
-    int64_t s = json_number(p->spec, name, fallback);
+    return (uint64_t)MAX(json_number(p->spec, name, fallback), least) * NS_PER_S;
+}
 
-    return (uint64_t)MAX(s, (int64_t)0) * NS_PER_S;
+static uint64_t period_ns(const struct probe *p)
+{
+    return seconds(p, "periodSeconds", 10, 1);
 }
 
 static void stop_attempt(struct probe *p)
@@ -39,42 +52,71 @@ static void stop_attempt(struct probe *p)
     chain_clear(&p->answer);
     task_cancel(&p->task);
     if (p->pid > 0) {
-        (void)kill(-p->pid, SIGKILL);
+        spawn_kill(p->pid, SIGKILL);
         p->pid = 0; /* reaped by nobody's name */
     }
     p->is_sent = false;
 }
 
-static void judge(struct probe *p, bool ok)
+/* --- results ------------------------------------------------------------------------------------- */
+
+static void succeeded(struct probe *p)
 {
     struct container *c = p->container;
-    int64_t need = ok ? json_number(p->spec, "successThreshold", 1)
-                      : json_number(p->spec, "failureThreshold", 3);
-    bool before = p->passes;
 
-    p->successes = ok ? p->successes + 1 : 0;
-    p->failures = ok ? 0 : p->failures + 1;
-    if (ok && (int64_t)p->successes >= need) {
-        p->passes = true;
-    } else if (!ok && (int64_t)p->failures >= need) {
-        p->passes = false;
-        if (p->kind != PROBE_READINESS) {
-            log_warn("container is ended: its %s probe failed %u times; pod=%s container=%s",
-                     p->kind == PROBE_LIVENESS ? "liveness" : "startup", p->failures, c->pod->key,
-                     c->name);
-            p->failures = 0;
-            container_signal(c, SIGKILL);
-        }
-    }
-    if (p->passes == before) {
+    p->failures = 0;
+    p->successes++;
+    if (p->passes || (int64_t)p->successes < json_number(p->spec, "successThreshold", 1)) {
         return;
     }
-    if (p->kind == PROBE_STARTUP && p->passes) {
+    p->passes = true;
+    if (p->kind == PROBE_STARTUP) {
         timer_cancel(loop_of(p), &p->timer);
         probe_begin(&c->probes[PROBE_READINESS]);
         probe_begin(&c->probes[PROBE_LIVENESS]);
     }
     pod_changed(c->pod);
+}
+
+static void failed(struct probe *p)
+{
+    struct container *c = p->container;
+    uint64_t now_ns = loop_of(p)->now_ns;
+    bool before = p->passes;
+
+    p->successes = 0;
+    if (p->failures > 0 && now_ns - p->counted_ns + EAGER_NS < period_ns(p)) {
+        return;
+    }
+    p->counted_ns = now_ns;
+    p->failures++;
+    if ((int64_t)p->failures < json_number(p->spec, "failureThreshold", 3)) {
+        return;
+    }
+    p->passes = false;
+    if (p->kind != PROBE_READINESS) {
+        log_warn("container is ended: its %s probe failed %u times; pod=%s container=%s",
+                 p->kind == PROBE_LIVENESS ? "liveness" : "startup", p->failures, c->pod->key,
+                 c->name);
+        p->failures = 0;
+        container_end(c);
+    }
+    if (before) {
+        pod_changed(c->pod);
+    }
+}
+
+static uint64_t pause_ns(const struct probe *p)
+{
+    bool is_command = json_object_get(p->spec, "exec") != NULL;
+
+    if (p->passes || p->kind == PROBE_LIVENESS) {
+        return period_ns(p);
+    }
+    if (p->attempts < EAGER_ATTEMPTS && !is_command) {
+        return EAGER_NS;
+    }
+    return p->attempts < KEEN_ATTEMPTS ? MIN(KEEN_NS, period_ns(p)) : period_ns(p);
 }
 
 static void finish(struct probe *p, bool ok)
@@ -83,11 +125,16 @@ static void finish(struct probe *p, bool ok)
     if (!p->is_running) {
         return;
     }
-    /* A pod that is starting is looked at often at first, so that a home comes up fast. */
-    timer_arm_in(loop_of(p), &p->timer,
-                 !ok && !p->passes && p->failures < 20 ? 200 * NS_PER_MS
-                                                       : seconds(p, "periodSeconds", 10));
-    judge(p, ok);
+    if (ok) {
+        p->attempts = 0;
+        succeeded(p);
+    } else {
+        p->attempts++;
+        failed(p);
+    }
+    if (p->is_running && !(p->kind == PROBE_STARTUP && p->passes)) {
+        timer_arm_in(loop_of(p), &p->timer, pause_ns(p));
+    }
 }
 
 /* --- attempts ------------------------------------------------------------------------------------ */
@@ -122,9 +169,10 @@ static int send_request(struct probe *p, const json_t *get)
     int rc;
 
     (void)snprintf(text, sizeof(text),
-                   "GET %.1000s HTTP/1.1\r\nHost: %s\r\nUser-Agent: "
+                   "GET %s%.1000s HTTP/1.1\r\nHost: %s\r\nUser-Agent: "
                    "kube-probe/tulle\r\nConnection: close\r\n\r\n",
-                   path != NULL ? path : "/", addr_format_ip(&pod->net.ip4, ip));
+                   path != NULL && path[0] == '/' ? "" : "/", path != NULL ? path : "",
+                   addr_format_ip(&pod->net.ip4, ip));
     chain_init(&bytes);
     rc = chain_append(&bytes, &loop_of(p)->chunks, bytes_str(text));
     if (rc == 0) {
@@ -138,18 +186,19 @@ static int send_request(struct probe *p, const json_t *get)
 /* The status line is enough. */
 static void read_answer(struct probe *p)
 {
-    char line[16] = "";
+    char line[STATUS_BYTES + 1] = "";
     size_t got, n;
     int rc;
 
     do {
         rc = io_recv(p->io, &p->answer, ANSWER_BYTES_MAX, &got);
-    } while (rc == 0 && chain_size(&p->answer) < 12);
-    n = chain_peek(&p->answer, line, 12);
-    if (n < 12 && rc == E_AGAIN) {
+    } while (rc == 0 && chain_size(&p->answer) < STATUS_BYTES);
+    n = chain_peek(&p->answer, line, STATUS_BYTES);
+    if (n < STATUS_BYTES && rc == E_AGAIN) {
         return;
     }
-    finish(p, n == 12 && memcmp(line, "HTTP/1.", 7) == 0 && (line[9] == '2' || line[9] == '3'));
+    finish(p, n == STATUS_BYTES && memcmp(line, "HTTP/1.", 7) == 0 &&
+                  (line[9] == '2' || line[9] == '3'));
 }
 
 static void probe_run(struct task *t)
@@ -172,39 +221,39 @@ static void probe_run(struct task *t)
     read_answer(p);
 }
 
-static void begin_exec(struct probe *p, const json_t *command)
+static void begin_command(struct probe *p, const json_t *command)
 {
-    char *argv[64];
-    const int fds[3] = {-1, -1, -1};
+    char *argv[COMMAND_WORDS + 1];
+    const struct spawn s = {.argv = argv, .fds = {-1, -1, -1}};
     const json_t *item;
     size_t i, count = 0;
 
     json_array_foreach(command, i, item)
     {
-        if (json_is_string(item) && count + 1 < ARRAY_LEN(argv)) {
+        if (json_is_string(item) && count < COMMAND_WORDS) {
             argv[count++] = (char *)(uintptr_t)json_string_value(item);
         }
     }
     argv[count] = NULL;
-    if (count == 0 || spawn_in(p->container, argv, fds, &p->pid) != 0) {
+    if (count == 0 || spawn_in(p->container, &s, &p->pid, NULL) != 0) {
         finish(p, false);
     }
 }
 
 static void begin_attempt(struct probe *p)
 {
-    struct pod *pod = p->container->pod;
     const json_t *get = json_object_get(p->spec, "httpGet"),
                  *tcp = json_object_get(p->spec, "tcpSocket");
     const json_t *command = json_at(p->spec, "exec.command");
-    struct addr to = pod->net.ip4;
+    struct addr to = p->container->pod->net.ip4;
 
     if (command != NULL) {
-        begin_exec(p, command);
+        begin_command(p, command);
         return;
     }
     if (!probe_port(p, json_object_get(get != NULL ? get : tcp, "port"), &to.port) ||
-        sock_dial(loop_of(p), &to, &(struct sock_opts){0}, &p->task, &p->io) != 0) {
+        sock_dial(loop_of(p), &to, NULL, &p->task, &p->io) != 0) {
+        p->io = NULL;
         finish(p, false);
         return;
     }
@@ -214,17 +263,25 @@ static void begin_attempt(struct probe *p)
 static void on_timer(struct timer *t)
 {
     struct probe *p = CONTAINER_OF(t, struct probe, timer);
-    bool under_way = p->io != NULL || p->pid > 0;
 
-    if (under_way) {
-        finish(p, false); /* timeoutSeconds ran out */
+    if (p->io != NULL || p->pid > 0) { /* timeoutSeconds ran out */
+        finish(p, false);
         return;
     }
-    timer_arm_in(loop_of(p), &p->timer, MAX(seconds(p, "timeoutSeconds", 1), NS_PER_S));
+    timer_arm_in(loop_of(p), &p->timer, seconds(p, "timeoutSeconds", 1, 1));
     begin_attempt(p);
 }
 
 /* --- life ---------------------------------------------------------------------------------------- */
+
+/* The proxy's /ready is true or not at any time: there is nothing to wait for before asking. */
+static uint64_t delay_ns(const struct probe *p)
+{
+    if (p->kind == PROBE_READINESS && strcmp(p->container->name, CONTAINER_PROXY) == 0) {
+        return FIRST_NS;
+    }
+    return MAX(seconds(p, "initialDelaySeconds", 0, 0), FIRST_NS);
+}
 
 void probe_begin(struct probe *p)
 {
@@ -234,10 +291,10 @@ void probe_begin(struct probe *p)
     probe_end(p);
     p->is_running = true;
     p->passes = p->kind == PROBE_LIVENESS;
-    p->successes = p->failures = 0;
+    p->successes = p->failures = p->attempts = 0;
     p->task.run = probe_run;
     p->timer.run = on_timer;
-    timer_arm_in(loop_of(p), &p->timer, MAX(seconds(p, "initialDelaySeconds", 0), 50 * NS_PER_MS));
+    timer_arm_in(loop_of(p), &p->timer, delay_ns(p));
 }
 
 void probe_end(struct probe *p)
@@ -251,12 +308,8 @@ void probe_end(struct probe *p)
     p->passes = false;
 }
 
-bool probe_reaped(struct probe *p, pid_t pid, int status)
+void probe_reaped(struct probe *p, int status)
 {
-    if (p->pid != pid || pid <= 0) {
-        return false;
-    }
     p->pid = 0;
     finish(p, WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    return true;
 }

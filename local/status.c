@@ -7,12 +7,22 @@
 #include "core/log.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 /*
- * The Pod object as a cluster would show it, written into the state folder's cluster: that is how the control plane
- * learns of pods.
+ * What pods are like: the Pod object as a cluster would show it, written into the state folder's
+ * cluster, which is how the control plane learns of pods; and the answer to `tulle local status`.
  */
+#define ABOUT_BYTES (OBJECT_KEY_BYTES + 32)
+
+/* --- Pod objects --------------------------------------------------------------------------------- */
+
+static int exit_code(const struct container *c)
+{
+    return WIFEXITED(c->exit_status) ? WEXITSTATUS(c->exit_status) : 128 + WTERMSIG(c->exit_status);
+}
 
 static json_t *container_status(const struct container *c)
 {
@@ -21,10 +31,8 @@ static json_t *container_status(const struct container *c)
     if (c->state == CONTAINER_RUNNING) {
         state = json_pack("{s:{}}", "running");
     } else if (c->state == CONTAINER_DONE) {
-        state = json_pack("{s:{s:i, s:s}}", "terminated", "exitCode",
-                          WIFEXITED(c->exit_status) ? WEXITSTATUS(c->exit_status)
-                                                    : 128 + WTERMSIG(c->exit_status),
-                          "reason", c->exit_status == 0 ? "Completed" : "Error");
+        state = json_pack("{s:{s:i, s:s}}", "terminated", "exitCode", exit_code(c), "reason",
+                          c->exit_status == 0 ? "Completed" : "Error");
     } else {
         state = json_pack("{s:{s:s, s:s}}", "waiting", "reason",
                           c->state == CONTAINER_BACKOFF ? "CrashLoopBackOff" : "PodInitializing",
@@ -71,30 +79,167 @@ static json_t *pod_status(const struct pod *p)
 
 void pod_status_write(struct pod *p)
 {
+    struct home *h = p->home;
+    const struct object *now = cluster_get(h->cluster, KIND_POD, p->ns, p->name);
     json_t *object = json_copy(p->json);
-    int rc;
+    char about[ABOUT_BYTES];
+    int rc = 0;
 
     json_object_set_new(object, "status", pod_status(p));
     if (p->phase >= POD_LEAVING) {
-        char now[32];
+        char left[32];
         json_t *metadata = json_copy(json_object_get(p->json, "metadata"));
 
-        clock_format_rfc3339(p->left_wall_ns, now);
-        json_object_set_new(metadata, "deletionTimestamp", json_string(now));
+        clock_format_rfc3339(p->left_wall_ns, left);
+        json_object_set_new(metadata, "deletionTimestamp", json_string(left));
         json_object_set_new(object, "metadata", metadata);
     }
-    rc = cluster_put(p->home->cluster, object);
+    if (now != NULL && json_equal(now->json, object)) {
+        json_decref(object);
+    } else {
+        rc = cluster_put(h->cluster, object);
+    }
+    p->is_unwritten = rc != 0;
+    (void)snprintf(about, sizeof(about), "state of %s", p->key);
     if (rc != 0) {
-        home_problem(p->home, "the state of pod %s cannot be written: %s", p->key, err_text(rc));
-        timer_arm_in(&p->home->loop, &p->home->retry, NS_PER_S);
+        home_problem(h, about, "the state of pod %s cannot be written: %s", p->key, err_text(rc));
+        timer_arm_in(&h->loop, &h->retry, NS_PER_S);
+    } else {
+        home_problem_over(h, about);
     }
 }
 
 void pod_status_remove(struct pod *p)
 {
     int rc = cluster_delete(p->home->cluster, KIND_POD, p->ns, p->name);
+    char about[ABOUT_BYTES];
 
+    (void)snprintf(about, sizeof(about), "state of %s", p->key);
     if (rc != 0 && rc != E_NOT_FOUND) {
-        home_problem(p->home, "the state of pod %s cannot be removed: %s", p->key, err_text(rc));
+        home_problem(p->home, about, "the state of pod %s cannot be removed: %s", p->key,
+                     err_text(rc));
+    } else {
+        home_problem_over(p->home, about);
     }
+}
+
+/* --- for the CLI --------------------------------------------------------------------------------- */
+
+static int compare_pods(const void *a, const void *b)
+{
+    const struct pod *const *one = a, *const *other = b;
+    int by_ns = strcmp((*one)->ns, (*other)->ns);
+
+    return by_ns != 0 ? by_ns : strcmp((*one)->name, (*other)->name);
+}
+
+/* All pods by namespace and name; the caller frees. */
+static const struct pod **sorted_pods(const struct home *h, size_t *out_count)
+{
+    const struct pod **all = mem_new_array(map_count(&h->pods) + 1, sizeof(*all));
+    struct map_iter it = MAP_ITER(&h->pods);
+    size_t count = 0;
+
+    while (map_next(&it)) {
+        all[count++] = it.value;
+    }
+    qsort(all, count, sizeof(*all), compare_pods);
+    *out_count = count;
+    return all;
+}
+
+static json_t *container_json(const struct container *c)
+{
+    static const char *const roles[] = {"init", "sidecar", "main"};
+    static const char *const states[] = {"Waiting", "Running", "Backoff", "Done"};
+
+    return json_pack("{s:s, s:s, s:s, s:b, s:b, s:i, s:i, s:s}", "name", c->name, "role",
+                     roles[c->role], "state", states[c->state], "ready", container_is_ready(c),
+                     "running", c->pid > 0, "pid", (int)c->pid, "restarts", (int)c->restarts,
+                     "reason", c->reason);
+}
+
+static json_t *pod_json(const struct pod *p)
+{
+    static const char *const phases[] = {"Starting", "Running", "Leaving",
+                                         "Stopping", "Killing", "Gone"};
+    json_t *containers = json_array();
+    char ip[ADDR_TEXT_BYTES];
+
+    for (size_t i = 0; i < p->count; i++) {
+        json_array_append_new(containers, container_json(&p->containers[i]));
+    }
+    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:s, s:o, s:f}", "namespace", p->ns, "name",
+                     p->name, "workload", p->workload, "phase", phases[p->phase], "ready",
+                     p->is_ready, "ip", addr_format_ip(&p->net.ip4, ip), "containers", containers,
+                     "age", (double)(clock_wall_ns() - p->created_wall_ns) / (double)NS_PER_S);
+}
+
+bool home_is_ready(const struct home *h, size_t *out_ready, size_t *out_total)
+{
+    struct map_iter it = MAP_ITER(&h->cluster->objects[KIND_DEPLOYMENT]);
+    bool all = desired_is_synced(h->desired);
+
+    *out_ready = *out_total = 0;
+    while (map_next(&it)) {
+        const struct object *d = it.value;
+        size_t ready, want;
+
+        all = workload_is_ready(h, d, &ready, &want) && all;
+        *out_ready += ready;
+        *out_total += want;
+    }
+    return all;
+}
+
+json_t *home_status(const struct home *h)
+{
+    json_t *pods = json_array(), *published = json_object();
+    size_t ready, total, count;
+    const struct pod **all = sorted_pods(h, &count);
+    bool is_ready = home_is_ready(h, &ready, &total);
+
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(pods, pod_json(all[i]));
+    }
+    mem_free((void *)all);
+    service_published(h, published);
+    return json_pack("{s:b, s:b, s:i, s:i, s:i, s:s, s:o, s:o, s:o}", "ok", 1, "ready", is_ready,
+                     "pods_ready", (int)ready, "pods_total", (int)total, "pid", (int)getpid(),
+                     "version", TULLE_VERSION, "pods", pods, "published", published, "problems",
+                     home_problems(h));
+}
+
+/* What failed; and when time ran out, also what just was not ready. */
+static bool is_to_blame(const struct home *h, const struct container *c)
+{
+    bool has_failed =
+        c->state == CONTAINER_BACKOFF || (c->exit_status != -1 && c->exit_status != 0);
+
+    return !container_is_ready(c) && (has_failed || (h->is_late && c->state != CONTAINER_WAITING));
+}
+
+json_t *home_unready(const struct home *h)
+{
+    json_t *list = json_array();
+    size_t count;
+    const struct pod **all = sorted_pods(h, &count);
+
+    for (size_t i = 0; i < count; i++) {
+        const struct pod *p = all[i];
+
+        for (size_t k = 0; !p->is_ready && k < p->count; k++) {
+            const struct container *c = &p->containers[k];
+
+            if (is_to_blame(h, c)) {
+                json_array_append_new(
+                    list, json_pack("{s:s, s:s, s:s, s:s, s:o}", "namespace", p->ns, "pod", p->name,
+                                    "container", c->name, "reason",
+                                    c->reason[0] != '\0' ? c->reason : "runs and is not ready",
+                                    "lines", log_file_tail(c)));
+            }
+        }
+    }
+    mem_free((void *)all);
+    return list;
 }

@@ -5,44 +5,62 @@
 /*
  * The inside of a home's supervisor: what its files share. One process, one thread, one loop.
  *
- *   home.c       start, signals, the end         desired.c   the user's manifests, accepted or refused
- *   workload.c   Deployments to pods, rollout    service.c   Services to addresses, slices, names, rules
- *   pod.c        a pod's life                    container.c a container's life: start, end, back-off
- *   spawn.c      from fork to exec               volume.c    what volumes hold; mount.c where they are mounted
- *   env.c        environment and arguments       probe.c     HTTP, TCP and exec probes
- *   status.c     Pod objects with status         command.c   what the CLI asks
+ *   home.c       start, signals, the end           state.c      the state folder
+ *   announce.c   what `up` hears, and problems     desired.c    the user's manifests, accepted or refused
+ *   workload.c   Deployments to pods, rollout      follow.c     single files; recheck.c problems that are over
+ *   pod.c        a pod's life                      container.c  a container's life: start, end, back-off
+ *   spawn.c      from fork to exec                 privilege.c  users and capabilities
+ *   log_file.c   what containers write             volume.c     what volumes hold; mount.c where they are mounted
+ *   env.c        environment and arguments         probe.c      HTTP, TCP and exec probes
+ *   service.c    Services to slices, names, rules  publish.c    ports on the host's localhost
+ *   status.c     Pod objects with status           command.c    what the CLI asks; exec.c and fetch.c two of them
  *   builtin.c    the control plane's own manifests
+ *
+ * Callbacks of the loop only record and wake; pod_step() and reconcile() decide. Nothing but spawn_in() forks a
+ * container's processes, and nothing but reap() waits for them.
  */
 #include "cluster/cluster.h"
+#include "core/arena.h"
 #include "core/list.h"
 #include "core/map.h"
-#include "http/conn.h"
 #include "local/dns.h"
 #include "local/home.h"
+#include "net/io.h"
 
 #define CONTAINERS_MAX 32
 #define PROBE_KINDS    3
+#define REPLICAS_MAX   500
 
 struct home {
     const struct home_options *options;
-    char path[HOME_PATH_MAX], bin[HOME_PATH_MAX], cwd[HOME_PATH_MAX]; /* state; folder of our programs; where `up` ran */
-    bool is_root;                /* real root: uids are honoured; else the proxy is exempted by a socket mark */
-    int lock_fd, ready_fd;
+    char path[HOME_PATH_MAX]; /* state */
+    char bin[HOME_PATH_MAX];  /* folder of our programs */
+    char cwd[HOME_PATH_MAX];  /* where `up` ran */
+    bool is_root;             /* real root: uids are honoured; else the proxy is exempted by a socket mark */
+    bool has_v6;
+    int lock_fd;
     struct loop loop;
     struct net *net;
     struct dns_server *dns;
-    struct cluster *cluster;     /* the state folder's: what the control plane follows */
-    struct desired *desired;     /* the user's */
+    struct cluster *cluster;  /* the state folder's: what the control plane follows */
+    struct desired *desired;  /* the user's */
     struct inject_values values;
     char *anchors_pem;
-    struct map pods;             /* struct pod by "ns/name" */
-    struct task reconcile;       /* something changed: bring pods, slices, names and rules up to date */
-    struct timer retry;          /* reconcile again, after a failure */
+    struct map pods;          /* struct pod by "ns/name" */
+    struct task reconcile;    /* something changed: bring pods, slices, names and rules up to date */
+    struct timer settle;      /* manifests changed: others may follow in a moment */
+    struct timer retry;       /* reconcile again, after a failure */
     struct list publishes;
     struct commands *commands;
-    struct timer deadline;       /* of `up`: everything ready by then */
+    struct timer deadline;    /* of `up`: everything ready by then */
+    struct timer logs;        /* when sizes of logs are looked at */
+    struct list problems;
+    uint64_t rules_hash;      /* of the rules in force; 0: none yet */
     bool is_announced, is_stopping;
-    json_t *problems;            /* sentences that `status` and `up` show */
+    bool is_late;             /* `up` has waited long enough */
+    struct announce *announce; /* to `up`, while it waits */
+    struct watch folder;      /* inotify: somebody removes the state folder */
+    struct task folder_task;
 };
 
 /* --- pods ---------------------------------------------------------------------------------------- */
@@ -58,7 +76,9 @@ struct probe {
     struct timer timer;
     struct task task;
     bool passes;
+    unsigned attempts;
     unsigned successes, failures; /* in a row */
+    uint64_t counted_ns;         /* when a failure last counted */
     /* one attempt */
     struct io *io;
     struct chain answer;
@@ -73,111 +93,167 @@ struct container {
     enum container_role role;
     enum container_state state;
     pid_t pid;                   /* 0: not running */
+    int setup_fd;                /* what hindered the child before its exec; -1: none */
     unsigned restarts, backoff_s;
     uint64_t started_ns;
     int exit_status;             /* as of wait(2); -1: never ended */
-    char reason[96];             /* why it waits, for people */
-    struct timer timer;          /* restart after a back-off */
+    char reason[256];            /* why it waits, for people */
+    struct timer timer;          /* backing off: restart; being ended: SIGKILL */
     struct probe probes[PROBE_KINDS];
 };
 
 enum pod_phase { POD_STARTING, POD_RUNNING, POD_LEAVING, POD_STOPPING, POD_KILLING, POD_GONE };
 struct pod {
     struct home *home;
-    char ns[64], name[128], key[200]; /* key: "ns/name" */
-    char workload[128];          /* Deployment, in the same namespace */
+    char ns[OBJECT_NS_BYTES], name[OBJECT_NS_BYTES], key[OBJECT_KEY_BYTES]; /* key: "ns/name" */
+    char workload[OBJECT_NAME_BYTES]; /* Deployment, in the same namespace */
     char template_hash[17];
+    bool is_former;              /* to be replaced though its template is the current one */
     json_t *json;                /* the Pod object, injected; status is added when written */
     struct net_pod net;
-    bool has_net, is_ready, was_ready;
+    bool has_net, is_ready, is_unwritten; /* unwritten: the disk refused its status */
+    bool are_sidecars_told;      /* they got their SIGTERM */
     enum pod_phase phase;
     struct container containers[CONTAINERS_MAX];
     size_t count;
-    struct timer timer;          /* of leaving, stopping */
+    struct timer timer;          /* tokens; leaving, stopping */
     struct task step;
     struct grave grave;
     uint64_t created_wall_ns, left_wall_ns;
 };
 
-/* workload.c: make the pods be what the Deployments ask for. */
-void workload_reconcile(struct home *h);
+/* --- announce.c: `up` waits on a descriptor for lines of JSON: {"pods_ready":N,"pods_total":N}, {"notice":"..."},
+ * {"problem":"..."}, and at the end {"ready":true|false,"status":{...},"unready":[...]}. Its end ends a home that is
+ * not up yet. --- */
+void announce_open(struct home *h, int fd);   /* takes fd; -1: nobody waits */
+void announce_close(struct home *h);
+void announce_progress(struct home *h);       /* says how far it is, or that it is up, or has failed */
+void announce_notice(struct home *h, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* Sentences that `up` and `status` show, until they are over. `about` names what one concerns; a new one replaces
+ * the former. While `up` waits any of them is its end. */
+void home_problem(struct home *h, const char *about, const char *format, ...) PRINTF_LIKE(3, 4);
+void home_problem_over(struct home *h, const char *about);
+json_t *home_problems(const struct home *h);  /* array of texts, oldest first */
+void home_clean(char *text);                  /* what is not UTF-8 becomes '?' */
+
+/* --- home.c --- */
 void home_reconcile_soon(struct home *h);
-void home_problem(struct home *h, const char *format, ...) PRINTF_LIKE(2, 3); /* shown by status and up; logged */
+void home_stop(struct home *h);               /* end everything, then the loop; idempotent */
 
-/* pod.c. The pod owns json. */
-int pod_start(struct home *h, const char *ns, const char *name, const char *workload, const char *template_hash,
-              json_t *json, struct pod **out, char *problem, size_t problem_bytes) MUST_USE;
-void pod_stop(struct pod *p);                /* leaves the slices, then ends; idempotent */
-void pod_changed(struct pod *p);             /* a container or probe changed: decide, write the status */
-void pod_step(struct task *t);
-const char *pod_dir(const struct pod *p, char to[HOME_PATH_MAX]);
-
-/* container.c */
-void container_start(struct container *c);
-void container_exited(struct container *c, int status);
-void container_signal(struct container *c, int signo);
-bool container_is_ready(const struct container *c);
-bool container_has_started(const struct container *c);
-/* Who had this pid: a container or an exec probe. True when it was ours. */
-bool pods_reap(struct home *h, pid_t pid, int status);
-void container_log_path(const struct container *c, char to[HOME_PATH_MAX]);
-
-/* spawn.c: run argv in the container's namespaces and surroundings. Standard streams: fds[3]; a -1 is /dev/null. */
-int spawn_in(struct container *c, char *const argv[], const int fds[3], pid_t *out_pid) MUST_USE;
-
-/* volume.c: make the pod's volumes (supervisor); mount.c: mount them (child, in its own mount namespace). */
-int volumes_make(struct pod *p, char *problem, size_t problem_bytes) MUST_USE;
-int volumes_refresh_tokens(struct pod *p) MUST_USE;
-int mounts_apply(const struct container *c) MUST_USE; /* child; -errno */
-void tree_remove(const char *path);          /* a folder of the state, with what is in it */
-int tree_make(const char *path) MUST_USE;    /* mkdir -p; -errno */
+/* --- state.c: the state folder --- */
+int state_open(struct home *h, char *problem, size_t problem_bytes) MUST_USE; /* locked, empty, ours */
+void state_close(struct home *h);             /* removes it */
+int state_note(const struct home *h) MUST_USE; /* home.json */
+int state_watch(struct home *h) MUST_USE;     /* ends the home when its folder goes */
+void tree_remove(const char *path);           /* a folder of the state, with what is in it */
+int tree_make(const char *path) MUST_USE;     /* mkdir -p; -errno */
 int file_write(const char *path, struct bytes content, unsigned mode) MUST_USE; /* by rename */
 
+/* --- workload.c: make the pods be what the Deployments ask for --- */
+void workload_reconcile(struct home *h);
+bool workload_is_ready(const struct home *h, const struct object *deployment, size_t *out_ready, size_t *out_want);
+
+/* --- pod.c. The pod owns json, also when it cannot be started. --- */
+int pod_start(struct home *h, const char *ns, const char *name, const char *workload, const char *template_hash,
+              json_t *json, char *problem, size_t problem_bytes) MUST_USE;
+void pod_stop(struct pod *p);                 /* leaves the slices, then ends; idempotent */
+void pod_stop_now(struct pod *p);             /* without leaving first: the home ends */
+void pod_drop(struct pod *p);                 /* the home is over: forget it */
+void pod_changed(struct pod *p);              /* a container or probe changed: decide, write the status */
+int64_t pod_grace_s(const struct pod *p);      /* how long its programs may take to end */
+const char *pod_dir(const struct pod *p, char to[HOME_PATH_MAX]);
+bool pods_control_ready(const struct home *h, const struct pod *for_pod); /* may its proxy ask the control plane? */
+
+/* --- container.c --- */
+void container_start(struct container *c);
+void container_signal(struct container *c, int signo);
+void container_end(struct container *c);      /* SIGTERM, and SIGKILL after the grace period; it starts again */
+bool container_is_ready(const struct container *c);
+bool container_has_started(const struct container *c);
+void container_close(struct container *c);    /* its pod goes */
+bool pods_own(const struct home *h, pid_t pid); /* is it a container's or an exec probe's? */
+void pods_reap(struct home *h, pid_t pid, int status);
+
+/* --- log_file.c --- */
+void log_file_path(const struct container *c, char to[HOME_PATH_MAX]);
+int log_file_open(const struct container *c) MUST_USE; /* descriptor, or -errno */
+void log_files_trim(struct home *h);          /* those that have grown too large */
+void log_files_remove(const struct pod *p);
+json_t *log_file_tail(const struct container *c); /* array: its last lines */
+
+/* --- spawn.c: run a program in the container's namespaces and surroundings --- */
+struct spawn {
+    char *const *argv;      /* NULL: the container's own */
+    int fds[3];             /* standard streams; -1 is /dev/null */
+    bool has_terminal;      /* fds[0] becomes the controlling terminal */
+    const char *term;       /* for TERM; NULL: as it is */
+};
+/* With out_setup_fd (may be NULL): a pipe that will hold a sentence if the program could not be started. */
+void spawn_init(void);      /* before our own limits are raised */
+int spawn_in(struct container *c, const struct spawn *s, pid_t *out_pid, int *out_setup_fd) MUST_USE;
+void spawn_kill(pid_t pid, int signo);        /* its whole process group */
+/* privilege.c, in the child: what the securityContext says. */
+int privilege_apply(const struct container *c, const char **out_problem) MUST_USE;
+
+/* --- volume.c: make the pod's volumes (supervisor); mount.c: mount them (child) --- */
+int volumes_make(struct pod *p, char *problem, size_t problem_bytes) MUST_USE;
+void volumes_unmount(struct pod *p);          /* so that the state folder can be removed */
+void volumes_remove(struct pod *p);
+int volumes_refresh(struct pod *p, bool tokens_only) MUST_USE; /* what ConfigMaps and Secrets hold now, and new tokens */
+bool volumes_use(const struct pod *p, const struct object *o); /* this ConfigMap or Secret? */
+int mounts_apply(const struct container *c, const char **out_what) MUST_USE;
 int secret_decode(const char *base64, struct text *out) MUST_USE; /* base64.c; E_SYNTAX */
 
-/* env.c: the strings live in the arena. E_CONFIG names what is missing. */
+/* --- env.c: the strings live in the arena. E_CONFIG names what is missing. --- */
+#define PROCESS_ARGS_BYTES_MAX (1536u << 10) /* of arguments and environment, less than what the kernel takes */
 struct process_args {
     char **argv, **env;
     const char *cwd;
 };
-int process_args_make(const struct container *c, struct arena *a, struct process_args *out, char *problem,
-                      size_t problem_bytes) MUST_USE;
+int process_args_make(const struct container *c, const char *term, struct arena *a, struct process_args *out,
+                      char *problem, size_t problem_bytes) MUST_USE;
 
-/* probe.c */
-void probe_begin(struct probe *p);           /* its container runs now */
-void probe_end(struct probe *p);             /* its container ended; idempotent */
-bool probe_reaped(struct probe *p, pid_t pid, int status);
+/* --- probe.c --- */
+void probe_begin(struct probe *p);            /* its container runs now */
+void probe_end(struct probe *p);              /* its container ended; idempotent */
+void probe_reaped(struct probe *p, int status); /* its command ended */
 
-/* status.c: the Pod object, as a cluster shows it, into cluster/. */
+/* --- status.c: the Pod object, as a cluster shows it, into cluster/ --- */
 void pod_status_write(struct pod *p);
 void pod_status_remove(struct pod *p);
+json_t *home_status(const struct home *h);    /* for the CLI */
+json_t *home_unready(const struct home *h);   /* containers that keep it from being ready, with their last lines */
+bool home_is_ready(const struct home *h, size_t *out_ready, size_t *out_total);
 
-/* desired.c: the user's manifests and the built-in ones, in one list. */
+/* --- desired.c: the user's manifests and the built-in ones, in one list --- */
 struct desired;
 int desired_open(struct home *h, char *problem, size_t problem_bytes) MUST_USE;
 void desired_close(struct desired *d);
 bool desired_is_synced(const struct desired *d);
-/* builtin.c */
+
+/* --- follow.c: one file --- */
+struct follow;
+/* Copies `file` (an absolute path) to `copy`, now and whenever it changes. */
+int follow_open(struct loop *l, const char *file, const char *copy, struct follow **out) MUST_USE;
+void follow_close(struct follow *f);          /* NULL is fine */
+
+/* --- builtin.c --- */
 json_t *builtin_objects(const struct home *h); /* array of manifests of the control plane */
 int builtin_identity(struct home *h, char *problem, size_t problem_bytes) MUST_USE; /* anchors, issuer, token key */
-int builtin_prometheus(const struct home *h) MUST_USE;      /* its configuration */
-void builtin_scrape_targets(const struct home *h);          /* who is to be scraped now */
+int builtin_prometheus(const struct home *h) MUST_USE; /* its configuration */
+void builtin_scrape_targets(const struct home *h);     /* who is to be scraped now */
 
-/* service.c */
+/* --- service.c --- */
 void service_reconcile(struct home *h);
-/* publish.c: service ports on the host's localhost, the control plane's on Unix sockets. */
+/* --- publish.c: service ports on the host's localhost, the control plane's on Unix sockets --- */
 void service_publish(struct home *h);
 void service_published(const struct home *h, json_t *to); /* "ns/name:port": host port */
 void service_unpublish_all(struct home *h);
 
-/* home.c */
-void home_stop(struct home *h);              /* end everything, then the loop; idempotent */
-
-/* command.c */
+/* --- command.c --- */
 int commands_open(struct home *h, char *problem, size_t problem_bytes) MUST_USE;
 void commands_close(struct commands *c);
-json_t *home_status(const struct home *h);
-bool home_is_ready(const struct home *h, size_t *out_ready, size_t *out_total);
-bool commands_reaped(struct home *h, pid_t pid, int status);
+void commands_reaped(struct home *h, pid_t pid, int status);
 
 #endif

@@ -1,22 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "local/validate.h"
+#include "local/validate_private.h"
 
 #include "core/err.h"
+#include "local/supervisor.h"
 
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 
-struct checker {
-    char *path, *problem;
-    size_t path_bytes, problem_bytes;
-    int err;
-};
+#define LABEL_BYTES_MAX 63
 
-static void refuse(struct checker *k, int err, const char *path, const char *format, ...)
-    PRINTF_LIKE(4, 5);
-static void refuse(struct checker *k, int err, const char *path, const char *format, ...)
+/* --- tools --------------------------------------------------------------------------------------- */
+
+const char *validate_field(char to[FIELD_BYTES], const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(to, FIELD_BYTES, format, args);
+    va_end(args);
+    return to;
+}
+
+void validate_refuse(struct checker *k, int err, const char *path, const char *format, ...)
 {
     va_list args;
 
@@ -40,220 +46,232 @@ static bool is_listed(const char *const *list, const char *name)
     return false;
 }
 
-/* Every key of `map` must be one of `allowed`. */
-static void only(struct checker *k, const json_t *map, const char *path, const char *const *allowed)
+void validate_only(struct checker *k, const json_t *map, const char *path,
+                   const char *const *allowed)
 {
-    const char *key;
-    json_t *value;
-    char full[512];
+    struct json_iter it = JSON_ITER(map);
+    char full[FIELD_BYTES];
 
     if (map != NULL && !json_is_object(map)) {
-        refuse(k, E_CONFIG, path, "%s must be a map", path);
+        validate_refuse(k, E_CONFIG, path, "%s must be a map", path);
         return;
     }
-    json_object_foreach((json_t *)(uintptr_t)map, key, value)
-    {
-        if (!is_listed(allowed, key)) {
-            (void)snprintf(full, sizeof(full), "%s.%s", path, key);
-            refuse(k, E_UNSUPPORTED, full, "%s is not supported by the local home", full);
+    while (json_next(&it)) {
+        if (!is_listed(allowed, it.key)) {
+            validate_field(full, "%s.%s", path, it.key);
+            validate_refuse(k, E_UNSUPPORTED, full, "%s is not supported by the local home", full);
         }
     }
 }
 
-#define LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
-
-static const char *text_of(const json_t *map, const char *key)
+void validate_number(struct checker *k, const json_t *map, const char *path, const char *key,
+                     int64_t least, int64_t most)
 {
-    return json_string_value(json_object_get(map, key));
-}
+    const json_t *value = json_object_get(map, key);
+    char full[FIELD_BYTES];
 
-/* --- containers ---------------------------------------------------------------------------------- */
-
-static void check_probe(struct checker *k, const json_t *probe, const char *path)
-{
-    const char *scheme = json_text(probe, "httpGet.scheme");
-    char full[512];
-
-    only(k, probe, path,
-         LIST("httpGet", "tcpSocket", "exec", "initialDelaySeconds", "periodSeconds",
-              "timeoutSeconds", "successThreshold", "failureThreshold",
-              "terminationGracePeriodSeconds"));
-    (void)snprintf(full, sizeof(full), "%s.httpGet", path);
-    only(k, json_object_get(probe, "httpGet"), full, LIST("path", "port", "scheme"));
-    if (scheme != NULL && strcmp(scheme, "HTTP") != 0) {
-        refuse(k, E_UNSUPPORTED, full, "%s.scheme must be HTTP", full);
-    }
-    if (probe != NULL && json_object_get(probe, "httpGet") == NULL &&
-        json_object_get(probe, "tcpSocket") == NULL && json_object_get(probe, "exec") == NULL) {
-        refuse(k, E_CONFIG, path, "%s needs httpGet, tcpSocket or exec", path);
-    }
-}
-
-static void check_env(struct checker *k, const json_t *container, const char *path)
-{
-    const json_t *item;
-    char full[512];
-    size_t i;
-
-    json_array_foreach(json_object_get(container, "env"), i, item)
-    {
-        (void)snprintf(full, sizeof(full), "%s.env[%zu]", path, i);
-        if (text_of(item, "name") == NULL) {
-            refuse(k, E_CONFIG, full, "%s needs a name", full);
-        }
-        if (json_object_get(item, "value") != NULL &&
-            !json_is_string(json_object_get(item, "value"))) {
-            refuse(k, E_CONFIG, full, "%s.value must be a string: put it in quotes", full);
-        }
-        (void)snprintf(full, sizeof(full), "%s.env[%zu].valueFrom", path, i);
-        only(k, json_object_get(item, "valueFrom"), full,
-             LIST("fieldRef", "configMapKeyRef", "secretKeyRef"));
-    }
-}
-
-static void check_mounts(struct checker *k, const json_t *container, const char *path)
-{
-    const json_t *item;
-    char full[512], real[PATH_MAX];
-    size_t i;
-
-    json_array_foreach(json_object_get(container, "volumeMounts"), i, item)
-    {
-        const char *at = text_of(item, "mountPath");
-
-        (void)snprintf(full, sizeof(full), "%s.volumeMounts[%zu]", path, i);
-        only(k, item, full, LIST("name", "mountPath", "readOnly", "subPath"));
-        if (text_of(item, "name") == NULL || at == NULL || at[0] != '/') {
-            refuse(k, E_CONFIG, full, "%s needs a name and an absolute mountPath", full);
-        } else if (strchr(at + 1, '/') == NULL && realpath(at, real) == NULL) {
-            refuse(k, E_UNSUPPORTED, full,
-                   "%s.mountPath %s does not exist on this machine and cannot be made without a "
-                   "trace: use a path below an "
-                   "existing folder, such as /run%s",
-                   full, at, at);
+    if (value != NULL && (!json_is_integer(value) || json_integer_value(value) < least ||
+                          json_integer_value(value) > most)) {
+        validate_field(full, "%s.%s", path, key);
+        if (most == INT_MAX) {
+            validate_refuse(k, E_CONFIG, full, "%s must be a number, at least %lld", full,
+                            (long long)least);
+        } else {
+            validate_refuse(k, E_CONFIG, full, "%s must be a number from %lld to %lld", full,
+                            (long long)least, (long long)most);
         }
     }
 }
 
-static void check_container(struct checker *k, const json_t *c, const char *path, bool is_init)
+void validate_bool(struct checker *k, const json_t *map, const char *path, const char *key)
 {
-    static const char *const probes[] = {"readinessProbe", "livenessProbe", "startupProbe"};
-    const char *restart = text_of(c, "restartPolicy");
-    char full[512];
+    const json_t *value = json_object_get(map, key);
+    char full[FIELD_BYTES];
 
-    only(k, c, path,
-         LIST("name", "image", "imagePullPolicy", "command", "args", "workingDir", "env", "envFrom",
-              "ports", "readinessProbe", "livenessProbe", "startupProbe", "volumeMounts",
-              "resources", "securityContext", "restartPolicy", "terminationMessagePath",
-              "terminationMessagePolicy"));
-    if (text_of(c, "name") == NULL) {
-        refuse(k, E_CONFIG, path, "%s needs a name", path);
-    }
-    if (json_array_size(json_object_get(c, "command")) == 0) {
-        refuse(k, E_CONFIG, path,
-               "%s needs a command: on one machine there is no image to take it from", path);
-    }
-    if (restart != NULL && (!is_init || strcmp(restart, "Always") != 0)) {
-        refuse(k, E_UNSUPPORTED, path, "%s.restartPolicy can only be Always, of an init container",
-               path);
-    }
-    for (size_t i = 0; i < ARRAY_LEN(probes); i++) {
-        (void)snprintf(full, sizeof(full), "%s.%s", path, probes[i]);
-        check_probe(k, json_object_get(c, probes[i]), full);
-    }
-    check_env(k, c, path);
-    check_mounts(k, c, path);
-}
-
-static void check_containers(struct checker *k, const json_t *spec, const char *path,
-                             const char *list)
-{
-    const json_t *item;
-    char full[512];
-    size_t i;
-
-    json_array_foreach(json_object_get(spec, list), i, item)
-    {
-        (void)snprintf(full, sizeof(full), "%s.%s[%zu]", path, list, i);
-        check_container(k, item, full, strcmp(list, "initContainers") == 0);
+    if (value != NULL && !json_is_boolean(value)) {
+        validate_field(full, "%s.%s", path, key);
+        validate_refuse(k, E_CONFIG, full, "%s must be true or false", full);
     }
 }
 
-static void check_pod_spec(struct checker *k, const json_t *spec, const char *path)
+void validate_text(struct checker *k, const json_t *map, const char *path, const char *key,
+                   bool is_needed)
 {
-    const json_t *item;
-    char full[512];
-    size_t i;
+    const json_t *value = json_object_get(map, key);
+    char full[FIELD_BYTES];
 
-    only(k, spec, path,
-         LIST("containers", "initContainers", "volumes", "serviceAccountName", "serviceAccount",
-              "securityContext", "terminationGracePeriodSeconds", "restartPolicy",
-              "automountServiceAccountToken", "enableServiceLinks", "dnsPolicy", "imagePullSecrets",
-              "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName",
-              "schedulerName"));
-    if (json_array_size(json_object_get(spec, "containers")) == 0) {
-        refuse(k, E_CONFIG, path, "%s needs containers", path);
+    if (value == NULL && is_needed) {
+        validate_refuse(k, E_CONFIG, path, "%s needs a %s", path, key);
+    } else if (value != NULL && !json_is_string(value)) {
+        validate_field(full, "%s.%s", path, key);
+        validate_refuse(k, E_CONFIG, full, "%s must be a string: put it in quotes", full);
     }
-    check_containers(k, spec, path, "initContainers");
-    check_containers(k, spec, path, "containers");
-    json_array_foreach(json_object_get(spec, "volumes"), i, item)
-    {
-        (void)snprintf(full, sizeof(full), "%s.volumes[%zu]", path, i);
-        only(k, item, full,
-             LIST("name", "emptyDir", "configMap", "secret", "projected", "downwardAPI"));
-        if (text_of(item, "name") == NULL) {
-            refuse(k, E_CONFIG, full, "%s needs a name", full);
-        }
+}
+
+void validate_list(struct checker *k, const json_t *map, const char *path, const char *key)
+{
+    const json_t *value = json_object_get(map, key);
+    char full[FIELD_BYTES];
+
+    if (value != NULL && !json_is_array(value)) {
+        validate_field(full, "%s.%s", path, key);
+        validate_refuse(k, E_CONFIG, full, "%s must be a list", full);
+    }
+}
+
+void validate_label(struct checker *k, const char *name, const char *path, const char *what)
+{
+    size_t len = name != NULL ? strlen(name) : 0;
+    bool ok = len > 0 && len <= LABEL_BYTES_MAX && name[0] != '-' && name[len - 1] != '-';
+
+    for (size_t i = 0; ok && i < len; i++) {
+        char c = name[i];
+
+        ok = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+    }
+    if (!ok) {
+        validate_refuse(k, E_CONFIG, path,
+                        "%s \"%.70s\" must be lower-case letters, digits and -, at most %d, with a "
+                        "letter or digit at both ends",
+                        what, name != NULL ? name : "", LABEL_BYTES_MAX);
+    }
+}
+
+void validate_port(struct checker *k, const json_t *map, const char *path, const char *key,
+                   bool may_be_name)
+{
+    const json_t *value = json_object_get(map, key);
+
+    if (!may_be_name || !json_is_string(value)) {
+        validate_number(k, map, path, key, 1, UINT16_MAX);
     }
 }
 
 /* --- kinds --------------------------------------------------------------------------------------- */
 
+static void check_strategy(struct checker *k, const json_t *spec)
+{
+    const char *type = json_text(spec, "strategy.type");
+
+    /* New pods are ready before old ones leave, or the other way round; numbers in between do not matter here. */
+    validate_only(k, json_object_get(spec, "strategy"), "spec.strategy",
+                  ALLOWED("type", "rollingUpdate"));
+    if (type != NULL && strcmp(type, "Recreate") != 0 && strcmp(type, "RollingUpdate") != 0) {
+        validate_refuse(k, E_CONFIG, "spec.strategy.type",
+                        "spec.strategy.type must be Recreate or RollingUpdate");
+    }
+}
+
 static void check_deployment(struct checker *k, const struct object *o)
 {
     const json_t *template = json_object_get(o->spec, "template");
 
-    only(k, o->spec, "spec",
-         LIST("replicas", "selector", "template", "strategy", "minReadySeconds",
-              "revisionHistoryLimit", "progressDeadlineSeconds"));
+    validate_only(k, o->spec, "spec",
+                  ALLOWED("replicas", "selector", "template", "strategy", "revisionHistoryLimit",
+                          "progressDeadlineSeconds"));
+    validate_number(k, o->spec, "spec", "replicas", 0, REPLICAS_MAX);
+    check_strategy(k, o->spec);
+    validate_only(k, template, "spec.template", ALLOWED("metadata", "spec"));
+    if (!json_is_object(template) || !json_is_object(json_object_get(template, "spec"))) {
+        validate_refuse(k, E_CONFIG, "spec", "spec.template.spec is missing");
+    }
     if (!selector_matches(json_object_get(o->spec, "selector"),
                           json_at(template, "metadata.labels"))) {
-        refuse(k, E_CONFIG, "spec.selector",
-               "spec.selector does not match spec.template.metadata.labels");
+        validate_refuse(k, E_CONFIG, "spec.selector",
+                        "spec.selector does not match spec.template.metadata.labels");
     }
-    if (json_object_get(o->spec, "replicas") != NULL &&
-        !json_is_integer(json_object_get(o->spec, "replicas"))) {
-        refuse(k, E_CONFIG, "spec.replicas", "spec.replicas must be a number");
+    validate_pod_spec(k, json_object_get(template, "spec"), "spec.template.spec");
+}
+
+static bool is_one_of(const char *text, const char *const *list)
+{
+    return text == NULL || is_listed(list, text);
+}
+
+static void check_service_port(struct checker *k, const json_t *spec, const json_t *port, size_t i)
+{
+    const json_t *other;
+    char full[FIELD_BYTES], field[FIELD_BYTES];
+    size_t n;
+
+    validate_field(full, "spec.ports[%zu]", i);
+    validate_only(k, port, full,
+                  ALLOWED("name", "port", "targetPort", "protocol", "appProtocol", "nodePort"));
+    validate_text(k, port, full, "name", false);
+    if (json_object_get(port, "port") == NULL) {
+        validate_refuse(k, E_CONFIG, full, "%s needs a port", full);
     }
-    check_pod_spec(k, json_object_get(template, "spec"), "spec.template.spec");
+    validate_port(k, port, full, "port", false);
+    validate_port(k, port, full, "targetPort", true);
+    validate_port(k, port, full, "nodePort", false);
+    if (!is_one_of(json_text(port, "protocol"), ALLOWED("TCP", "UDP"))) {
+        validate_field(field, "%s.protocol", full);
+        validate_refuse(k, E_UNSUPPORTED, field, "%s must be TCP or UDP", field);
+    }
+    json_array_foreach(json_object_get(spec, "ports"), n, other)
+    {
+        const char *mine = json_text(port, "protocol"), *its = json_text(other, "protocol");
+
+        if (n < i && json_number(port, "port", 0) == json_number(other, "port", 0) &&
+            strcmp(mine != NULL ? mine : "TCP", its != NULL ? its : "TCP") == 0) {
+            validate_refuse(k, E_CONFIG, full, "%s has the same port as spec.ports[%zu]", full, n);
+        }
+    }
 }
 
 static void check_service(struct checker *k, const struct object *o)
 {
-    const char *type = text_of(o->spec, "type");
+    const char *type = json_text(o->spec, "type"), *ip = json_text(o->spec, "clusterIP");
     const json_t *item;
-    char full[64];
     size_t i;
 
-    only(k, o->spec, "spec",
-         LIST("ports", "selector", "type", "clusterIP", "clusterIPs", "ipFamilies",
-              "ipFamilyPolicy", "sessionAffinity", "publishNotReadyAddresses",
-              "internalTrafficPolicy", "externalTrafficPolicy", "allocateLoadBalancerNodePorts"));
-    if (type != NULL && strcmp(type, "ClusterIP") != 0 && strcmp(type, "NodePort") != 0 &&
-        strcmp(type, "LoadBalancer") != 0) {
-        refuse(k, E_UNSUPPORTED, "spec.type", "spec.type %s is not supported by the local home",
-               type);
+    validate_label(k, o->name, "metadata.name", "the name");
+    validate_only(k, o->spec, "spec",
+                  ALLOWED("ports", "selector", "type", "clusterIP", "clusterIPs", "ipFamilies",
+                          "ipFamilyPolicy", "sessionAffinity", "publishNotReadyAddresses",
+                          "internalTrafficPolicy", "externalTrafficPolicy",
+                          "allocateLoadBalancerNodePorts"));
+    if (!is_one_of(type, ALLOWED("ClusterIP", "NodePort", "LoadBalancer"))) {
+        validate_refuse(k, E_UNSUPPORTED, "spec.type",
+                        "spec.type %s is not supported by the local home", type);
     }
+    if (ip != NULL && ip[0] != '\0' && strcmp(ip, "None") != 0) {
+        validate_refuse(k, E_UNSUPPORTED, "spec.clusterIP",
+                        "spec.clusterIP can only be None: the home chooses addresses");
+    }
+    if (!is_one_of(json_text(o->spec, "sessionAffinity"), ALLOWED("None"))) {
+        validate_refuse(
+            k, E_UNSUPPORTED, "spec.sessionAffinity",
+            "spec.sessionAffinity can only be None: it is not supported by the local home");
+    }
+    validate_bool(k, o->spec, "spec", "publishNotReadyAddresses");
+    validate_list(k, o->spec, "spec", "ports");
     json_array_foreach(json_object_get(o->spec, "ports"), i, item)
     {
-        int64_t port = json_number(item, "port", 0);
+        check_service_port(k, o->spec, item, i);
+    }
+}
 
-        (void)snprintf(full, sizeof(full), "spec.ports[%zu]", i);
-        only(k, item, full,
-             LIST("name", "port", "targetPort", "protocol", "appProtocol", "nodePort"));
-        if (port < 1 || port > 65535) {
-            refuse(k, E_CONFIG, full, "%s.port must be a number from 1 to 65535", full);
+/* Its values are strings; of a Secret's data base64. */
+static void check_data(struct checker *k, const struct object *o, const char *map, bool is_base64)
+{
+    struct json_iter it = JSON_ITER(json_object_get(o->json, map));
+    char full[FIELD_BYTES];
+
+    while (json_next(&it)) {
+        struct text decoded;
+
+        validate_text(k, json_object_get(o->json, map), map, it.key, true);
+        text_init(&decoded, 16u << 20);
+        if (is_base64 && json_is_string(it.value) &&
+            secret_decode(json_string_value(it.value), &decoded) != 0) {
+            validate_field(full, "%s.%s", map, it.key);
+            validate_refuse(k, E_CONFIG, full, "%s is no base64", full);
         }
+        if (decoded.at != NULL) {
+            explicit_bzero(decoded.at, decoded.len);
+        }
+        text_clear(&decoded);
     }
 }
 
@@ -270,6 +288,14 @@ int validate_object(const struct object *o, char *path, size_t path_bytes, char 
     case KIND_SERVICE:
         check_service(&k, o);
         break;
+    case KIND_CONFIG_MAP:
+        check_data(&k, o, "data", false);
+        check_data(&k, o, "binaryData", true);
+        break;
+    case KIND_SECRET:
+        check_data(&k, o, "data", true);
+        check_data(&k, o, "stringData", false);
+        break;
     case KIND_POD:
     case KIND_REPLICA_SET:
     case KIND_REPLICATION_CONTROLLER:
@@ -281,9 +307,9 @@ int validate_object(const struct object *o, char *path, size_t path_bytes, char 
     case KIND_LEASE:
     case KIND_ENDPOINT_SLICE:
     case KIND_EXTERNAL_WORKLOAD:
-        refuse(&k, E_UNSUPPORTED, "kind",
-               "the kind %s is not supported by the local home; a Deployment is",
-               kind_info(o->kind)->name);
+        validate_refuse(&k, E_UNSUPPORTED, "kind",
+                        "the kind %s is not supported by the local home; a Deployment is",
+                        kind_info(o->kind)->name);
         break;
     default: /* data for the control plane */
         break;

@@ -1,118 +1,107 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "local/supervisor.h"
 
-#include "api/names.h"
 #include "core/alloc.h"
 #include "core/err.h"
+#include "core/file.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 /*
- * The volumes of a pod, as folders of its state folder: emptyDir, configMap, secret, and projected service-account
- * tokens and downward API.
+ * The volumes of a pod, as folders of its state folder: emptyDir, configMap, secret, and projected
+ * service-account tokens and downward API. What is of this machine's memory never reaches its disk.
  */
-#define TREE_DEPTH_MAX 64
 #define TOKEN_LIFE_S   86400u
+#define FILE_BYTES_MAX (4u << 20)
+#define MODE_DEFAULT   0644
+#define WRITTEN_MAX    1024 /* files of one volume */
 
-/* --- files of the state folder ------------------------------------------------------------------- */
+struct making { /* one volume */
+    struct pod *pod;
+    char dir[HOME_PATH_MAX];
+    unsigned mode;
+    struct map written; /* names of the files that belong to it, so that others can go */
+    bool tokens_only;
+    char *problem;
+    size_t problem_bytes;
+};
 
-int tree_make(const char *path)
+/* --- one file ------------------------------------------------------------------------------------ */
+
+/* "a/b", below the volume: neither absolute nor with ".." on the way. */
+static bool is_below(const char *name)
 {
-    char copy[HOME_PATH_MAX];
-    int n = snprintf(copy, sizeof(copy), "%s", path);
+    struct bytes rest = bytes_str(name), part;
+    bool more = rest.len > 0;
 
-    if (n <= 0 || (size_t)n >= sizeof(copy)) {
-        return -ENAMETOOLONG;
-    }
-    for (char *p = copy + 1; *p != '\0'; p++) {
-        if (*p == '/') {
-            *p = '\0';
-            if (mkdir(copy, 0755) != 0 && errno != EEXIST) {
-                return -errno;
-            }
-            *p = '/';
+    while (more) {
+        more = bytes_split(rest, '/', &part, &rest);
+        if (part.len == 0 || bytes_eq(part, BYTES("..")) || bytes_eq(part, BYTES("."))) {
+            return false;
         }
     }
-    return mkdir(copy, 0755) == 0 || errno == EEXIST ? 0 : -errno;
+    return name[0] != '\0';
 }
 
-static void remove_at(int parent, const char *name, unsigned depth)
+static bool is_same(const char *path, struct bytes content)
 {
-    struct dirent *entry;
-    DIR *list;
-    int fd;
+    char *now = NULL;
+    size_t len = 0;
+    bool same =
+        file_read(path, FILE_BYTES_MAX, &now, &len) == 0 && bytes_eq(bytes_of(now, len), content);
 
-    if (unlinkat(parent, name, 0) == 0 || errno == ENOENT) {
-        return;
+    mem_free(now);
+    return same;
+}
+
+static int write_in(struct making *m, const char *name, unsigned mode, struct bytes content)
+{
+    char path[HOME_PATH_MAX], *slash;
+    int n = snprintf(path, sizeof(path), "%s/%s", m->dir, name);
+
+    if (!is_below(name) || n < 0 || (size_t)n >= sizeof(path) ||
+        map_count(&m->written) == WRITTEN_MAX) {
+        (void)snprintf(m->problem, m->problem_bytes,
+                       "its volume cannot have a file called \"%.200s\"", name);
+        return E_CONFIG;
     }
-    fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    list = fd >= 0 ? fdopendir(fd) : NULL;
-    while (list != NULL && depth < TREE_DEPTH_MAX && (entry = readdir(list)) != NULL) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            remove_at(fd, entry->d_name, depth + 1);
+    (void)map_put(&m->written, bytes_str(name), m);
+    if (is_same(path, content)) {
+        return chmod(path, mode) == 0 ? 0 : -errno;
+    }
+    slash = strrchr(path, '/');
+    *slash = '\0';
+    TRY(tree_make(path));
+    *slash = '/';
+    return file_write(path, content, mode);
+}
+
+/* Files of the volume's folder itself that a ConfigMap or Secret has no longer. */
+static void remove_others(const struct making *m)
+{
+    DIR *list = opendir(m->dir);
+    const struct dirent *entry;
+
+    while (list != NULL && (entry = readdir(list)) != NULL) {
+        if (entry->d_type == DT_REG && map_get(&m->written, bytes_str(entry->d_name)) == NULL) {
+            (void)unlinkat(dirfd(list), entry->d_name, 0);
         }
     }
     if (list != NULL) {
         (void)closedir(list);
     }
-    (void)unlinkat(parent, name, AT_REMOVEDIR);
 }
 
-void tree_remove(const char *path)
-{
-    remove_at(AT_FDCWD, path, 0);
-}
+/* --- ConfigMaps and Secrets ---------------------------------------------------------------------- */
 
-int file_write(const char *path, struct bytes content, unsigned mode)
-{
-    char fresh[HOME_PATH_MAX];
-    ssize_t done = 0;
-    int fd, rc = 0;
-
-    (void)snprintf(fresh, sizeof(fresh), "%.3700s.new~", path);
-    fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
-    if (fd < 0) {
-        return -errno;
-    }
-    if (fchmod(fd, mode) != 0) {
-        rc = -errno;
-    }
-    if (rc == 0 && content.len > 0) {
-        done = write(fd, content.at, content.len);
-        rc = done < 0 ? -errno : (size_t)done < content.len ? -ENOSPC : 0;
-    }
-    if (close(fd) != 0 && rc == 0) {
-        rc = -errno;
-    }
-    if (rc == 0 && rename(fresh, path) != 0) {
-        rc = -errno;
-    }
-    if (rc != 0) {
-        (void)unlink(fresh);
-    }
-    return rc;
-}
-
-/* --- what volumes hold --------------------------------------------------------------------------- */
-
-static int write_in(const char *dir, const char *name, struct bytes content)
-{
-    char path[HOME_PATH_MAX], *slash;
-
-    (void)snprintf(path, sizeof(path), "%.3400s/%.300s", dir, name);
-    slash = strrchr(path, '/');
-    *slash = '\0';
-    TRY(tree_make(path));
-    *slash = '/';
-    return file_write(path, content, 0644);
-}
-
-static int write_item(const struct object *o, const char *dir, const char *key, const char *name)
+static int write_key(struct making *m, const struct object *o, const char *key, const char *name,
+                     unsigned mode)
 {
     bool is_secret = o->kind == KIND_SECRET;
     const char *value = json_string_value(
@@ -121,192 +110,327 @@ static int write_item(const struct object *o, const char *dir, const char *key, 
     int rc;
 
     if (value != NULL) {
-        return write_in(dir, name, bytes_str(value));
+        return write_in(m, name, mode, bytes_str(value));
     }
     value = json_string_value(
         json_object_get(json_object_get(o->json, is_secret ? "data" : "binaryData"), key));
     if (value == NULL) {
+        (void)snprintf(m->problem, m->problem_bytes,
+                       "its volume needs the key \"%s\", which the %s \"%s\" does not have", key,
+                       kind_info(o->kind)->name, o->name);
         return E_NOT_FOUND;
     }
-    text_init(&decoded, 4u << 20);
+    text_init(&decoded, FILE_BYTES_MAX);
     rc = secret_decode(value, &decoded);
     if (rc == 0) {
-        rc = write_in(dir, name, text_bytes(&decoded));
+        rc = write_in(m, name, mode, text_bytes(&decoded));
+    } else {
+        (void)snprintf(m->problem, m->problem_bytes, "the key \"%s\" of the %s \"%s\" is no base64",
+                       key, kind_info(o->kind)->name, o->name);
     }
+    explicit_bzero(decoded.at, decoded.at != NULL ? decoded.len : 0);
     text_clear(&decoded);
     return rc;
 }
 
-/* All keys, or those of `items`, of a ConfigMap or Secret. */
-static int write_object(struct pod *p, enum kind kind, const char *name, const json_t *source,
-                        const char *dir, char *problem, size_t problem_bytes)
+static int write_items(struct making *m, const struct object *o, const json_t *source)
 {
-    static const char *const maps[] = {"data", "stringData", "binaryData"};
-    const struct object *o = cluster_get(p->home->cluster, kind, p->ns, name != NULL ? name : "");
-    const json_t *items = json_object_get(source, "items"), *item;
-    const char *key;
-    json_t *value;
-    size_t i;
-
-    if (o == NULL) {
-        if (json_is_true(json_object_get(source, "optional"))) {
-            return 0;
-        }
-        (void)snprintf(problem, problem_bytes,
-                       "its volume needs the %s \"%s\", which does not exist in namespace %s",
-                       kind_info(kind)->name, name != NULL ? name : "", p->ns);
-        return E_NOT_FOUND;
-    }
-    json_array_foreach(items, i, item)
-    {
-        const char *path = json_text(item, "path");
-
-        TRY(write_item(o, dir, json_text(item, "key"), path != NULL ? path : ""));
-    }
-    for (size_t m = 0; items == NULL && m < ARRAY_LEN(maps); m++) {
-        json_object_foreach(json_object_get(o->json, maps[m]), key, value)
-        {
-            TRY(write_item(o, dir, key, key));
-        }
-    }
-    return 0;
-}
-
-static int write_token(struct pod *p, const json_t *source, const char *dir)
-{
-    char key_path[HOME_PATH_MAX + 16], *token = NULL;
-    const char *audience = json_text(source, "audience"), *path = json_text(source, "path");
-    const char *sa = json_text(p->json, "spec.serviceAccountName");
-    int rc;
-
-    (void)snprintf(key_path, sizeof(key_path), "%s/token.key", p->home->path);
-    rc = token_mint(key_path, p->ns, sa != NULL ? sa : "default",
-                    audience != NULL ? audience : "kubernetes.default.svc", TOKEN_LIFE_S, &token);
-    if (rc == 0) {
-        rc = write_in(dir, path != NULL ? path : "token", bytes_str(token));
-    }
-    mem_free(token);
-    return rc;
-}
-
-static int write_downward(struct pod *p, const json_t *source, const char *dir)
-{
-    const json_t *item, *map;
-    const char *key;
-    json_t *value;
+    const json_t *item;
     size_t i;
 
     json_array_foreach(json_object_get(source, "items"), i, item)
     {
-        const char *path = json_text(item, "path"), *from = json_text(item, "fieldRef.fieldPath");
-        struct text t;
-        int rc;
+        const char *key = json_text(item, "key"), *path = json_text(item, "path");
+        int rc = write_key(m, o, key != NULL ? key : "", path != NULL ? path : "",
+                           (unsigned)json_number(item, "mode", m->mode) & 0777);
 
-        text_init(&t, 1u << 20);
-        map = from != NULL ? json_at(p->json, from) : NULL;
-        if (json_is_string(map)) {
-            text_str(&t, json_string_value(map));
+        if (rc == E_NOT_FOUND && json_is_true(json_object_get(source, "optional"))) {
+            continue;
         }
-        if (json_is_object(map)) {
-            json_object_foreach((json_t *)(uintptr_t)map, key, value)
-            {
-                text_printf(&t, "%s=", key);
-                text_json(&t, bytes_str(json_string_value(value)));
-                text_char(&t, '\n');
-            }
-        }
-        rc = path != NULL ? write_in(dir, path, text_bytes(&t)) : 0;
-        text_clear(&t);
         TRY(rc);
     }
     return 0;
 }
 
-static int make_projected(struct pod *p, const json_t *volume, const char *dir, bool tokens_only,
-                          char *problem, size_t problem_bytes)
+/* All keys, or those of `items`, of a ConfigMap or Secret. */
+static int write_object(struct making *m, enum kind kind, const char *name, const json_t *source)
+{
+    static const char *const maps[] = {"data", "stringData", "binaryData"};
+    const struct object *o =
+        cluster_get(m->pod->home->cluster, kind, m->pod->ns, name != NULL ? name : "");
+
+    if (o == NULL) {
+        if (json_is_true(json_object_get(source, "optional"))) {
+            return 0;
+        }
+        (void)snprintf(m->problem, m->problem_bytes,
+                       "its volume needs the %s \"%s\", which does not exist in namespace %s",
+                       kind_info(kind)->name, name != NULL ? name : "", m->pod->ns);
+        return E_NOT_FOUND;
+    }
+    if (json_object_get(source, "items") != NULL) {
+        return write_items(m, o, source);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(maps); i++) {
+        struct json_iter it = JSON_ITER(json_object_get(o->json, maps[i]));
+
+        while (json_next(&it)) {
+            TRY(write_key(m, o, it.key, it.key, m->mode));
+        }
+    }
+    return 0;
+}
+
+/* --- tokens and the downward API ----------------------------------------------------------------- */
+
+static int write_token(struct making *m, const json_t *source)
+{
+    const char *path = json_text(source, "path"), *audience = json_text(source, "audience");
+    const char *account = json_text(m->pod->json, "spec.serviceAccountName");
+    char key_path[HOME_PATH_MAX + 16], *token = NULL;
+    int rc;
+
+    (void)snprintf(key_path, sizeof(key_path), "%s/token.key", m->pod->home->path);
+    rc = token_mint(key_path, m->pod->ns, account != NULL ? account : "default",
+                    audience != NULL ? audience : "kubernetes.default.svc", TOKEN_LIFE_S, &token);
+    if (rc == 0) {
+        rc = write_in(m, path != NULL ? path : "token", m->mode, bytes_str(token));
+        explicit_bzero(token, strlen(token));
+    }
+    mem_free(token);
+    return rc;
+}
+
+static int write_field(struct making *m, const json_t *item)
+{
+    const char *path = json_text(item, "path"), *from = json_text(item, "fieldRef.fieldPath");
+    const json_t *value = from != NULL ? json_at(m->pod->json, from) : NULL;
+    struct json_iter it = JSON_ITER(value);
+    struct text t;
+    int rc;
+
+    text_init(&t, FILE_BYTES_MAX);
+    if (json_is_string(value)) {
+        text_str(&t, json_string_value(value));
+    }
+    while (json_is_object(value) && json_next(&it)) { /* labels and annotations */
+        text_printf(&t, "%s=", it.key);
+        text_json(&t, bytes_str(json_string_value(it.value)));
+        text_char(&t, '\n');
+    }
+    rc = write_in(m, path != NULL ? path : "", (unsigned)json_number(item, "mode", m->mode) & 0777,
+                  text_bytes(&t));
+    text_clear(&t);
+    return rc;
+}
+
+static int write_downward(struct making *m, const json_t *source)
+{
+    const json_t *item;
+    size_t i;
+
+    json_array_foreach(json_object_get(source, "items"), i, item)
+    {
+        TRY(write_field(m, item));
+    }
+    return 0;
+}
+
+static int write_projected(struct making *m, const json_t *projected)
 {
     const json_t *item, *source;
     size_t i;
 
-    json_array_foreach(json_at(volume, "projected.sources"), i, item)
+    json_array_foreach(json_object_get(projected, "sources"), i, item)
     {
         if ((source = json_object_get(item, "serviceAccountToken")) != NULL) {
-            TRY(write_token(p, source, dir));
-        } else if (tokens_only) {
+            TRY(write_token(m, source));
+        } else if (m->tokens_only) {
             continue;
         } else if ((source = json_object_get(item, "configMap")) != NULL) {
-            TRY(write_object(p, KIND_CONFIG_MAP, json_text(source, "name"), source, dir, problem,
-                             problem_bytes));
+            TRY(write_object(m, KIND_CONFIG_MAP, json_text(source, "name"), source));
         } else if ((source = json_object_get(item, "secret")) != NULL) {
-            TRY(write_object(p, KIND_SECRET, json_text(source, "name"), source, dir, problem,
-                             problem_bytes));
+            TRY(write_object(m, KIND_SECRET, json_text(source, "name"), source));
         } else if ((source = json_object_get(item, "downwardAPI")) != NULL) {
-            TRY(write_downward(p, source, dir));
+            TRY(write_downward(m, source));
         }
     }
     return 0;
 }
 
-static int make_volume(struct pod *p, const json_t *volume, char *problem, size_t problem_bytes)
-{
-    char base[HOME_PATH_MAX], dir[HOME_PATH_MAX];
-    const char *name = json_text(volume, "name");
-    const json_t *source;
+/* --- one volume ---------------------------------------------------------------------------------- */
 
-    (void)snprintf(dir, sizeof(dir), "%.3000s/volumes/%.255s", pod_dir(p, base),
-                   name != NULL ? name : "");
-    TRY(tree_make(dir));
-    if (json_object_get(volume, "emptyDir") != NULL) {
-        return chmod(dir, 01777) == 0 ? 0 : -errno;
+static const json_t *source_of(const json_t *volume, const char **out_type)
+{
+    static const char *const types[] = {"configMap", "secret", "projected", "downwardAPI",
+                                        "emptyDir"};
+    const json_t *source = NULL;
+
+    *out_type = "";
+    for (size_t i = 0; i < ARRAY_LEN(types) && source == NULL; i++) {
+        source = json_object_get(volume, types[i]);
+        *out_type = source != NULL ? types[i] : "";
     }
-    if ((source = json_object_get(volume, "configMap")) != NULL) {
-        return write_object(p, KIND_CONFIG_MAP, json_text(source, "name"), source, dir, problem,
-                            problem_bytes);
-    }
-    if ((source = json_object_get(volume, "secret")) != NULL) {
-        return write_object(p, KIND_SECRET, json_text(source, "secretName"), source, dir, problem,
-                            problem_bytes);
-    }
-    if ((source = json_object_get(volume, "downwardAPI")) != NULL) {
-        return write_downward(p, source, dir);
-    }
-    return make_projected(p, volume, dir, false, problem, problem_bytes);
+    return source;
 }
+
+/* What it holds now; with tokens_only no more than the tokens. */
+static int fill(struct making *m, const json_t *volume)
+{
+    const char *type;
+    const json_t *source = source_of(volume, &type);
+
+    m->mode = (unsigned)json_number(source, "defaultMode", MODE_DEFAULT) & 0777;
+    if (strcmp(type, "projected") == 0) {
+        return write_projected(m, source);
+    }
+    if (m->tokens_only) {
+        return 0;
+    }
+    if (strcmp(type, "configMap") == 0) {
+        return write_object(m, KIND_CONFIG_MAP, json_text(source, "name"), source);
+    }
+    if (strcmp(type, "secret") == 0) {
+        return write_object(m, KIND_SECRET, json_text(source, "secretName"), source);
+    }
+    return strcmp(type, "downwardAPI") == 0 ? write_downward(m, source) : 0;
+}
+
+static int volume_refill(struct making *m, const json_t *volume)
+{
+    const char *type;
+    int rc;
+
+    (void)source_of(volume, &type);
+    map_init(&m->written);
+    rc = fill(m, volume);
+    if (rc == 0 && !m->tokens_only && strcmp(type, "emptyDir") != 0) {
+        remove_others(m);
+    }
+    map_clear(&m->written);
+    return rc;
+}
+
+static void volume_dir(const struct pod *p, const json_t *volume, char to[HOME_PATH_MAX])
+{
+    const char *name = json_text(volume, "name");
+    char base[HOME_PATH_MAX];
+
+    (void)snprintf(to, HOME_PATH_MAX, "%.3000s/volumes/%.255s", pod_dir(p, base),
+                   name != NULL ? name : "");
+}
+
+static bool is_memory(const json_t *volume)
+{
+    const char *medium = json_text(volume, "emptyDir.medium");
+
+    return medium != NULL && strcmp(medium, "Memory") == 0;
+}
+
+static int volume_make(struct making *m, const json_t *volume)
+{
+    TRY(tree_make(m->dir));
+    /* In the supervisor's mount namespace, which the children copy; it is gone with it, whatever happens. */
+    if (is_memory(volume) &&
+        mount("tmpfs", m->dir, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777") != 0) {
+        return -errno;
+    }
+    if (json_object_get(volume, "emptyDir") != NULL) {
+        return chmod(m->dir, 01777) == 0 ? 0 : -errno;
+    }
+    return volume_refill(m, volume);
+}
+
+/* --- all of a pod -------------------------------------------------------------------------------- */
 
 int volumes_make(struct pod *p, char *problem, size_t problem_bytes)
 {
+    struct making m = {.pod = p, .problem = problem, .problem_bytes = problem_bytes};
     const json_t *volume;
     size_t i;
+    int rc = tree_make(pod_dir(p, m.dir));
 
+    if (rc != 0) {
+        (void)snprintf(problem, problem_bytes, "its folder %s cannot be made: %s", m.dir,
+                       err_text(rc));
+    }
     json_array_foreach(json_at(p->json, "spec.volumes"), i, volume)
     {
-        int rc = make_volume(p, volume, problem, problem_bytes);
-
-        if (rc != 0) {
-            if (problem[0] == '\0') {
-                (void)snprintf(problem, problem_bytes, "its volume \"%s\" cannot be made: %s",
-                               json_text(volume, "name"), err_text(rc));
-            }
-            return rc;
+        if (rc == 0) {
+            volume_dir(p, volume, m.dir);
+            rc = volume_make(&m, volume);
+        }
+        if (rc != 0 && problem[0] == '\0') {
+            (void)snprintf(problem, problem_bytes, "its volume \"%s\" cannot be made: %s",
+                           json_text(volume, "name"), err_text(rc));
         }
     }
-    return 0;
+    return rc;
 }
 
-int volumes_refresh_tokens(struct pod *p)
+void volumes_unmount(struct pod *p)
 {
-    char base[HOME_PATH_MAX], dir[HOME_PATH_MAX], problem[64];
+    char dir[HOME_PATH_MAX];
     const json_t *volume;
     size_t i;
 
     json_array_foreach(json_at(p->json, "spec.volumes"), i, volume)
     {
-        const char *name = json_text(volume, "name");
-
-        if (name != NULL && json_object_get(volume, "projected") != NULL) {
-            (void)snprintf(dir, sizeof(dir), "%.3000s/volumes/%.255s", pod_dir(p, base), name);
-            TRY(make_projected(p, volume, dir, true, problem, sizeof(problem)));
+        if (is_memory(volume)) {
+            volume_dir(p, volume, dir);
+            (void)umount2(dir, MNT_DETACH);
         }
     }
-    return 0;
+}
+
+void volumes_remove(struct pod *p)
+{
+    char dir[HOME_PATH_MAX];
+
+    volumes_unmount(p);
+    tree_remove(pod_dir(p, dir));
+}
+
+int volumes_refresh(struct pod *p, bool tokens_only)
+{
+    char problem[512] = "";
+    struct making m = {
+        .pod = p, .tokens_only = tokens_only, .problem = problem, .problem_bytes = sizeof(problem)};
+    const json_t *volume;
+    int rc = 0;
+    size_t i;
+
+    json_array_foreach(json_at(p->json, "spec.volumes"), i, volume)
+    {
+        int one;
+
+        volume_dir(p, volume, m.dir);
+        one = volume_refill(&m, volume);
+        rc = rc != 0 ? rc : one;
+    }
+    return rc;
+}
+
+bool volumes_use(const struct pod *p, const struct object *o)
+{
+    bool is_secret = o->kind == KIND_SECRET;
+    const json_t *volume, *item;
+    size_t i, k;
+
+    json_array_foreach(json_at(p->json, "spec.volumes"), i, volume)
+    {
+        const char *name = json_text(volume, is_secret ? "secret.secretName" : "configMap.name");
+
+        if (name != NULL && strcmp(name, o->name) == 0) {
+            return true;
+        }
+        json_array_foreach(json_at(volume, "projected.sources"), k, item)
+        {
+            name = json_text(item, is_secret ? "secret.name" : "configMap.name");
+            if (name != NULL && strcmp(name, o->name) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
 }

@@ -10,14 +10,17 @@
 #include <stdio.h>
 
 /*
- * Deployments to pods: as many of the current template as are asked for; those of a former template leave when the
- * new ones are ready.
+ * Deployments to pods: as many of the current template as are asked for; those of a former template
+ * leave when the new ones are ready (with strategy Recreate: before the new ones are made).
+ *
+ * One pod is made at a time, then the loop goes on: making one takes tens of milliseconds.
  */
-#define REPLICAS_MAX 500
-#define RETRY_NS     (2 * NS_PER_S)
+#define RETRY_NS    (2 * NS_PER_S)
+#define NAME_TRIES  100
+#define ABOUT_BYTES (OBJECT_KEY_BYTES + 32)
 
 struct census { /* the pods of one Deployment */
-    size_t current, current_ready, former;
+    size_t current, current_ready, former, leaving;
 };
 
 static void template_hash(const struct object *deployment, char out[17])
@@ -35,7 +38,12 @@ static bool is_of(const struct pod *p, const struct object *d)
     return strcmp(p->ns, d->ns) == 0 && strcmp(p->workload, d->name) == 0;
 }
 
-static struct census count_pods(struct home *h, const struct object *d, const char *hash)
+static bool is_current(const struct pod *p, const char *hash)
+{
+    return !p->is_former && strcmp(p->template_hash, hash) == 0;
+}
+
+static struct census count_pods(const struct home *h, const struct object *d, const char *hash)
 {
     struct map_iter it = MAP_ITER(&h->pods);
     struct census c = {0};
@@ -43,10 +51,12 @@ static struct census count_pods(struct home *h, const struct object *d, const ch
     while (map_next(&it)) {
         const struct pod *p = it.value;
 
-        if (!is_of(p, d) || p->phase >= POD_LEAVING) {
+        if (!is_of(p, d)) {
             continue;
         }
-        if (strcmp(p->template_hash, hash) != 0) {
+        if (p->phase >= POD_LEAVING) {
+            c.leaving++;
+        } else if (!is_current(p, hash)) {
             c.former++;
         } else {
             c.current++;
@@ -56,14 +66,34 @@ static struct census count_pods(struct home *h, const struct object *d, const ch
     return c;
 }
 
+static size_t wanted(const struct object *d)
+{
+    return (size_t)MIN(MAX(json_number(d->spec, "replicas", 1), (int64_t)0), (int64_t)REPLICAS_MAX);
+}
+
+bool workload_is_ready(const struct home *h, const struct object *d, size_t *out_ready,
+                       size_t *out_want)
+{
+    struct census c;
+    char hash[17];
+
+    template_hash(d, hash);
+    c = count_pods(h, d, hash);
+    *out_want = wanted(d);
+    *out_ready = MIN(c.current_ready, *out_want);
+    return *out_ready == *out_want;
+}
+
 /* --- making a pod -------------------------------------------------------------------------------- */
 
 static void put_replica_set(struct home *h, const struct object *d, const char *hash)
 {
-    char name[300];
+    char name[OBJECT_NAME_BYTES + 18], about[ABOUT_BYTES];
     json_t *set;
+    int rc;
 
     (void)snprintf(name, sizeof(name), "%s-%s", d->name, hash);
+    (void)snprintf(about, sizeof(about), "replica set of %s/%s", d->ns, d->name);
     if (cluster_get(h->cluster, KIND_REPLICA_SET, d->ns, name) != NULL) {
         return;
     }
@@ -71,34 +101,71 @@ static void put_replica_set(struct home *h, const struct object *d, const char *
                     "apps/v1", "kind", "ReplicaSet", "metadata", "name", name, "namespace", d->ns,
                     "ownerReferences", "apiVersion", "apps/v1", "kind", "Deployment", "name",
                     d->name, "uid", d->uid, "controller", 1, "spec");
-    if (cluster_put(h->cluster, set) != 0) {
-        home_problem(h, "the state of deployment %s/%s cannot be written", d->ns, d->name);
+    rc = cluster_put(h->cluster, set);
+    if (rc != 0) {
+        home_problem(h, about, "the state of deployment %s/%s cannot be written: %s", d->ns,
+                     d->name, err_text(rc));
+    } else {
+        home_problem_over(h, about);
     }
 }
 
-static json_t *pod_manifest(const struct object *d, const char *hash, const char *name)
+/* Those whose Deployment is gone, or has another template and no pod of theirs left. */
+static void drop_replica_sets(struct home *h)
+{
+    struct map_iter it = MAP_ITER(&h->cluster->objects[KIND_REPLICA_SET]);
+
+    while (map_next(&it)) {
+        const struct object *set = it.value;
+        const char *owner = json_text(set->json, "metadata.ownerReferences[0].name");
+        const struct object *d =
+            cluster_get(h->cluster, KIND_DEPLOYMENT, set->ns, owner != NULL ? owner : "");
+        struct map_iter pods = MAP_ITER(&h->pods);
+        bool is_used = false;
+        char hash[17];
+
+        if (d != NULL) {
+            template_hash(d, hash);
+            is_used = bytes_ends(bytes_str(set->name), bytes_str(hash));
+        }
+        while (!is_used && map_next(&pods)) {
+            const struct pod *p = pods.value;
+
+            is_used = owner != NULL && strcmp(p->ns, set->ns) == 0 &&
+                      strcmp(p->workload, owner) == 0 &&
+                      bytes_ends(bytes_str(set->name), bytes_str(p->template_hash));
+        }
+        if (!is_used && cluster_delete(h->cluster, KIND_REPLICA_SET, set->ns, set->name) != 0) {
+            return; /* the disk; tried again with the next change */
+        }
+    }
+}
+
+static json_t *member_object(json_t *parent, const char *key)
+{
+    json_t *member = json_object_get(parent, key);
+
+    if (!json_is_object(member)) {
+        member = json_object();
+        json_object_set_new(parent, key, member);
+    }
+    return member;
+}
+
+static json_t *pod_manifest(struct home *h, const struct object *d, const char *hash,
+                            const char *name)
 {
     json_t *pod = json_deep_copy(json_object_get(d->spec, "template"));
-    json_t *metadata = json_object_get(pod, "metadata"), *labels;
-    char created[32], set[300], uid[40];
-    struct rand r;
+    json_t *metadata = member_object(pod, "metadata"), *labels = member_object(metadata, "labels");
+    struct rand *r = &h->loop.rand;
+    char created[32], set[OBJECT_NAME_BYTES + 18], uid[40];
 
-    if (metadata == NULL) {
-        metadata = json_object();
-        json_object_set_new(pod, "metadata", metadata);
-    }
-    labels = json_object_get(metadata, "labels");
-    if (labels == NULL) {
-        labels = json_object();
-        json_object_set_new(metadata, "labels", labels);
-    }
-    rand_init(&r);
     clock_format_rfc3339(clock_wall_ns(), created);
     (void)snprintf(set, sizeof(set), "%s-%s", d->name, hash);
-    (void)snprintf(uid, sizeof(uid), "%08x-%04x-4%03x-8%03x-%012llx", (unsigned)rand_u64(&r),
-                   (unsigned)rand_below(&r, 65536), (unsigned)rand_below(&r, 4096),
-                   (unsigned)rand_below(&r, 4096),
-                   (unsigned long long)rand_below(&r, UINT64_C(1) << 48));
+    (void)snprintf(uid, sizeof(uid), "%08x-%04x-4%03x-8%03x-%012llx", (unsigned)rand_u64(r),
+                   (unsigned)rand_below(r, 65536), (unsigned)rand_below(r, 4096),
+                   (unsigned)rand_below(r, 4096),
+                   (unsigned long long)rand_below(r, UINT64_C(1) << 48));
     json_object_set_new(labels, "pod-template-hash", json_string(hash));
     json_object_set_new(pod, "apiVersion", json_string("v1"));
     json_object_set_new(pod, "kind", json_string("Pod"));
@@ -117,42 +184,47 @@ static void random_name(struct home *h, const struct object *d, const char *hash
                         size_t bytes)
 {
     static const char letters[] = "bcdfghjklmnpqrstvwxz2456789";
-    char tail[6] = "";
+    char key[OBJECT_KEY_BYTES], tail[6] = "";
 
-    for (size_t i = 0; i < 5; i++) {
-        tail[i] = letters[rand_below(&h->loop.rand, sizeof(letters) - 1)];
+    for (unsigned n = 0; n < NAME_TRIES; n++) {
+        for (size_t i = 0; i < 5; i++) {
+            tail[i] = letters[rand_below(&h->loop.rand, sizeof(letters) - 1)];
+        }
+        /* The name is the hostname too: at most 63 bytes. */
+        (void)snprintf(out, bytes, "%.46s-%s-%s", d->name, hash, tail);
+        if (map_get(&h->pods, object_key(d->ns, out, key)) == NULL) {
+            return;
+        }
     }
-    /* The name is the hostname too: at most 63 bytes. */
-    (void)snprintf(out, bytes, "%.46s-%s-%s", d->name, hash, tail);
 }
 
 static bool make_pod(struct home *h, const struct object *d, const char *hash)
 {
     const struct object *ns = cluster_get(h->cluster, KIND_NAMESPACE, "", d->ns);
     struct inject_owner owner = {.kind = "deployment", .name = d->name};
+    char name[OBJECT_NS_BYTES], about[ABOUT_BYTES], problem[512] = "";
     enum inject_result result;
-    char name[64], problem[512] = "";
-    struct pod *p;
     json_t *pod;
     int rc;
 
     random_name(h, d, hash, name, sizeof(name));
-    pod = pod_manifest(d, hash, name);
+    pod = pod_manifest(h, d, hash, name);
     rc = inject_pod(&h->values, d->ns, ns != NULL ? ns->annotations : NULL, &owner, pod, &result,
                     problem, sizeof(problem));
-    if (rc == 0 && (result == INJECT_INVALID_POD || result == INJECT_INVALID_NS)) {
-        (void)snprintf(problem, sizeof(problem), "%s", inject_sentence(result));
-        rc = E_CONFIG;
-    }
     if (rc == 0) {
         put_replica_set(h, d, hash);
-        rc = pod_start(h, d->ns, name, d->name, hash, pod, &p, problem, sizeof(problem));
+        rc = pod_start(h, d->ns, name, d->name, hash, pod, problem, sizeof(problem));
     } else {
         json_decref(pod);
     }
+    (void)snprintf(about, sizeof(about), "pods of %s/%s", d->ns, d->name);
     if (rc != 0) {
-        home_problem(h, "deployment %s/%s: a pod cannot be started: %s", d->ns, d->name, problem);
+        home_problem(h, about, "deployment %s/%s: a pod cannot be started: %s", d->ns, d->name,
+                     problem);
         timer_arm_in(&h->loop, &h->retry, RETRY_NS);
+    } else {
+        home_problem_over(h, about);
+        home_reconcile_soon(h); /* for the next one */
     }
     return rc == 0;
 }
@@ -169,8 +241,8 @@ static void stop_pods(struct home *h, const struct object *d, const char *hash, 
         while (count > 0 && map_next(&it)) {
             struct pod *p = it.value;
 
-            if (is_of(p, d) && p->phase < POD_LEAVING &&
-                (strcmp(p->template_hash, hash) == 0) == current && p->is_ready == (ready == 1)) {
+            if (is_of(p, d) && p->phase < POD_LEAVING && is_current(p, hash) == current &&
+                p->is_ready == (ready == 1)) {
                 pod_stop(p);
                 count--;
             }
@@ -178,30 +250,39 @@ static void stop_pods(struct home *h, const struct object *d, const char *hash, 
     }
 }
 
-static void reconcile_deployment(struct home *h, const struct object *d)
+/* True when it made a pod; one that cannot be made now does not hold up the other Deployments. */
+static bool reconcile_deployment(struct home *h, const struct object *d)
 {
-    size_t want =
-        (size_t)MIN(MAX(json_number(d->spec, "replicas", 1), (int64_t)0), (int64_t)REPLICAS_MAX);
+    const char *strategy = json_text(d->spec, "strategy.type");
+    bool recreate = strategy != NULL && strcmp(strategy, "Recreate") == 0;
+    size_t want = wanted(d);
     struct census c;
     char hash[17];
 
     template_hash(d, hash);
     c = count_pods(h, d, hash);
-    while (c.current < want && make_pod(h, d, hash)) {
-        c.current++;
-    }
     if (c.current > want) {
         stop_pods(h, d, hash, true, c.current - want);
     }
-    if (c.former > 0 && c.current_ready >= want) {
+    if (c.former > 0 && (recreate || c.current_ready >= want)) {
         stop_pods(h, d, hash, false, c.former);
     }
+    return c.current < want && !(recreate && c.former + c.leaving > 0) && make_pod(h, d, hash);
+}
+
+/* Which Deployment gets the next pod: those of the control plane, and of them identity, come first. */
+static bool is_turn(const struct object *d, unsigned turn)
+{
+    bool is_control = strcmp(d->ns, NAME_CONTROL_NS) == 0;
+    unsigned own = !is_control ? 2 : strcmp(d->name, "linkerd-identity") == 0 ? 0 : 1;
+
+    return own == turn;
 }
 
 void workload_reconcile(struct home *h)
 {
-    struct map_iter it = MAP_ITER(&h->cluster->objects[KIND_DEPLOYMENT]);
     struct map_iter pods = MAP_ITER(&h->pods);
+    bool made = false;
 
     while (map_next(&pods)) {
         struct pod *p = pods.value;
@@ -209,8 +290,18 @@ void workload_reconcile(struct home *h)
         if (cluster_get(h->cluster, KIND_DEPLOYMENT, p->ns, p->workload) == NULL) {
             pod_stop(p);
         }
+        if (p->is_unwritten) {
+            pod_changed(p);
+        }
     }
-    while (!h->is_stopping && map_next(&it)) {
-        reconcile_deployment(h, it.value);
+    for (unsigned turn = 0; turn <= 2 && !made; turn++) {
+        struct map_iter it = MAP_ITER(&h->cluster->objects[KIND_DEPLOYMENT]);
+
+        while (!made && map_next(&it)) {
+            made = is_turn(it.value, turn) && reconcile_deployment(h, it.value);
+        }
+    }
+    if (!made) {
+        drop_replica_sets(h);
     }
 }
