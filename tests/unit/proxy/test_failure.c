@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of failures is wire 5.7's, and what an answer looks like.
+ */
+#include "proxy/failure.h"
+
+#include "core/err.h"
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+
+/* A stream that writes down what is sent. */
+static struct stream s;
+static char sent[2048];
+static size_t sent_len;
+static int refuse;
+
+static void note_fields(const struct fields *f)
+{
+    for (unsigned i = 0; i < f->count; i++) {
+        sent_len +=
+            (size_t)snprintf(sent + sent_len, sizeof(sent) - sent_len, "|" BYTES_FMT ": " BYTES_FMT,
+                             BYTES_ARG(f->at[i].name), BYTES_ARG(f->at[i].value));
+    }
+}
+
+static int send_head(struct stream *stream, const struct head *h, bool ends)
+{
+    assert_true(ends);
+    if (refuse != 0) {
+        return refuse;
+    }
+    sent_len =
+        (size_t)snprintf(sent, sizeof(sent), "%u %lld", h->status, (long long)h->content_length);
+    note_fields(&h->fields);
+    stream->sent_head = stream->sent_end = true;
+    return 0;
+}
+
+static void send_end(struct stream *stream, const struct fields *trailers)
+{
+    sent_len = 0;
+    note_fields(trailers);
+    stream->sent_end = refuse == 0;
+}
+
+static const struct stream_ops ops = {.send_head = send_head, .send_end = send_end};
+
+static int setup(void **state)
+{
+    (void)state;
+    s = (struct stream){.ops = &ops};
+    arena_init(&s.arena, 65536);
+    refuse = 0;
+    sent_len = 0;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    arena_clear(&s.arena);
+    arena_cache_clear();
+    return 0;
+}
+
+static void the_table(void **state)
+{
+    static const struct {
+        enum failure failure;
+        unsigned status, grpc;
+        bool closes;
+    } rows[] = {
+        {FAILURE_INTERNAL, 500, 13, true},     {FAILURE_INVALID_POLICY, 500, 13, true},
+        {FAILURE_CONNECT, 502, 14, true},      {FAILURE_FIRST_BYTE, 502, 14, true},
+        {FAILURE_BAD_RESPONSE, 502, 14, true}, {FAILURE_TLS_IDENTITY, 502, 14, true},
+        {FAILURE_OVERLOAD, 503, 14, true},     {FAILURE_MEMORY, 503, 14, true},
+        {FAILURE_NO_ENDPOINT, 504, 4, true},   {FAILURE_CONNECT_TIMEOUT, 504, 4, true},
+        {FAILURE_NO_ROUTE, 404, 5, false},     {FAILURE_DENIED, 403, 7, false},
+        {FAILURE_LOOP, 508, 10, true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const struct failure_info *info = failure_info(rows[i].failure);
+
+        assert_int_equal(info->status, rows[i].status);
+        assert_int_equal(info->grpc_code, rows[i].grpc);
+        assert_int_equal(info->closes, rows[i].closes);
+    }
+}
+
+/* D12: every cause has a name of its own, a label, a text and a phase. */
+static void every_cause_is_whole(void **state)
+{
+    (void)state;
+    for (int f = FAILURE_NONE + 1; f < FAILURE_COUNT; f++) {
+        const struct failure_info *info = failure_info((enum failure)f);
+
+        assert_true(info->cause[0] >= 'a' && info->cause[0] <= 'z');
+        assert_true(info->label[0] != '\0' && info->text[0] != '\0');
+        assert_non_null(phase_name(info->phase));
+        assert_true(info->status >= 400 && info->status < 600 && info->grpc_code > 0 &&
+                    info->grpc_code <= 16);
+        for (int other = FAILURE_NONE; other < f; other++) {
+            assert_string_not_equal(info->cause, failure_info((enum failure)other)->cause);
+        }
+    }
+}
+
+static void errors_of_a_dial(void **state)
+{
+    (void)state;
+    assert_int_equal(failure_of_dial(-ECONNREFUSED, false), FAILURE_CONNECT);
+    assert_int_equal(failure_of_dial(E_TIMEOUT, false), FAILURE_CONNECT_TIMEOUT);
+    assert_int_equal(failure_of_dial(-ETIMEDOUT, true), FAILURE_CONNECT_TIMEOUT);
+    assert_int_equal(failure_of_dial(E_TLS, true), FAILURE_TLS);
+    assert_int_equal(failure_of_dial(-ECONNRESET, true), FAILURE_TLS);
+    assert_int_equal(failure_of_dial(E_TLS_IDENTITY, true), FAILURE_TLS_IDENTITY);
+    assert_int_equal(failure_of_dial(E_LIMIT, false), FAILURE_MEMORY);
+}
+
+static void an_answer(void **state)
+{
+    struct failure_answer how = {.with_headers = true};
+
+    (void)state;
+    assert_int_equal(failure_answer(&s, FAILURE_CONNECT, &how), 0);
+    assert_string_equal(
+        sent,
+        "502 0|l5d-proxy-error: the endpoint could not be connected|l5d-proxy-connection: close");
+    how.detail = "10.0.0.1:80: refused\r\nx: y";
+    assert_int_equal(failure_answer(&s, FAILURE_CONNECT, &how), 0);
+    assert_non_null(strstr(sent, "l5d-proxy-error: 10.0.0.1:80: refused  x: y|"));
+    how = (struct failure_answer){.code = 418};
+    assert_int_equal(failure_answer(&s, FAILURE_INJECTED, &how), 0);
+    assert_string_equal(sent, "418 0");
+}
+
+/* The client need not close for a denial. */
+static void an_answer_that_keeps_the_connection(void **state)
+{
+    struct failure_answer how = {.with_headers = true, .detail = "no"};
+
+    (void)state;
+    assert_int_equal(failure_answer(&s, FAILURE_DENIED, &how), 0);
+    assert_string_equal(sent, "403 0|l5d-proxy-error: no");
+}
+
+/* Trailers-only; the message is percent-encoded (gRPC over HTTP/2). */
+static void a_grpc_answer(void **state)
+{
+    struct failure_answer how = {
+        .is_grpc = true, .with_headers = true, .detail = "100% \xc3\xa4\n"};
+
+    (void)state;
+    assert_int_equal(failure_answer(&s, FAILURE_NO_ENDPOINT, &how), 0);
+    assert_non_null(strstr(
+        sent,
+        "200 -1|content-type: application/grpc|grpc-status: 4|grpc-message: 100%25 %C3%A4%0A|"));
+    how = (struct failure_answer){.is_grpc = true, .code = 9};
+    assert_int_equal(failure_answer(&s, FAILURE_INJECTED, &how), 0);
+    assert_string_equal(sent, "200 -1|content-type: application/grpc|grpc-status: 9");
+    how.code = 0;
+    assert_int_equal(failure_trailers(&s, FAILURE_BODY, &how), 0);
+    assert_string_equal(sent, "|grpc-status: 14");
+}
+
+static void an_answer_that_cannot_be_sent(void **state)
+{
+    struct failure_answer how = {.with_headers = true};
+
+    (void)state;
+    refuse = E_LIMIT;
+    assert_int_equal(failure_answer(&s, FAILURE_CONNECT, &how), E_LIMIT);
+    assert_int_equal(failure_trailers(&s, FAILURE_BODY, &how), E_LIMIT);
+    refuse = 0;
+    s.arena.bytes_max = s.arena.bytes_used; /* the request has filled it */
+    assert_int_equal(failure_answer(&s, FAILURE_CONNECT, &how), E_LIMIT);
+    how.is_grpc = true;
+    assert_int_equal(failure_answer(&s, FAILURE_CONNECT, &how), E_LIMIT);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(the_table),
+        TEST(every_cause_is_whole),
+        TEST(errors_of_a_dial),
+        TEST(an_answer),
+        TEST(an_answer_that_keeps_the_connection),
+        TEST(a_grpc_answer),
+        TEST(an_answer_that_cannot_be_sent),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/stats.h"
+
+#include "core/alloc.h"
+#include "core/err.h"
+#include "core/metric_private.h"
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static struct stats stats;
+
+static int setup(void **state)
+{
+    (void)state;
+    stats_open(&stats, 1000);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    stats_close(&stats); /* asserts that nothing is held */
+    return 0;
+}
+
+static char *printed(void)
+{
+    struct metric_samples samples = {0};
+    struct text t;
+    char *text = NULL;
+
+    text_init(&t, 1 << 20);
+    stats_collect(&stats, &samples, 1);
+    metric_samples_print(&samples, METRIC_TEXT, &t);
+    metric_samples_clear(&samples);
+    assert_int_equal(text_finish(&t, &text), 0);
+    return text;
+}
+
+#define assert_printed(line)                                                                       \
+    do {                                                                                           \
+        char *text_ = printed();                                                                   \
+        if (strstr(text_, line "\n") == NULL) {                                                    \
+            fail_msg("no line %s in\n%s", line, text_);                                            \
+        }                                                                                          \
+        mem_free(text_);                                                                           \
+    } while (0)
+
+static void requests_and_responses(void **state)
+{
+    struct request_stats *r = request_stats_get(&stats, BYTES("direction=\"inbound\""));
+    struct response_facts f = {
+        .status = 200, .grpc_status = -1, .error = "", .latency_ns = 4500000};
+
+    (void)state;
+    assert_ptr_equal(request_stats_get(&stats, BYTES("direction=\"inbound\"")), r); /* shared */
+    request_stats_unref(r);
+    request_stats_request(r);
+    request_stats_response(r, &f);
+    assert_printed("request_total{direction=\"inbound\"} 1");
+    assert_printed(
+        "response_total{direction=\"inbound\",status_code=\"200\",classification=\"success\","
+        "grpc_status=\"\",error=\"\"} 1");
+    /* Wire 7.2: whole milliseconds; 4.5 lies in (4, 5]. */
+    assert_printed(
+        "response_latency_ms_bucket{direction=\"inbound\",status_code=\"200\",le=\"4\"} 0");
+    assert_printed(
+        "response_latency_ms_bucket{direction=\"inbound\",status_code=\"200\",le=\"5\"} 1");
+    assert_printed("response_latency_ms_sum{direction=\"inbound\",status_code=\"200\"} 4.5");
+    f = (struct response_facts){.status = 0, .grpc_status = 14, .is_failure = true, .error = "i/o"};
+    request_stats_response(r, &f);
+    assert_printed(
+        "response_total{direction=\"inbound\",status_code=\"\",classification=\"failure\","
+        "grpc_status=\"14\",error=\"i/o\"} 1");
+    request_stats_unref(r);
+}
+
+/* More combinations than are kept at hand: none is lost. */
+static void many_combinations(void **state)
+{
+    struct request_stats *r = request_stats_get(&stats, BYTES("a=\"b\""));
+    struct response_facts f = {.grpc_status = -1, .error = ""};
+
+    (void)state;
+    for (unsigned round = 0; round < 3; round++) {
+        for (f.status = 200; f.status < 240; f.status++) {
+            request_stats_response(r, &f);
+        }
+    }
+    assert_printed("response_total{a=\"b\",status_code=\"200\",classification=\"success\",grpc_"
+                   "status=\"\",error=\"\"} 3");
+    assert_printed("response_total{a=\"b\",status_code=\"239\",classification=\"success\",grpc_"
+                   "status=\"\",error=\"\"} 3");
+    request_stats_unref(r);
+}
+
+static void a_meter(void **state)
+{
+    struct tcp_stats *t = tcp_stats_get(&stats, BYTES("peer=\"src\""));
+    struct io io = {.bytes_in = 30, .bytes_out = 7};
+    struct tcp_meter m, moved;
+
+    (void)state;
+    tcp_meter_open(&m, t, &io, 20, 7);
+    tcp_stats_unref(t); /* the meter holds it */
+    assert_printed("tcp_open_connections{peer=\"src\"} 1");
+    assert_printed("tcp_read_bytes_total{peer=\"src\"} 10");
+    io.bytes_in += 5;
+    tcp_meter_move(&moved, &m);
+    tcp_meter_close(&m, 0); /* counts nothing any more */
+    io.bytes_out += 3;
+    assert_printed("tcp_read_bytes_total{peer=\"src\"} 15");
+    assert_printed("tcp_write_bytes_total{peer=\"src\"} 3");
+    io.bytes_in += 1;
+    tcp_meter_close(&moved, -ECONNRESET);
+    tcp_meter_close(&moved, -ECONNRESET);
+    assert_printed("tcp_read_bytes_total{peer=\"src\"} 16");
+    assert_printed("tcp_open_total{peer=\"src\"} 1");
+    assert_printed("tcp_open_connections{peer=\"src\"} 0");
+    assert_printed("tcp_close_total{peer=\"src\",errno=\"ECONNRESET\"} 1");
+    assert_printed("tcp_close_total{peer=\"src\",errno=\"\"} 0");
+}
+
+/* Labels that do not fit must not end up half written: a scrape would be unreadable. */
+static void labels_that_do_not_fit(void **state)
+{
+    char *value = mem_new(SERIES_LABELS_MAX);
+    struct labels l;
+
+    (void)state;
+    memset(value, 'x', SERIES_LABELS_MAX - 1);
+    labels_init(&l);
+    label_add(&l.text, "one", BYTES("1"));
+    label_add(&l.text, "two", bytes_str(value));
+    stat_count(&stats, STAT_FAILURES, &l);
+    assert_printed("tulle_failures_total{overflow=\"true\"} 1");
+    mem_free(value);
+}
+
+static void failures_by_cause(void **state)
+{
+    (void)state;
+    failure_count(&stats, "inbound", FAILURE_CONNECT);
+    assert_printed("tulle_failures_total{hop=\"inbound\",phase=\"connect\",cause=\"connect\"} 1");
+}
+
+/* Every family of ours has a help text, and the names are Prometheus names. */
+static void families(void **state)
+{
+    (void)state;
+    for (int i = 0; i < STAT_COUNT; i++) {
+        const struct metric_family *f = stat_family((enum stat_id)i);
+
+        assert_true(strlen(f->help) > 10);
+        assert_int_equal(strspn(f->name, "abcdefghijklmnopqrstuvwxyz0123456789_"), strlen(f->name));
+        assert_int_equal(f->kind == METRIC_COUNTER,
+                         bytes_ends(bytes_str(f->name), BYTES("_total")));
+    }
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(requests_and_responses), TEST(many_combinations), TEST(a_meter),
+        TEST(labels_that_do_not_fit), TEST(failures_by_cause), TEST(families),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
