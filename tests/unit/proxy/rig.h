@@ -18,6 +18,7 @@
 #include "mesh/decode.h"
 #include "mesh/discovery_private.h"
 #include "net/splice.h"
+#include "proxy/exchange.h"
 #include "proxy/proxy.h"
 #include "proxy/worker.h"
 
