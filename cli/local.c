@@ -48,7 +48,7 @@ json_t *local_ask(const char *path, json_t *request)
             j = NULL;
         }
     }
-    free(line);
+    mem_free(line);
     mem_free(answer);
     return j;
 }
@@ -273,7 +273,7 @@ static int cmd_status(int argc, char **argv)
 
         text_str(&out, dump != NULL ? dump : "{}");
         text_char(&out, '\n');
-        free(dump);
+        mem_free(dump);
     } else {
         print_status(status_json, ns, &out);
     }

@@ -298,7 +298,7 @@ static char *request(const struct exec_options *o, const struct opt_list *args)
     } else {
         line = mem_printf("%s\n", text);
     }
-    free(text);
+    mem_free(text);
     json_decref(j);
     return line;
 }

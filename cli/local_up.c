@@ -157,7 +157,7 @@ static bool follow(FILE *in, bool as_it_is)
         is_over = ready != NULL;
         json_decref(j);
     }
-    free(line);
+    mem_free(line);
     if (!is_over) {
         (void)cli_fail("the home was ended before it was ready");
     }
@@ -187,7 +187,7 @@ static int supervise(const struct up_options *o, int ready_fd)
 
         (void)dprintf(ready_fd, "%s\n{\"ready\":false}\n",
                       dump != NULL ? dump : "{\"problem\":\"?\"}");
-        free(dump);
+        mem_free(dump);
         json_decref(line);
     }
     return rc == 0 ? 0 : 1;

@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 /*
- * The control plane of a home: the same Deployments and Services as in a cluster, written here because there is nothing
- * to install; its certificates; and Prometheus with its configuration.
+ * The control plane of a home: the same Deployments and Services as in a cluster, written here because
+ * there is nothing to install; its certificates; and Prometheus with its configuration.
  */
 #define ROOT_LIFE_NS (UINT64_C(365) * 24 * 3600 * NS_PER_S)
 #define NS           NAME_CONTROL_NS

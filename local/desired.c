@@ -203,8 +203,8 @@ static void write_object(struct source *s, const struct object *o)
     }
     (void)snprintf(about, sizeof(about), "object %s", key);
     if (rc != 0) {
-        home_problem(h, about, "%s %s%s%s cannot be taken into the cluster: %s",
-                     kind_info(o->kind)->name, o->ns, o->ns[0] != '\0' ? "/" : "", o->name,
+        home_problem(h, about, "%s %s%s%s cannot be taken into %s/cluster: %s",
+                     kind_info(o->kind)->name, o->ns, o->ns[0] != '\0' ? "/" : "", o->name, h->path,
                      err_text(rc));
     }
 }

@@ -70,6 +70,11 @@ void net_pod_remove(struct net *n, struct net_pod *pod);
  * and a /proc that shows the home's processes where the kernel allows. */
 int net_pod_enter(struct net *n, const struct net_pod *pod) MUST_USE;
 
+/* Sockets made between the two calls are of the pod's network: to ask a program itself, not the proxy
+ * in front of it. Nothing else may happen in between. */
+int net_pod_visit(const struct net_pod *pod) MUST_USE;
+void net_pod_return(const struct net *n);
+
 struct net_target {
     struct addr addr; /* pod address and port, of the cluster address' family */
 };

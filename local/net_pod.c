@@ -206,6 +206,19 @@ static int set_pod_sysctls(const struct net *n)
     return 0;
 }
 
+int net_pod_visit(const struct net_pod *pod)
+{
+    return setns(pod->netns_fd, CLONE_NEWNET) == 0 ? 0 : -errno;
+}
+
+void net_pod_return(const struct net *n)
+{
+    if (setns(n->node_fd, CLONE_NEWNET) != 0) {
+        log_error("cannot return to the node namespace; err=%s", err_name(-errno));
+        abort(); /* everything that follows would happen in the wrong place */
+    }
+}
+
 /* A new network namespace, with its settings; this process is back in the node's afterwards. */
 static int make_netns(const struct net *n, int *out_fd)
 {
@@ -216,10 +229,7 @@ static int make_netns(const struct net *n, int *out_fd)
     }
     fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     err = fd < 0 ? -errno : set_pod_sysctls(n);
-    if (setns(n->node_fd, CLONE_NEWNET) != 0) {
-        log_error("cannot return to the node namespace; err=%s", err_name(-errno));
-        abort(); /* everything that follows would happen in the wrong place */
-    }
+    net_pod_return(n);
     if (err != 0 && fd >= 0) {
         close(fd);
     }

@@ -101,7 +101,7 @@ static bool is_control(const struct pod *p, const char *workload)
  * would only wait out their back-offs. So identity's pod comes first, then the controller's, then all
  * others. Later a proxy has to cope by itself, as in a cluster.
  */
-bool pods_control_ready(const struct home *h, const struct pod *for_pod)
+static bool is_control_ready(const struct home *h, const struct pod *for_pod)
 {
     struct map_iter it = MAP_ITER(&h->pods);
     bool identity = false, controller = is_control(for_pod, "linkerd-controller");
@@ -125,7 +125,7 @@ static void start_next(struct pod *p)
         struct container *c = &p->containers[i];
 
         if (c->state == CONTAINER_WAITING && strcmp(c->name, CONTAINER_PROXY) == 0 &&
-            !pods_control_ready(p->home, p)) {
+            !is_control_ready(p->home, p)) {
             return;
         }
         if (c->state == CONTAINER_WAITING) {

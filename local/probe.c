@@ -13,8 +13,10 @@
 #include <sys/wait.h>
 
 /*
- * Probes from the node namespace, as a kubelet makes them: HTTP GET (200 to 399 is well), a TCP
- * connect, or a command in the container. They pass the pod's inbound proxy, as in a cluster.
+ * Probes as a kubelet makes them: HTTP GET (200 to 399 is well), a TCP connect, or a command in the
+ * container. An HTTP probe comes from the node and passes the pod's inbound proxy, as in a cluster. A
+ * TCP probe asks the program itself, at the pod's address: the proxy would accept whether there is a
+ * program or not.
  *
  * What has not passed yet is tried more often at first, so that a home comes up fast; a failure counts
  * no more than once in a period all the same.
@@ -240,6 +242,20 @@ static void begin_command(struct probe *p, const json_t *command)
     }
 }
 
+static int dial(struct probe *p, const struct addr *to, bool past_proxy)
+{
+    struct pod *pod = p->container->pod;
+    int rc;
+
+    if (!past_proxy) {
+        return sock_dial(loop_of(p), to, NULL, &p->task, &p->io);
+    }
+    TRY(net_pod_visit(&pod->net));
+    rc = sock_dial(loop_of(p), to, NULL, &p->task, &p->io);
+    net_pod_return(pod->home->net);
+    return rc;
+}
+
 static void begin_attempt(struct probe *p)
 {
     const json_t *get = json_object_get(p->spec, "httpGet"),
@@ -252,7 +268,7 @@ static void begin_attempt(struct probe *p)
         return;
     }
     if (!probe_port(p, json_object_get(get != NULL ? get : tcp, "port"), &to.port) ||
-        sock_dial(loop_of(p), &to, NULL, &p->task, &p->io) != 0) {
+        dial(p, &to, get == NULL) != 0) {
         p->io = NULL;
         finish(p, false);
         return;

@@ -13,8 +13,9 @@
 #define CONTROL_KEY "control/"
 
 /*
- * Service ports on the host's localhost: those of --publish, and those of Services of type LoadBalancer (their port) and
- * NodePort (their node port); and the control plane's ports that the CLI uses, as Unix sockets.
+ * Service ports on the host's localhost: those of --publish, and those of Services of type
+ * LoadBalancer (their port) and NodePort (their node port); and the control plane's ports that the CLI
+ * uses, as Unix sockets.
  */
 struct published {
     struct list node;
@@ -174,7 +175,7 @@ static const struct pod *control_pod(const struct home *h)
     return found;
 }
 
-/* The CLI's ways into the control plane: straight to the controller's pod, past its proxy's inbound policy. */
+/* The CLI's ways into the control plane: straight to the controller's pod. */
 static void publish_control(struct home *h)
 {
     static const struct {

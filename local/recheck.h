@@ -17,10 +17,11 @@
 
 struct recheck;
 /* `say` tells a problem by name, and that it is over (text NULL). */
-struct recheck *recheck_new(struct loop *l, const char *root, void (*say)(void *user, const char *about, const char *text),
+struct recheck *recheck_new(struct loop *l, const char *root,
+                            void (*say)(void *user, const char *about, const char *text),
                             void *user);
 void recheck_note(struct recheck *r, const char *text); /* "web.yaml:12: ...", as the cluster says it */
-void recheck_soon(struct recheck *r);                   /* something changed; nothing to do without problems */
+void recheck_soon(struct recheck *r);                   /* something changed */
 void recheck_free(struct recheck *r);                   /* NULL is fine */
 
 #endif

@@ -6,18 +6,19 @@
  * The inside of a home's supervisor: what its files share. One process, one thread, one loop.
  *
  *   home.c       start, signals, the end           state.c      the state folder
- *   announce.c   what `up` hears, and problems     desired.c    the user's manifests, accepted or refused
- *   workload.c   Deployments to pods, rollout      follow.c     single files; recheck.c problems that are over
- *   pod.c        a pod's life                      container.c  a container's life: start, end, back-off
+ *   announce.c   what `up` hears, and problems     desired.c    the user's manifests
+ *   follow.c     a single file                     recheck.c    problems of files that are over
+ *   workload.c   Deployments to pods, rollout      service.c    Services to slices, names, rules
+ *   pod.c        a pod's life                      container.c  a container's life
  *   spawn.c      from fork to exec                 privilege.c  users and capabilities
- *   log_file.c   what containers write             volume.c     what volumes hold; mount.c where they are mounted
+ *   volume.c     what volumes hold                 mount.c      where they are mounted
  *   env.c        environment and arguments         probe.c      HTTP, TCP and exec probes
- *   service.c    Services to slices, names, rules  publish.c    ports on the host's localhost
- *   status.c     Pod objects with status           command.c    what the CLI asks; exec.c and fetch.c two of them
- *   builtin.c    the control plane's own manifests
+ *   log_file.c   what containers write             publish.c    ports on the host's localhost
+ *   status.c     what pods are like                builtin.c    the control plane's own manifests
+ *   command.c    what the CLI asks; exec.c and fetch.c two of its commands
  *
- * Callbacks of the loop only record and wake; pod_step() and reconcile() decide. Nothing but spawn_in() forks a
- * container's processes, and nothing but reap() waits for them.
+ * Callbacks of the loop only record and wake; pod_step() and reconcile() decide. Nothing but
+ * spawn_in() forks a container's processes, and nothing but reap() waits for them.
  */
 #include "cluster/cluster.h"
 #include "core/arena.h"
@@ -36,7 +37,7 @@ struct home {
     char path[HOME_PATH_MAX]; /* state */
     char bin[HOME_PATH_MAX];  /* folder of our programs */
     char cwd[HOME_PATH_MAX];  /* where `up` ran */
-    bool is_root;             /* real root: uids are honoured; else the proxy is exempted by a socket mark */
+    bool is_root;             /* uids are honoured; else the proxy is exempted by a socket mark */
     bool has_v6;
     int lock_fd;
     struct loop loop;
@@ -47,7 +48,7 @@ struct home {
     struct inject_values values;
     char *anchors_pem;
     struct map pods;          /* struct pod by "ns/name" */
-    struct task reconcile;    /* something changed: bring pods, slices, names and rules up to date */
+    struct task reconcile;    /* something changed: bring all that follows from it up to date */
     struct timer settle;      /* manifests changed: others may follow in a moment */
     struct timer retry;       /* reconcile again, after a failure */
     struct list publishes;
@@ -122,16 +123,16 @@ struct pod {
     uint64_t created_wall_ns, left_wall_ns;
 };
 
-/* --- announce.c: `up` waits on a descriptor for lines of JSON: {"pods_ready":N,"pods_total":N}, {"notice":"..."},
- * {"problem":"..."}, and at the end {"ready":true|false,"status":{...},"unready":[...]}. Its end ends a home that is
- * not up yet. --- */
+/* --- announce.c: `up` waits on a descriptor for lines of JSON: {"pods_ready":N,"pods_total":N},
+ * {"notice":"..."}, {"problem":"..."}, and at the end {"ready":true|false,"status":{...},
+ * "unready":[...]}. Its end ends a home that is not up yet. --- */
 void announce_open(struct home *h, int fd);   /* takes fd; -1: nobody waits */
 void announce_close(struct home *h);
-void announce_progress(struct home *h);       /* says how far it is, or that it is up, or has failed */
+void announce_progress(struct home *h);       /* how far it is, or that it is up, or has failed */
 void announce_notice(struct home *h, const char *format, ...) PRINTF_LIKE(2, 3);
 
-/* Sentences that `up` and `status` show, until they are over. `about` names what one concerns; a new one replaces
- * the former. While `up` waits any of them is its end. */
+/* Sentences that `up` and `status` show, until they are over. `about` names what one concerns; a new
+ * one replaces the former. While `up` waits any of them is its end. */
 void home_problem(struct home *h, const char *about, const char *format, ...) PRINTF_LIKE(3, 4);
 void home_problem_over(struct home *h, const char *about);
 json_t *home_problems(const struct home *h);  /* array of texts, oldest first */
@@ -142,7 +143,8 @@ void home_reconcile_soon(struct home *h);
 void home_stop(struct home *h);               /* end everything, then the loop; idempotent */
 
 /* --- state.c: the state folder --- */
-int state_open(struct home *h, char *problem, size_t problem_bytes) MUST_USE; /* locked, empty, ours */
+/* Locked, emptied and ours. */
+int state_open(struct home *h, char *problem, size_t problem_bytes) MUST_USE;
 void state_close(struct home *h);             /* removes it */
 int state_note(const struct home *h) MUST_USE; /* home.json */
 int state_watch(struct home *h) MUST_USE;     /* ends the home when its folder goes */
@@ -152,23 +154,24 @@ int file_write(const char *path, struct bytes content, unsigned mode) MUST_USE; 
 
 /* --- workload.c: make the pods be what the Deployments ask for --- */
 void workload_reconcile(struct home *h);
-bool workload_is_ready(const struct home *h, const struct object *deployment, size_t *out_ready, size_t *out_want);
+bool workload_is_ready(const struct home *h, const struct object *deployment, size_t *out_ready,
+                       size_t *out_want);
 
 /* --- pod.c. The pod owns json, also when it cannot be started. --- */
-int pod_start(struct home *h, const char *ns, const char *name, const char *workload, const char *template_hash,
-              json_t *json, char *problem, size_t problem_bytes) MUST_USE;
+int pod_start(struct home *h, const char *ns, const char *name, const char *workload,
+              const char *template_hash, json_t *json, char *problem,
+              size_t problem_bytes) MUST_USE;
 void pod_stop(struct pod *p);                 /* leaves the slices, then ends; idempotent */
 void pod_stop_now(struct pod *p);             /* without leaving first: the home ends */
 void pod_drop(struct pod *p);                 /* the home is over: forget it */
-void pod_changed(struct pod *p);              /* a container or probe changed: decide, write the status */
+void pod_changed(struct pod *p);              /* a container or probe changed */
 int64_t pod_grace_s(const struct pod *p);      /* how long its programs may take to end */
 const char *pod_dir(const struct pod *p, char to[HOME_PATH_MAX]);
-bool pods_control_ready(const struct home *h, const struct pod *for_pod); /* may its proxy ask the control plane? */
 
 /* --- container.c --- */
 void container_start(struct container *c);
 void container_signal(struct container *c, int signo);
-void container_end(struct container *c);      /* SIGTERM, and SIGKILL after the grace period; it starts again */
+void container_end(struct container *c);      /* SIGTERM, then SIGKILL; it starts again */
 bool container_is_ready(const struct container *c);
 bool container_has_started(const struct container *c);
 void container_close(struct container *c);    /* its pod goes */
@@ -189,9 +192,10 @@ struct spawn {
     bool has_terminal;      /* fds[0] becomes the controlling terminal */
     const char *term;       /* for TERM; NULL: as it is */
 };
-/* With out_setup_fd (may be NULL): a pipe that will hold a sentence if the program could not be started. */
+/* *out_setup_fd (may be NULL): a pipe that holds a sentence if the program could not be started. */
 void spawn_init(void);      /* before our own limits are raised */
-int spawn_in(struct container *c, const struct spawn *s, pid_t *out_pid, int *out_setup_fd) MUST_USE;
+int spawn_in(struct container *c, const struct spawn *s, pid_t *out_pid,
+             int *out_setup_fd) MUST_USE;
 void spawn_kill(pid_t pid, int signo);        /* its whole process group */
 /* privilege.c, in the child: what the securityContext says. */
 int privilege_apply(const struct container *c, const char **out_problem) MUST_USE;
@@ -200,19 +204,20 @@ int privilege_apply(const struct container *c, const char **out_problem) MUST_US
 int volumes_make(struct pod *p, char *problem, size_t problem_bytes) MUST_USE;
 void volumes_unmount(struct pod *p);          /* so that the state folder can be removed */
 void volumes_remove(struct pod *p);
-int volumes_refresh(struct pod *p, bool tokens_only) MUST_USE; /* what ConfigMaps and Secrets hold now, and new tokens */
+/* What ConfigMaps and Secrets hold now, and new tokens; or these alone. */
+int volumes_refresh(struct pod *p, bool tokens_only) MUST_USE;
 bool volumes_use(const struct pod *p, const struct object *o); /* this ConfigMap or Secret? */
 int mounts_apply(const struct container *c, const char **out_what) MUST_USE;
 int secret_decode(const char *base64, struct text *out) MUST_USE; /* base64.c; E_SYNTAX */
 
 /* --- env.c: the strings live in the arena. E_CONFIG names what is missing. --- */
-#define PROCESS_ARGS_BYTES_MAX (1536u << 10) /* of arguments and environment, less than what the kernel takes */
+#define PROCESS_ARGS_BYTES_MAX (1536u << 10) /* in all; less than what the kernel takes */
 struct process_args {
     char **argv, **env;
     const char *cwd;
 };
-int process_args_make(const struct container *c, const char *term, struct arena *a, struct process_args *out,
-                      char *problem, size_t problem_bytes) MUST_USE;
+int process_args_make(const struct container *c, const char *term, struct arena *a,
+                      struct process_args *out, char *problem, size_t problem_bytes) MUST_USE;
 
 /* --- probe.c --- */
 void probe_begin(struct probe *p);            /* its container runs now */
@@ -223,7 +228,7 @@ void probe_reaped(struct probe *p, int status); /* its command ended */
 void pod_status_write(struct pod *p);
 void pod_status_remove(struct pod *p);
 json_t *home_status(const struct home *h);    /* for the CLI */
-json_t *home_unready(const struct home *h);   /* containers that keep it from being ready, with their last lines */
+json_t *home_unready(const struct home *h);   /* what keeps it from being ready, with last lines */
 bool home_is_ready(const struct home *h, size_t *out_ready, size_t *out_total);
 
 /* --- desired.c: the user's manifests and the built-in ones, in one list --- */
@@ -240,7 +245,8 @@ void follow_close(struct follow *f);          /* NULL is fine */
 
 /* --- builtin.c --- */
 json_t *builtin_objects(const struct home *h); /* array of manifests of the control plane */
-int builtin_identity(struct home *h, char *problem, size_t problem_bytes) MUST_USE; /* anchors, issuer, token key */
+/* Anchors, issuer, token key. */
+int builtin_identity(struct home *h, char *problem, size_t problem_bytes) MUST_USE;
 int builtin_prometheus(const struct home *h) MUST_USE; /* its configuration */
 void builtin_scrape_targets(const struct home *h);     /* who is to be scraped now */
 

@@ -153,7 +153,7 @@ static void check_strategy(struct checker *k, const json_t *spec)
 {
     const char *type = json_text(spec, "strategy.type");
 
-    /* New pods are ready before old ones leave, or the other way round; numbers in between do not matter here. */
+    /* New pods are ready before old ones leave, or the other way round: no numbers in between. */
     validate_only(k, json_object_get(spec, "strategy"), "spec.strategy",
                   ALLOWED("type", "rollingUpdate"));
     if (type != NULL && strcmp(type, "Recreate") != 0 && strcmp(type, "RollingUpdate") != 0) {

@@ -138,7 +138,9 @@ static void check_env(struct checker *k, const json_t *container, const char *pa
             validate_refuse(k, E_CONFIG, full, "%s.name \"%.80s\" cannot be the name of a variable",
                             full, name);
         }
-        validate_text(k, item, full, "value", false);
+        if (json_object_get(item, "value") != NULL && json_text(item, "value") == NULL) {
+            validate_refuse(k, E_CONFIG, full, "%s.value must be a string: put it in quotes", full);
+        }
         check_value_from(k, json_object_get(item, "valueFrom"),
                          validate_field(field, "%s.valueFrom", full));
     }

@@ -22,7 +22,8 @@ void validate_refuse(struct checker *k, int err, const char *path, const char *f
 /* Every key of `map`, which may be absent, must be one of `allowed` (NULL-terminated). */
 void validate_only(struct checker *k, const json_t *map, const char *path, const char *const *allowed);
 #define ALLOWED(...) ((const char *const[]){__VA_ARGS__, NULL})
-void validate_number(struct checker *k, const json_t *map, const char *path, const char *key, int64_t least, int64_t most);
+void validate_number(struct checker *k, const json_t *map, const char *path, const char *key,
+                     int64_t least, int64_t most);
 void validate_bool(struct checker *k, const json_t *map, const char *path, const char *key);
 void validate_text(struct checker *k, const json_t *map, const char *path, const char *key, bool is_needed);
 void validate_list(struct checker *k, const json_t *map, const char *path, const char *key);

@@ -211,6 +211,10 @@ static bool make_pod(struct home *h, const struct object *d, const char *hash)
     pod = pod_manifest(h, d, hash, name);
     rc = inject_pod(&h->values, d->ns, ns != NULL ? ns->annotations : NULL, &owner, pod, &result,
                     problem, sizeof(problem));
+    if (rc == 0 && (result == INJECT_INVALID_POD || result == INJECT_INVALID_NS)) {
+        rc = E_CONFIG; /* neither meshed nor not is what was asked for */
+        (void)snprintf(problem, sizeof(problem), "%s", inject_sentence(result));
+    }
     if (rc == 0) {
         put_replica_set(h, d, hash);
         rc = pod_start(h, d->ns, name, d->name, hash, pod, problem, sizeof(problem));
@@ -231,7 +235,7 @@ static bool make_pod(struct home *h, const struct object *d, const char *hash)
 
 /* --- rollout ------------------------------------------------------------------------------------- */
 
-/* Stop up to `count` pods of the Deployment whose template is (or is not) the current one, unready ones first. */
+/* Stop up to `count` of its pods whose template is (or is not) the current one, unready ones first. */
 static void stop_pods(struct home *h, const struct object *d, const char *hash, bool current,
                       size_t count)
 {
