@@ -138,7 +138,8 @@ bool route_has_parent(const struct object *route, enum parent kind, const char *
     struct json_iter it = JSON_ITER(refs);
 
     while (json_is_array(refs) && json_next(&it)) {
-        int64_t of_port = json_number(it.value, "port", port);
+        /* Of an EgressNetwork always one port. */
+        int64_t of_port = json_number(it.value, "port", kind == PARENT_EGRESS ? 0 : port);
 
         if (parent_kind(route, it.value) == kind && of_port == port &&
             strcmp(ref_ns(it.value, route->ns), ns) == 0 && strcmp(ref_name(it.value), name) == 0) {

@@ -62,7 +62,8 @@ const char *ref_ns(const json_t *ref, const char *ns);   /* `ns` when absent */
 
 enum parent { PARENT_OTHER, PARENT_SERVER, PARENT_SERVICE, PARENT_EGRESS };
 enum parent parent_kind(const struct object *route, const json_t *ref);
-/* A parentRef of the route names this object and port; one without a port is for all. */
+/* A parentRef of the route names this object and port; one without a port is for all ports of a Service or a
+ * Server, and for none of an EgressNetwork. */
 bool route_has_parent(const struct object *route, enum parent kind, const char *ns, const char *name,
                       uint16_t port);
 message_metadata *resource_ref(struct arena *a, const char *group, const char *kind, const char *name,

@@ -203,6 +203,52 @@ def test_outbound_elsewhere(web):
     assert at(backend.forward.addr) == "192.0.2.1:443"
 
 
+def test_routes_of_the_users(web):
+    """Every message type is read by a foreign decoder; gRPC, TLS and opaque ones share their builder with HTTP."""
+    parent = {"group": "core", "kind": "Service", "name": "web", "port": 80}
+    stream = web.watch_outbound("10.96.0.10", 80)
+    stream.next()
+
+    def route(kind, version, spec):
+        manifest = {"apiVersion": f"gateway.networking.k8s.io/{version}", "kind": kind, "metadata": cp.meta("r"),
+                    "spec": {"parentRefs": [parent], "rules": [spec]}}
+        web.put(manifest)
+        protocol = stream.next().protocol
+        web.drop(manifest)
+        stream.next()
+        return protocol
+
+    gone = {"backendRefs": [{"name": "web", "port": 80, "weight": 3}, {"name": "gone", "port": 80}]}
+    http = route("HTTPRoute", "v1", gone).detect.http1.routes[0].rules[0]
+    matches = [{"method": {"service": "a.B"}}]
+    grpc_rule = route("GRPCRoute", "v1", {**gone, "matches": matches}).grpc.routes[0].rules[0]
+    tls = route("TLSRoute", "v1alpha2", gone).tls.routes[0].rules[0]
+    tcp = route("TCPRoute", "v1alpha2", gone).opaque.routes[0].rules[0]
+    for rule in (http, grpc_rule, tls, tcp):
+        good, bad = rule.backends.random_available.backends
+        assert (good.weight, bad.weight) == (3, 1)
+        assert good.backend.backend.balancer.discovery.dst.path == WEB
+        assert bad.backend.backend.WhichOneof("kind") is None
+    assert grpc_rule.matches[0].rpc.service == "a.B"
+    assert http.backends.random_available.backends[1].backend.filters[0].failure_injector.status == 500
+    assert grpc_rule.backends.random_available.backends[1].backend.filters[0].failure_injector.code == 14
+    for rule in (tls, tcp):
+        (refusal,) = rule.backends.random_available.backends[1].backend.filters
+        assert refusal.invalid.message == "there is no Service default/gone, a backend"
+
+
+def test_what_is_wrong_is_logged_once(web):
+    manifest = {"apiVersion": "policy.linkerd.io/v1alpha1", "kind": "EgressNetwork", "metadata": cp.meta("odd"),
+                "spec": {"trafficPolicy": "Perhaps"}}
+    web.put(manifest)
+    said = "EgressNetwork default/odd: trafficPolicy is neither Allow nor Deny"
+    web.wait(lambda: said in web.output())
+    web.put({**manifest, "metadata": {**manifest["metadata"], "labels": {"a": "b"}}})
+    web.put({**manifest, "metadata": cp.meta("other")})
+    web.wait(lambda: "EgressNetwork default/other: trafficPolicy" in web.output())
+    assert web.output().count(said) == 1
+
+
 # --- identity --------------------------------------------------------------------------------------
 
 def make_issuer(folder):
