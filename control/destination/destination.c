@@ -160,6 +160,8 @@ static void on_event(struct cluster_watch *w, enum cluster_event e, const struct
     if (o->kind == KIND_SERVER) {
         servers_on_event(&d->servers, e, o);
         touch_name(d, DEP_SERVERS, o->ns, "", CHANGED_ALL);
+    } else if (o->kind == KIND_SERVICE_PROFILE) {
+        touch_name(d, DEP_PROFILE, o->ns, o->name, CHANGED_ALL);
     } else if (touch == NULL) {
         touch_if(d, o, old, e);
     } else {
@@ -234,8 +236,9 @@ static enum grpc_status subscribe(struct destination *d, const struct question *
 {
     char text[TOPIC_KEY_BYTES], node[DEP_KEY_BYTES];
     int len =
-        snprintf(text, sizeof(text), "%c %s %c %s", method, q->path, q->place.by_node ? 'n' : 'z',
-                 q->place.by_node ? q->place.node : q->place.zone);
+        snprintf(text, sizeof(text), "%c %s %c %s %s", method, q->path,
+                 q->place.by_node ? 'n' : 'z', q->place.by_node ? q->place.node : q->place.zone,
+                 q->place.ns);
     struct bytes key = bytes_of(text, (size_t)len);
     struct topic *t = topics_find(&d->topics, key);
 
@@ -289,6 +292,7 @@ enum grpc_status destination_get_profile(struct destination *d, struct bytes req
         return status;
     }
     question_place(d, &q, false);
+    memcpy(q.place.ns, q.client.ns, sizeof(q.place.ns));
     return subscribe(d, &q, 'p', s, out_why);
 }
 
@@ -305,7 +309,8 @@ struct destination *destination_new(const struct control_env *env)
         .kinds = UINT64_C(1) << KIND_SERVICE | UINT64_C(1) << KIND_ENDPOINT_SLICE |
                  UINT64_C(1) << KIND_POD | UINT64_C(1) << KIND_EXTERNAL_WORKLOAD |
                  UINT64_C(1) << KIND_SERVER | UINT64_C(1) << KIND_NODE |
-                 UINT64_C(1) << KIND_REPLICA_SET | UINT64_C(1) << KIND_JOB,
+                 UINT64_C(1) << KIND_REPLICA_SET | UINT64_C(1) << KIND_JOB |
+                 UINT64_C(1) << KIND_SERVICE_PROFILE,
         .on_event = on_event,
         .on_synced = on_synced,
     };

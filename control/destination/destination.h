@@ -7,8 +7,8 @@
  * once for each distinct question, encoded once for all who asked it (design D5; wire 3.2, 11).
  *
  * A question is keyed by what its answer depends on: the path, the zone of the client's node, and that node
- * itself where a service keeps its traffic on it; never by the pod's name in the context token. The
- * client's namespace joins them when ServiceProfiles are answered, whose choice depends on it.
+ * itself where a service keeps its traffic on it, of profiles also the client's namespace, whose
+ * ServiceProfiles come first; never by the pod's name in the context token.
  */
 #include "control/component.h"
 #include "control/topic.h"

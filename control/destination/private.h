@@ -9,6 +9,7 @@
  *   endpoints.c    the topic of Get: a service's endpoints and their changes
  *   endpoint.c     one endpoint as a message
  *   profile.c      the topic of GetProfile
+ *   profile_routes.c  what a ServiceProfile adds to it
  */
 #include "api/destination.pb-c.h"
 #include "control/destination/destination.h"
@@ -30,6 +31,7 @@ enum {
     DEP_NODE = 'n',        /* knows its zone */
     DEP_IP = 'i',
     DEP_HOST_PORT = 'h',
+    DEP_PROFILE = 'f',     /* a ServiceProfile */
 };
 /* What a touch says about an answer made of many endpoints. */
 enum {
@@ -74,6 +76,7 @@ weighted_addr *endpoint_message(const struct destination *d, const struct endpoi
 struct place {
     bool by_node;       /* the answer follows this node; otherwise only `zone` matters */
     char node[OBJECT_NAME_BYTES], zone[OBJECT_NAME_BYTES];
+    char ns[OBJECT_NS_BYTES]; /* of profiles: whose ServiceProfiles come first; "" nobody's */
 };
 const char *place_zone(const struct destination *d, const struct place *p);
 struct topic *endpoints_new(struct destination *d, const struct service_name *name,

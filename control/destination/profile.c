@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/destination/private.h"
 
+#include "control/destination/profile_routes.h"
 #include "core/alloc.h"
-#include "core/clock.h"
+#include "core/log.h"
 
 /*
  * What an address or a name is: a service, one endpoint, or nothing that we know (wire 11.2).
- *
- * A ServiceProfile's routes and dst_overrides are not sent: routing by a profile replaces the policy's,
- * so half a profile would be worse than none. Without them the choice between ServiceProfiles of two
- * namespaces has no effect either, and the client's namespace is no part of the question.
  */
-typedef Io__Linkerd__Proxy__Destination__DestinationProfile profile_message;
+#define PROFILE_BYTES_MAX                                                                          \
+    (4u << 20) /* what gRPC clients take in one message unless told otherwise */
 
 struct profile {
     struct topic topic;
@@ -41,13 +39,8 @@ static profile_message *profile_start(struct arena *a)
 {
     profile_message *m =
         message_new(a, &io__linkerd__proxy__destination__destination_profile__descriptor);
-    Io__Linkerd__Proxy__Destination__RetryBudget *budget =
-        message_new(a, &io__linkerd__proxy__destination__retry_budget__descriptor);
 
-    budget->retry_ratio = 0.2F;
-    budget->min_retries_per_second = 10;
-    budget->ttl = message_duration(a, 10 * NS_PER_S);
-    m->retry_budget = budget;
+    m->retry_budget = retry_budget_message(NULL, a);
     return m;
 }
 
@@ -57,6 +50,35 @@ static void profile_send(struct profile *p, const profile_message *m, struct are
 }
 
 /* --- services ------------------------------------------------------------------------------------ */
+
+/* The client's own ServiceProfile comes before that of the service's namespace; what is wrong with one is
+ * reported by the policy engine, which looks at all of them. */
+static void add_service_profile(struct profile *p, const char *ns, uint16_t port,
+                                profile_message *to, struct arena *a)
+{
+    const struct control_env *env = p->engine->env;
+    const char *const from[] = {p->place.ns, ns};
+    const struct object *found = NULL;
+    size_t bare = protobuf_c_message_get_packed_size(&to->base);
+
+    for (size_t i = 0; found == NULL && i < ARRAY_LEN(from); i++) {
+        if (from[i][0] != '\0') {
+            depend_name(p, DEP_PROFILE, from[i], to->fully_qualified_name);
+            found =
+                cluster_get(env->cluster, KIND_SERVICE_PROFILE, from[i], to->fully_qualified_name);
+        }
+    }
+    if (found == NULL) {
+        return;
+    }
+    (void)profile_read(found, env, port, a, to);
+    if (protobuf_c_message_get_packed_size(&to->base) > bare + PROFILE_BYTES_MAX) {
+        log_error(
+            "a ServiceProfile is too large to be sent: its routes are left out; profile=%s/%s",
+            found->ns, found->name);
+        to->n_routes = to->n_dst_overrides = 0;
+    }
+}
 
 static void answer_service(struct profile *p, const char *ns, const char *name,
                            const struct object *service, uint16_t port, struct arena *a)
@@ -84,6 +106,7 @@ static void answer_service(struct profile *p, const char *ns, const char *name,
     m->opaque_protocol =
         port_set_has(v.has_opaque_ports ? &v.opaque_ports : &env->opaque_ports, port);
     m->parent_ref = message_service_ref(a, ns, name, port);
+    add_service_profile(p, ns, port, m, a);
     profile_send(p, m, a);
 }
 
@@ -236,8 +259,8 @@ static void compute(struct topic *topic, unsigned changes)
     struct profile *p = CONTAINER_OF(topic, struct profile, topic);
     struct arena a;
 
-    (void)changes; /* one answer: all of it or nothing */
-    arena_init(&a, 2 * ENDPOINT_ARENA_BYTES + VIEW_ARENA_BYTES);
+    (void)changes;            /* one answer: all of it or nothing */
+    arena_init(&a, SIZE_MAX); /* in proportion to the manifests, which the cluster limits */
     p->deps_count = 0;
     if (p->place.by_node) {
         depend_name(p, DEP_NODE, "", p->place.node);

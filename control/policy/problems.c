@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/policy/private.h"
 
+#include "control/destination/profile_routes.h"
 #include "core/alloc.h"
 #include "core/log.h"
 
@@ -94,15 +95,15 @@ static void check_target_parent(const struct policy *p, struct reading *r, const
     if (kind == PARENT_EGRESS && port == 0) {
         reading_complain(r, "a parentRef to an EgressNetwork lacks its port");
     }
-    if (o->kind == KIND_TLS_ROUTE || o->kind == KIND_TCP_ROUTE) {
-        (void)opaque_route_read(r, &t, o);
-    } else {
-        (void)http_route_read(r, &t, o);
-    }
     winner = route_winner(p, o, kind, ns, name, (uint16_t)port);
     if (winner != NULL) {
         reading_complain(r, "the %s %s/%s has that port of %s %s/%s", route_rank_name(winner),
                          winner->ns, winner->name, what, ns, name);
+    }
+    if (o->kind == KIND_TLS_ROUTE || o->kind == KIND_TCP_ROUTE) {
+        (void)opaque_route_read(r, &t, o);
+    } else {
+        (void)http_route_read(r, &t, o);
     }
 }
 
@@ -245,6 +246,18 @@ static void check_settings(const struct policy *p, struct reading *r, const stru
     }
 }
 
+static void check_service_profile(const struct policy *p, struct reading *r, const struct object *o)
+{
+    profile_message m;
+    const char *problem;
+
+    io__linkerd__proxy__destination__destination_profile__init(&m);
+    problem = profile_read(o, p->env, 80, r->arena, &m);
+    if (problem != NULL) {
+        reading_complain(r, "%s", problem);
+    }
+}
+
 static const struct check {
     enum kind kind;
     void (*run)(const struct policy *p, struct reading *r, const struct object *o);
@@ -262,6 +275,7 @@ static const struct check {
     {KIND_TCP_ROUTE, check_route},
     {KIND_EGRESS_NETWORK, check_settings},
     {KIND_SERVICE, check_settings},
+    {KIND_SERVICE_PROFILE, check_service_profile},
 };
 
 /* --- the list ------------------------------------------------------------------------------------ */

@@ -259,22 +259,6 @@ static void address_that_becomes_a_service(void **state)
     asker_clear(&a);
 }
 
-static void routes_of_a_service_profile_are_not_sent_half(void **state)
-{
-    struct engines *e = *state;
-    struct asker a;
-
-    put(e, "profile.yaml",
-        "{apiVersion: linkerd.io/v1alpha2, kind: ServiceProfile, metadata: {name: "
-        "web.default.svc.cluster.local}, "
-        "spec: {routes: [{name: all, condition: {pathRegex: '.*'}}], dstOverrides: [{authority: "
-        "other, weight: 1}]}}");
-    web_open(e);
-    get(e, &a, "10.96.0.10:80");
-    assert_profile(e, &a, WEB_PROFILE);
-    asker_clear(&a);
-}
-
 static void refused(void **state)
 {
     static const char *const bad[] = {"", "example.com:80", "10.0.0.1:http", "web",
@@ -309,7 +293,6 @@ int main(void)
         ENGINES_TEST(stranger),
         ENGINES_TEST(one_address_of_two),
         ENGINES_TEST(address_that_becomes_a_service),
-        ENGINES_TEST(routes_of_a_service_profile_are_not_sent_half),
         ENGINES_TEST(refused),
     };
 

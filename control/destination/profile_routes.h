@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CONTROL_DESTINATION_PROFILE_ROUTES_H
+#define CONTROL_DESTINATION_PROFILE_ROUTES_H
+
+/*
+ * What a ServiceProfile adds to the profile of its service (wire 3.2, 11.2).
+ *
+ * Ownership: messages lie in the arena and borrow texts from the object.
+ */
+#include "api/destination.pb-c.h"
+#include "control/component.h"
+#include "control/message.h"
+#include "control/question.h"
+
+typedef Io__Linkerd__Proxy__Destination__DestinationProfile profile_message;
+
+/* Routes, budget, overrides and the reference. NULL, or the first thing that is wrong with it, in the arena:
+ * what cannot be understood is left out. */
+const char *profile_read(const struct object *o, const struct control_env *env, uint16_t port,
+                         struct arena *a, profile_message *to);
+/* `from` NULL: the defaults. */
+void *retry_budget_message(const json_t *from, struct arena *a);
+
+#endif
