@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a request may cost after warm-up (design §4): no heap, and four socket calls a proxy.
+ */
+#include "peers.h"
+
+#define GET "GET /a HTTP/1.1\r\nHost: web\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
+#define OK  "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+#define WARM_UP  10
+#define REQUESTS 50
+
+static unsigned long heap, received, sent;
+static bool counting;
+static struct app app;
+
+void *__real_mem_new(size_t bytes);
+void *__wrap_mem_new(size_t bytes);
+void *__wrap_mem_new(size_t bytes)
+{
+    heap += counting;
+    return __real_mem_new(bytes);
+}
+
+void *__real_mem_resize(void *old, size_t count, size_t bytes);
+void *__wrap_mem_resize(void *old, size_t count, size_t bytes);
+void *__wrap_mem_resize(void *old, size_t count, size_t bytes)
+{
+    heap += counting;
+    return __real_mem_resize(old, count, bytes);
+}
+
+ssize_t __real_recvmsg(int fd, struct msghdr *message, int flags);
+ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags);
+ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags)
+{
+    received += counting;
+    return __real_recvmsg(fd, message, flags);
+}
+
+ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    sent += counting;
+    return __real_sendmsg(fd, message, flags);
+}
+
+static int setup(void **state)
+{
+    rig_setup(state);
+    app_open(&app);
+    rig_know_default(app.at.port, DEFAULT_ALL_UNAUTHENTICATED, false);
+    rig.target[INBOUND] = app.at;
+    rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    app_close(&app);
+    return rig_teardown(state);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+static void exchange_one(struct peer *client, struct peer **server)
+{
+    text_reset(&client->in);
+    assert_int_equal(send(client->fd, GET, strlen(GET), 0), strlen(GET));
+    if (*server == NULL) {
+        *server = app_accept(&app);
+    }
+    RIG_UNTIL(peer_has(*server, "\r\n\r\n"));
+    text_reset(&(*server)->in);
+    assert_int_equal(send((*server)->fd, OK, strlen(OK), 0), strlen(OK));
+    RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+}
+
+/* `proxies` is how many the requests pass. */
+static void measure(enum direction side, unsigned proxies)
+{
+    struct peer *client = peer_dial(side), *server = NULL;
+
+    for (unsigned i = 0; i < WARM_UP; i++) {
+        exchange_one(client, &server);
+    }
+    heap = received = sent = 0;
+    counting = true;
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        exchange_one(client, &server);
+    }
+    counting = false;
+    assert_int_equal(heap, 0);
+    assert_int_equal(received, REQUESTS * proxies * 2);
+    assert_int_equal(sent, REQUESTS * proxies * 2);
+}
+
+static void inbound_in_the_clear(void **state)
+{
+    (void)state;
+    measure(INBOUND, 1);
+}
+
+static void outbound_to_one_endpoint(void **state)
+{
+    (void)state;
+    rig_know_target(&rig.target[OUTBOUND],
+                    policy_to(PROTOCOL_DETECT, endpoint_at(&app.at, NULL), NULL));
+    measure(OUTBOUND, 1);
+}
+
+static void outbound_without_a_policy(void **state)
+{
+    (void)state;
+    rig.target[OUTBOUND] = app.at;
+    rig_know_target(&app.at, outbound_policy_new_fallback());
+    measure(OUTBOUND, 1);
+}
+
+static void outbound_balanced(void **state)
+{
+    struct endpoint *at = endpoint_at(&app.at, "dst_pod=\"web-1\"");
+
+    (void)state;
+    rig_know_target(&rig.target[OUTBOUND],
+                    policy_to(PROTOCOL_DETECT, NULL, "web.app.svc.cluster.local:80"));
+    rig_know_endpoints("web.app.svc.cluster.local:80", &at, 1);
+    measure(OUTBOUND, 1);
+}
+
+/* Two proxies, mutual TLS between them: one record and one write each way. */
+static void a_meshed_hop(void **state)
+{
+    (void)state;
+    rig_know_target(
+        &rig.target[OUTBOUND],
+        policy_to(PROTOCOL_DETECT, endpoint_meshed(&app.at, NULL, ENDPOINT_HINT_H2), NULL));
+    measure(OUTBOUND, 2);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(inbound_in_the_clear),
+        TEST(outbound_to_one_endpoint),
+        TEST(outbound_without_a_policy),
+        TEST(outbound_balanced),
+        TEST(a_meshed_hop),
+    };
+
+    return rig_run(tests, argc, argv);
+}
