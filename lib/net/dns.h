@@ -17,7 +17,8 @@ struct dns_answer {
     uint64_t ttl_ns;          /* smallest of the records, at least 1 s, at most 5 min */
 };
 struct dns_query {            /* embedded in its owner */
-    void (*on_answer)(struct dns_query *q, int err, const struct dns_answer *answer); /* called once, from a task */
+    /* Called once, from a task. */
+    void (*on_answer)(struct dns_query *q, int err, const struct dns_answer *answer);
     void *user;
     void *pending;            /* internal; NULL when idle */
 };

@@ -81,7 +81,8 @@ static inline int io_fd(const struct io *io) /* the socket at the bottom */
 {
     return io->ops->fd(io);
 }
-void io_set_owner(struct io *io, struct task *owner); /* of every layer down to the descriptor; NULL: nobody */
+/* Of every layer down to the descriptor; NULL: nobody. */
+void io_set_owner(struct io *io, struct task *owner);
 void io_close(struct io *io);  /* NULL is fine; unwritten bytes are lost unless shut was done */
 /* Drop what closed connections of this loop still have to write; before loop_close(). */
 void io_close_lingering(struct loop *l);

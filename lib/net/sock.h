@@ -42,12 +42,14 @@ struct listener {
 };
 /* Takes fd, also when it fails. `on_accept` may close the listener, not free it before the turn ends. */
 int listener_open(struct listener *ln, struct loop *l, int fd,
-                  void (*on_accept)(struct listener *ln, int fd, const struct addr *peer), void *user) MUST_USE;
+                  void (*on_accept)(struct listener *ln, int fd, const struct addr *peer),
+                  void *user) MUST_USE;
 void listener_pause(struct listener *ln);  /* keeps the socket, the kernel's backlog fills */
 void listener_resume(struct listener *ln);
 void listener_close(struct listener *ln);  /* idempotent */
 
-/* Start a non-blocking connect (`o` may be NULL). The io's handshake completes it; deadlines are the owner's. */
+/* Start a non-blocking connect (`o` may be NULL). The io's handshake completes it; deadlines are the
+ * owner's. */
 int sock_dial(struct loop *l, const struct addr *to, const struct sock_opts *o, struct task *owner,
               struct io **out_io) MUST_USE;
 

@@ -42,8 +42,10 @@ struct tunnel {
 
 /* `a_first`, `b_first`: bytes already read from a side, to be passed on (moved; may be NULL). */
 void tunnel_open(struct tunnel *t, struct loop *l, struct io *a, struct chain *a_first, struct io *b,
-                 struct chain *b_first, uint64_t idle_ns, void (*on_end)(struct tunnel *t, int err), void *user);
-void tunnel_close(struct tunnel *t, int err); /* resets both when err != 0; on_end is not called; idempotent */
+                 struct chain *b_first, uint64_t idle_ns,
+                 void (*on_end)(struct tunnel *t, int err), void *user);
+/* Resets both when err != 0; on_end is not called; idempotent. */
+void tunnel_close(struct tunnel *t, int err);
 void tunnel_cache_clear(void); /* close this thread's unused pipes; before the thread ends */
 
 #endif

@@ -32,7 +32,8 @@ int tls_make_csr(struct bytes name, void **out_key_der, size_t *out_key_len, voi
  * Without leaf (len 0): credentials that can only verify others (client without a certificate).
  */
 int tls_creds_new(struct bytes name, struct bytes key_der, const struct bytes *chain_der, size_t chain_count,
-                  struct bytes anchors_pem, struct tls_creds **out, char *problem, size_t problem_bytes) MUST_USE;
+                  struct bytes anchors_pem, struct tls_creds **out, char *problem,
+                  size_t problem_bytes) MUST_USE;
 void tls_creds_ref(struct tls_creds *c);
 void tls_creds_unref(struct tls_creds *c);
 uint64_t tls_creds_not_after_ns(const struct tls_creds *c); /* wall clock */
@@ -52,7 +53,8 @@ struct io *io_tls_client_new(struct tls_ctx *ctx, struct io *below, struct bytes
 struct io *io_tls_server_new(struct tls_ctx *ctx, struct io *below, struct bytes alpn);
 
 /* After the handshake, until close. */
-bool io_tls_peer_id(const struct io *io, struct bytes *out_id); /* first DNS, else URI SAN; false: anonymous */
+/* The first DNS, else URI SAN; false: anonymous. */
+bool io_tls_peer_id(const struct io *io, struct bytes *out_id);
 bool io_tls_alpn_selected(const struct io *io);
 const char *io_tls_problem(const struct io *io); /* why the handshake failed, for people; never NULL */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef TESTS_NET_PROBE_H
-#define TESTS_NET_PROBE_H
+#ifndef UNIT_NET_NET_PROBE_H
+#define UNIT_NET_NET_PROBE_H
 
 /*
  * What the tests of lib/net share: a loop, connected sockets, and an `end`: a task that owns one

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef TESTS_TLS_PROBE_H
-#define TESTS_TLS_PROBE_H
+#ifndef UNIT_NET_TLS_PROBE_H
+#define UNIT_NET_TLS_PROBE_H
 
 /*
  * A small PKI for tests: a root that issues, and credentials signed by it.
