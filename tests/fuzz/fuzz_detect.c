@@ -3,8 +3,7 @@
  * Covers http_detect() of lib/http/detect.c.
  *
  * Properties: it is decided at 1,024 bytes at the latest; what was called opaque or HTTP/2 remains so with
- * more
- * bytes; a request that the parser accepts is called HTTP/1 and no beginning of it opaque.
+ * more bytes; a request that the parser accepts is called HTTP/1 and no beginning of it opaque.
  */
 #include <stdint.h>
 #include <stdlib.h>
