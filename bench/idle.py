@@ -81,13 +81,11 @@ def grown(world, c, kind):
 
 def idle_growth(world, peers, found, rounds):
     rows = {}
-    for c in found:
-        if not c.pids:
-            continue
-        rows[c.name] = {}
-        for kind in ("http", "tcp"):
-            if kind not in c.targets:
+    for kind in ("http", "tcp"):  # what a process has freed once it does not ask for again: the costlier one last
+        for c in found:
+            if kind not in c.targets or c.name not in ("nginx", "haproxy", "envoy-mtls", "tulle-mtls"):
                 continue
+            rows.setdefault(c.name, {})
             try:
                 rows[c.name][kind] = grown(world, c, kind)
             except (RuntimeError, OSError) as problem:

@@ -64,8 +64,8 @@ def wrk(world, pod, url, connections, seconds, headers=()):
     broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
     bad = (int(refused[1]) if refused else 0) + (sum(map(int, broken.groups())) if broken else 0)
     return Result(units=done, bad=bad, rate=float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1]),
-                  p50=micros(re.search(r"^ +50% +(\S+)$", text, re.M)[1]),
-                  p99=micros(re.search(r"^ +99% +(\S+)$", text, re.M)[1]))
+                  p50=micros(re.search(r"^ +50% +(\S+) *$", text, re.M)[1]),
+                  p99=micros(re.search(r"^ +99% +(\S+) *$", text, re.M)[1]))
 
 
 def h2load(world, pod, url, connections, seconds, streams=1, rate=None, http1=False, extra=()):

@@ -212,8 +212,9 @@ class World:
         return "\n".join(f"--- {p.name}\n{p.read_text(errors='replace')[-600:]}" for p in self.root.glob("*.log"))
 
     def tune(self, pod):
-        """Many new connections must not run out of ports."""
-        self.run(pod, "sh", "-c", "echo 2000 65000 >/proc/sys/net/ipv4/ip_local_port_range; "
+        """Many new connections must not run out of ports; congestion control is what most machines have."""
+        self.run(pod, "sh", "-c", "echo cubic >/proc/sys/net/ipv4/tcp_congestion_control; "
+                                  "echo 2000 65000 >/proc/sys/net/ipv4/ip_local_port_range; "
                                   "echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse; "
                                   "echo 4096 >/proc/sys/net/core/somaxconn")
 
