@@ -140,8 +140,10 @@ def server(name, roles, opaque=(), **options):
     if opaque:
         notes["config.linkerd.io/opaque-ports"] = ",".join(map(str, opaque))
     command = [PYTHON, str(APPS / "server.py"), *[f"{role}={port}" for role, port in roles.items()]]
+    # A probe from outside would reach the proxy, and be counted: this one asks the program itself. It opens the
+    # first port last.
     first = next(iter(roles.values()))
-    options.setdefault("probe", {"tcpSocket": {"port": first}})
+    options.setdefault("probe", {"exec": {"command": ["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{first}"]}})
     on_service = {k: v for k, v in notes.items() if k.endswith("/opaque-ports")}
     return [deployment(name, command, annotations=notes, **options),
             service(name, [*roles.values(), *more_ports], annotations=on_service)]
@@ -182,7 +184,8 @@ class Metrics:
         return sum(value for _, value in self.find(name, **labels))
 
 
-CRASH = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehavior|runtime error:|Assertion .* failed|stack smashing|^crash: ")
+CRASH = re.compile("AddressSanitizer|LeakSanitizer|UndefinedBehavior|runtime error:|Assertion .* failed|stack smashing|^crash: ",
+                   re.M)
 
 # --- the home ------------------------------------------------------------------------------------
 
@@ -347,10 +350,14 @@ class Home:
         return "\n".join(lines)
 
     def crashes(self):
-        """Lines by which our own programs tell of a bug in them."""
-        logs = [*self.path.rglob("*.log"), self.path.with_name(self.name + ".log")]
-        return [f"{log.name}: {line}" for log in logs if log.exists()
-                for line in log.read_text(errors="replace").splitlines() if CRASH.search(line)]
+        """What our own programs tell of a bug in them: the place in a log, and what follows."""
+        found = []
+        for log in [*self.path.rglob("*.log"), self.path.with_name(self.name + ".log")]:
+            text = log.read_text(errors="replace") if log.exists() else ""
+            at = CRASH.search(text)
+            if at:
+                found.append(f"{log.name}:\n" + "\n".join(text[at.start():].splitlines()[:40]))
+        return found
 
     def pods(self, ns, workload):
         """Its pods that are not about to go."""
@@ -465,6 +472,14 @@ class Driver:
     def get(self, host, port, target="/echo", **request):
         """One request on a connection of its own; its answer."""
         return self.http(host=host, port=port, requests=[{"target": target, **request}])[0]
+
+    def answers(self, host, port):
+        """Does it, with 200? No, also, when the name is not known."""
+        try:
+            return self.get(host, port)["status"] == 200
+        except AssertionError as problem:
+            assert "gaierror" in str(problem) or "Connect" in str(problem), problem
+            return False
 
     def session(self, host, port, **options):
         return Session(self, self.open(host=host, port=port, **options))

@@ -178,7 +178,7 @@ def test_traffic_in_place_outlives_the_controller(home):
         scale(home, 3)
         loads.wait_reached(names(home))
         home.write("later.yaml", [service("later", [HTTP], app="server")])
-        wait_for(lambda: driver.get("later", HTTP)["status"] == 200, "a new Service can be called")
+        wait_for(lambda: driver.answers("later", HTTP), "a new Service can be called")
     scale(home, 2)
 
 
@@ -187,4 +187,4 @@ def test_a_new_pod_is_meshed_while_the_controller_is_away(home):
     kill_controller(home)
     home.write("another.yaml", server("another", {"http": HTTP}))
     home.wait_ready("t", "another", 1, timeout=120)
-    wait_for(lambda: home.driver("t", "client").get("another", HTTP)["status"] == 200, "the new pod can be called")
+    wait_for(lambda: home.driver("t", "client").answers("another", HTTP), "the new pod can be called")

@@ -192,7 +192,7 @@ def test_a_changed_manifest_takes_effect(home):
     home.write("web.yaml", server("web", {"http": HTTP}, env=[{"name": "VERSION", "value": "2"}]))
     home.wait_ready("t", "web", 1, lambda pod: pod["name"] != old)
     assert home.exec("t", "web", "sh", "-c", "echo $VERSION").stdout == "2\n"
-    wait_for(lambda: home.driver("t", "client").get("web", HTTP)["status"] == 200, "the new pod answers")
+    wait_for(lambda: home.driver("t", "client").answers("web", HTTP), "the new pod answers")
 
 
 def test_a_manifest_that_is_added_and_deleted(home):
@@ -248,7 +248,7 @@ def test_a_program_that_ends_is_started_again(home):
     os.kill(before["pid"], signal.SIGKILL)
     wait_for(lambda: home.container("t", "web", "web")["restarts"] == before["restarts"] + 1, "it was started again")
     home.wait_ready("t", "web", 1)
-    wait_for(lambda: home.driver("t", "client").get("web", HTTP)["status"] == 200, "it answers")
+    wait_for(lambda: home.driver("t", "client").answers("web", HTTP), "it answers")
 
 
 PROBES = {
@@ -258,27 +258,27 @@ PROBES = {
 }
 
 
-@pytest.mark.parametrize("probe", PROBES.values(), ids=PROBES)
-def test_readiness_decides_who_gets_traffic(home, probe):
-    """The program listens, and makes the file, only once the gate file of the other container is there."""
-    name = "probed"
-    script = "until [ -e /run/gate/go ]; do sleep 0.1; done; touch /run/gate/open; exec " \
-        f"{PYTHON} {APPS / 'server.py'} http={HTTP}"
-    d = deployment(name, ["sh", "-c", script], probe=probe)
+@pytest.mark.parametrize("kind", PROBES)
+def test_readiness_decides_who_gets_traffic(home, kind):
+    """The program listens, and makes the file, only once it is let. A sidecar accepts connections before that, so
+    the pod whose port is probed has none."""
+    name, file = f"probed-{kind}", f"probed-{kind}.yaml"
+    script = ("until [ -e /run/gate/go ]; do sleep 0.1; done; touch /run/gate/open; exec "
+              f"{PYTHON} {APPS / 'server.py'} http={HTTP}")
+    d = deployment(name, ["sh", "-c", script], probe=PROBES[kind], annotations=UNMESHED if kind == "tcp" else {})
     spec = d["spec"]["template"]["spec"]
     spec["volumes"] = [{"name": "gate", "emptyDir": {}}]
     spec["containers"][0]["volumeMounts"] = [{"name": "gate", "mountPath": "/run/gate"}]
-    home.write("probed.yaml", [d, service(name, [HTTP])])
+    home.write(file, [d, service(name, [HTTP])])
     wait_for(lambda: home.pods("t", name) and home.container("t", name, name)["running"], "the program runs")
     pod = home.pod("t", name)
-    slice_file = home.path / "cluster"
     assert not pod["ready"]
-    assert ready_addresses(slice_file, name) == []
-    home.exec("t", name, "touch", "/run/gate/go")
+    assert ready_addresses(home.path / "cluster", name) == []
+    assert home.exec("t", name, "touch", "/run/gate/go").returncode == 0
     home.wait_ready("t", name, 1)
-    wait_for(lambda: ready_addresses(slice_file, name) == [pod["ip"]], "the slice lists it")
-    wait_for(lambda: home.driver("t", "client").get(name, HTTP)["status"] == 200, "it gets traffic")
-    home.delete("probed.yaml")
+    wait_for(lambda: ready_addresses(home.path / "cluster", name) == [pod["ip"]], "the slice lists it")
+    wait_for(lambda: home.driver("t", "client").answers(name, HTTP), "it gets traffic")
+    home.delete(file)
     home.wait_ready("t", name, 0)
 
 

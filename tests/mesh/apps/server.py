@@ -313,7 +313,7 @@ async def start(role, port):
 async def main():
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    for word in sys.argv[1:]:
+    for word in reversed(sys.argv[1:]):  # who sees the first port open may use them all
         role, _, port = word.partition("=")
         await start(role, int(port))
     print(f"{NAME} serves {' '.join(sys.argv[1:])}", flush=True)
