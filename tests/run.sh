@@ -46,13 +46,9 @@ PY
     failed=$((failed + ${counts#* }))
 }
 
-# Tests in Python, two at a time; counted by test. The programs come from the folder given.
-python_tests() {
-    local build=$1 report counts
-    shift
-    report=$(mktemp)
-    TULLE_BUILD=$build timeout 1500 /usr/bin/python3 -m pytest -q -n 2 --dist loadfile --junitxml="$report" "$@" || true
-    counts=$(/usr/bin/python3 - "$report" <<'PY'
+# "PASSED FAILED" of a report of pytest.
+counts_of() {
+    /usr/bin/python3 - "$1" <<'PY'
 import sys, xml.etree.ElementTree as tree
 try:
     suite = tree.parse(sys.argv[1]).getroot().find("testsuite")
@@ -61,8 +57,27 @@ try:
 except (OSError, tree.ParseError, AttributeError):
     print(0, 1)
 PY
-    )
-    rm -f "$report"
+}
+
+# Tests in Python, two at a time; counted by test. The programs come from the folder given. What fails is run once
+# more, alone: these tests drive dozens of processes, and a machine that others use may starve one. Its first failure
+# stays on the screen.
+python_tests() {
+    local build=$1 report cache counts again
+    shift
+    report=$(mktemp)
+    cache=$(mktemp -d)
+    TULLE_BUILD=$build timeout 1500 /usr/bin/python3 -m pytest -q -n 2 --dist loadfile -o cache_dir="$cache" \
+        --junitxml="$report" "$@" || true
+    counts=$(counts_of "$report")
+    if [ "${counts#* }" -gt 0 ] && [ "${counts% *}" -gt 0 ]; then
+        echo "running the ${counts#* } that failed once more"
+        TULLE_BUILD=$build timeout 600 /usr/bin/python3 -m pytest -q -o cache_dir="$cache" --last-failed \
+            --junitxml="$report" "$@" || true
+        again=$(counts_of "$report")
+        counts="$((${counts% *} + ${again% *})) ${again#* }"
+    fi
+    rm -rf "$report" "$cache"
     passed=$((passed + ${counts% *}))
     failed=$((failed + ${counts#* }))
 }
