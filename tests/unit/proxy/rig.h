@@ -158,13 +158,13 @@ static inline void rig_close(void)
     arena_cache_clear();
 }
 
-static int rig_setup(void **state UNUSED)
+UNUSED static int rig_setup(void **state UNUSED)
 {
     rig_open(0);
     return 0;
 }
 
-static int rig_teardown(void **state UNUSED)
+UNUSED static int rig_teardown(void **state UNUSED)
 {
     rig_close();
     return 0;

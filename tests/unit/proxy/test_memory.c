@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The memory ceiling (decision D9): at the limit of chunks the proxy sheds and waits, it never aborts, and it
+ * recovers. The test takes the worker's chunks away, all but a few.
+ */
+#include "peers.h"
+
+#define GET "GET / HTTP/1.1\r\nHost: web\r\n\r\n"
+#define POST                                                                                       \
+    "POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+
+#define ANSWER "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+
+#define CHUNKS 64
+
+static struct app app;
+static struct chain hoard;
+
+static int setup(void **state UNUSED)
+{
+    rig_open(CHUNKS);
+    app_open(&app);
+    chain_init(&hoard);
+    rig_know_default(app.at.port, DEFAULT_ALL_UNAUTHENTICATED, false);
+    rig.target[INBOUND] = app.at;
+    rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
+    return 0;
+}
+
+static void hoard_all_but(size_t left)
+{
+    struct chunk_pool *pool = &rig.l->chunks;
+
+    while (pool->used_count + left < pool->used_max) {
+        struct chunk *c = chunk_new(pool);
+
+        assert_non_null(c);
+        c->end = 1;
+        chain_push(&hoard, c);
+    }
+}
+
+static void give_back(void)
+{
+    chain_clear(&hoard);
+}
+
+static int teardown(void **state UNUSED)
+{
+    give_back();
+    app_close(&app);
+    rig_close();
+    return 0;
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+static void serve(struct peer *client)
+{
+    struct peer *server = app_accept(&app);
+
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    peer_send(server, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+    peer_close(server);
+}
+
+/* With a few chunks left for what is in progress, new requests are refused, and told why in the figures. */
+static void new_requests_are_shed(void **state)
+{
+    struct peer *client = peer_dial(INBOUND);
+
+    (void)state;
+    hoard_all_but(3);
+    peer_send(client, GET);
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 503 "));
+    assert_true(peer_has(client, "connection: close"));
+    assert_int_equal(rig_sum("inbound_http_errors_total", "error=\"loadshed\"", NULL), 1);
+    assert_int_equal(rig_sum("tulle_failures_total", "cause=\"memory\"", NULL), 1);
+    give_back();
+    client = peer_dial(INBOUND);
+    peer_send(client, GET);
+    serve(client);
+}
+
+/* Without any, nothing is read: the client waits, and is served when there are some again. */
+static void without_chunks_everybody_waits(void **state)
+{
+    struct peer *client = peer_dial(INBOUND);
+
+    (void)state;
+    hoard_all_but(0);
+    peer_send(client, GET);
+    rig_settle();
+    assert_int_equal(client->in.len, 0);
+    assert_int_equal(rig.w.conns_count, 1);
+    give_back();
+    serve(client);
+}
+
+/* A response whose end cannot be written is broken off: its client must not take it for the whole. */
+static void the_end_of_a_response_that_cannot_be_written(void **state)
+{
+    struct peer *client = peer_dial(INBOUND), *server;
+
+    (void)state;
+    peer_send(client, GET);
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    peer_send(server, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n");
+    RIG_UNTIL(peer_has(client, "ok\r\n"));
+    hoard_all_but(1); /* to read the end with, and not to write it */
+    peer_send(server, "0\r\n\r\nX"); /* a byte that keeps the chunk in use */
+    RIG_UNTIL(client->eof || client->err != 0);
+    assert_false(peer_has(client, "0\r\n\r\n"));
+    rig_settle();
+    assert_int_equal(rig_sum("response_total", "classification=\"failure\"", "error=\"loadshed\""),
+                     1);
+}
+
+/* Whatever is left, and whatever is under way: nothing aborts, and all is well afterwards. */
+static void sweep(enum direction side, const char *request)
+{
+    for (size_t left = 0; left <= 16; left++) {
+        struct peer *client, *server = NULL;
+        int fd = -1;
+
+        hoard_all_but(left);
+        client = peer_dial(side);
+        assert_int_equal(send(client->fd, request, strlen(request), 0), strlen(request));
+        for (unsigned i = 0; i < 20; i++) {
+            rig_turn();
+            if (server == NULL && (fd = accept4(app.fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+                server = peer_new(fd);
+                (void)!send(fd, ANSWER, strlen(ANSWER), 0);
+            }
+        }
+        give_back();
+        rig_settle();
+        peer_abort(client);
+        if (server != NULL) {
+            peer_abort(server);
+        }
+        while ((fd = accept4(app.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+            close(fd);
+        }
+        rig_settle();
+    }
+}
+
+static void a_sweep_in_the_clear(void **state)
+{
+    struct peer *client;
+
+    (void)state;
+    set_nonblocking(app.fd);
+    sweep(INBOUND, GET);
+    sweep(INBOUND, POST);
+    client = peer_dial(INBOUND);
+    peer_send(client, GET);
+    serve(client);
+}
+
+static void a_sweep_through_the_mesh(void **state)
+{
+    struct endpoint *e = endpoint_meshed(&app.at, NULL, ENDPOINT_HINT_H2);
+    struct peer *client;
+
+    (void)state;
+    set_nonblocking(app.fd);
+    rig_know_target(&rig.target[OUTBOUND], policy_to(PROTOCOL_DETECT, e, NULL));
+    sweep(OUTBOUND, GET);
+    sweep(OUTBOUND, POST);
+    client = peer_dial(OUTBOUND);
+    peer_send(client, GET);
+    serve(client);
+}
+
+static void a_sweep_of_tunnels(void **state)
+{
+    struct endpoint *e = endpoint_meshed(&app.at, NULL, ENDPOINT_HINT_OPAQUE);
+
+    (void)state;
+    set_nonblocking(app.fd);
+    rig_know_default(app.at.port, DEFAULT_ALL_UNAUTHENTICATED, true);
+    rig_know_target(&rig.target[OUTBOUND], policy_to(PROTOCOL_OPAQUE, e, NULL));
+    sweep(OUTBOUND, "PING\r\n");
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(new_requests_are_shed),
+        TEST(without_chunks_everybody_waits),
+        TEST(the_end_of_a_response_that_cannot_be_written),
+        TEST(a_sweep_in_the_clear),
+        TEST(a_sweep_through_the_mesh),
+        TEST(a_sweep_of_tunnels),
+    };
+
+    return rig_run(tests, argc, argv);
+}
