@@ -119,12 +119,27 @@ void conn_fail(struct conn *c, enum failure why, int err, const char *detail)
     conn_close(c, err);
 }
 
+/* An HTTP/1 codec says `connection: close` in the answers to requests that it reads from now on; those
+ * that are being answered should have it as well. */
+static void drain_http(struct conn *c)
+{
+    http_server_drain(c->server);
+    LIST_FOREACH(node, &c->exchanges)
+    {
+        struct stream *a = LIST_ITEM(node, struct exchange, node)->a;
+
+        if (a->version != HTTP_2 && !a->sent_head) {
+            http_server_close_after(c->server, a);
+        }
+    }
+}
+
 void conn_drain(struct conn *c)
 {
     /* One that is still being looked at is served, and asked to go away after its first answer;
      * one that has not said anything is not waited for. */
     if (c->state == CONN_HTTP && c->server != NULL) {
-        http_server_drain(c->server);
+        drain_http(c);
     } else if ((c->state == CONN_PEEK || c->state == CONN_DETECT) && chain_size(&c->head) == 0) {
         conn_close(c, 0);
     }

@@ -109,7 +109,7 @@ static void the_end_of_a_response_that_cannot_be_written(void **state)
     RIG_UNTIL(peer_has(server, "\r\n\r\n"));
     peer_send(server, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n");
     RIG_UNTIL(peer_has(client, "ok\r\n"));
-    hoard_all_but(1); /* to read the end with, and not to write it */
+    hoard_all_but(1);                /* to read the end with, and not to write it */
     peer_send(server, "0\r\n\r\nX"); /* a byte that keeps the chunk in use */
     RIG_UNTIL(client->eof || client->err != 0);
     assert_false(peer_has(client, "0\r\n\r\n"));

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A worker's life: drains, new certificates, what goes when it is idle; and traffic that is large, slow or odd.
+ */
+#include "peers.h"
+
+#define GET "GET / HTTP/1.1\r\nHost: web\r\n\r\n"
+#define OK  "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+#define MIB ((size_t)1 << 20)
+
+static struct app app;
+
+static int setup(void **state)
+{
+    rig_setup(state);
+    app_open(&app);
+    rig_know_default(app.at.port, DEFAULT_ALL_UNAUTHENTICATED, false);
+    rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
+    rig_know_target(
+        &rig.target[OUTBOUND],
+        policy_to(PROTOCOL_DETECT, endpoint_meshed(&app.at, NULL, ENDPOINT_HINT_H2), NULL));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    app_close(&app);
+    return rig_teardown(state);
+}
+
+/* The inbound listener stands before the application, and not only for the mesh. */
+static struct peer *inbound_client(void)
+{
+    rig.target[INBOUND] = app.at;
+    return peer_dial(INBOUND);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+static struct peer *serve(struct peer *client, struct peer *server)
+{
+    server = server != NULL ? server : app_accept(&app);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    text_reset(&server->in);
+    peer_send(server, OK);
+    RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+    return server;
+}
+
+/* --- the end ------------------------------------------------------------------------------------- */
+
+static void a_drain_finishes_what_is_open(void **state)
+{
+    struct peer *idle = inbound_client(), *busy = peer_dial(INBOUND), *silent, *server;
+    struct h2_peer *h2 = h2_dial(INBOUND), *h2_server;
+    struct call *call;
+
+    (void)state;
+    peer_send(idle, GET);
+    server = serve(idle, NULL);
+    peer_send(busy, GET);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    call = h2_call(h2, "GET", "/", true, NULL);
+    h2_server = h2_accept(&app, NULL);
+    RIG_UNTIL(h2_server->count == 1);
+    silent = peer_dial(INBOUND);
+    RIG_UNTIL(rig.w.conns_count == 4);
+
+    proxy_worker_drain(&rig.w);
+    RIG_UNTIL(idle->eof && silent->eof);
+    peer_close(idle);
+    assert_int_equal(rig.drained, 0);
+    text_reset(&server->in);
+    peer_send(server, OK);
+    RIG_UNTIL(busy->eof);
+    assert_true(peer_has(busy, "connection: close\r\n"));
+    peer_close(busy);
+    call_answer(&h2_server->calls[0], 204, NULL, true);
+    RIG_UNTIL(call->status == 204 && h2->is_closed);
+    call_close(call, RESET_NONE);
+    RIG_UNTIL(rig.drained == 1);
+    assert_int_equal(rig.w.conns_count, 0);
+    h2_free(h2);
+    h2_free(h2_server);
+}
+
+static void a_drain_without_connections_is_done(void **state)
+{
+    (void)state;
+    proxy_worker_drain(&rig.w);
+    proxy_worker_drain(&rig.w);
+    RIG_UNTIL(rig.drained == 1);
+    rig_settle();
+    assert_int_equal(rig.drained, 1);
+}
+
+/* The worker ends in the middle of everything. */
+static void an_end_in_the_middle(void **state)
+{
+    struct h2_peer *h2 = h2_dial(OUTBOUND);
+    struct peer *client = peer_dial(OUTBOUND), *upgraded = inbound_client(), *server;
+
+    (void)state;
+    peer_send(upgraded, "GET / HTTP/1.1\r\nHost: w\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    peer_send(server, "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+    RIG_UNTIL(peer_has(upgraded, "101"));
+    (void)h2_call(h2, "POST", "/1", false, NULL);
+    (void)h2_call(h2, "GET", "/2", true, NULL);
+    peer_send(client, "POST / HTTP/1.1\r\nHost: w\r\nContent-Length: 10\r\n\r\nhalf");
+    (void)app_accept(&app);
+    h2_free(h2);
+    peer_send(client, "er");
+    /* teardown ends the worker */
+}
+
+/* --- certificates -------------------------------------------------------------------------------- */
+
+static void a_new_certificate_leaves_connections_alone(void **state)
+{
+    struct tls_creds *creds = pki_creds(&rig.pki, SERVER_ID, rig.pki.root_pem);
+    struct peer *client = peer_dial(OUTBOUND), *server;
+
+    (void)state;
+    peer_send(client, GET);
+    server = serve(client, NULL);
+    proxy_worker_set_creds(&rig.w, creds);
+    tls_creds_unref(creds);
+    rig_settle();
+    text_reset(&client->in);
+    peer_send(client, GET);
+    (void)serve(client, server);
+    assert_int_equal(rig_sum("tcp_open_total", "direction=\"outbound\"", "peer=\"dst\""), 1);
+}
+
+/* --- idle ---------------------------------------------------------------------------------------- */
+
+/* Nothing is kept for ever: kept connections, endpoints, destinations. */
+static void what_is_idle_goes(void **state)
+{
+    struct peer *client, *server;
+
+    (void)state;
+    rig.config.inbound.discovery_idle_ns = rig.config.outbound.discovery_idle_ns = NS_PER_MS;
+    rig.config.inbound.pool_idle_ns = 20 * NS_PER_MS;
+    client = peer_dial(OUTBOUND);
+    peer_send(client, GET);
+    server = serve(client, NULL);
+    RIG_UNTIL(server->eof); /* the pool's time is up */
+    assert_int_equal(map_count(&rig.w.upstreams), 2);
+    peer_close(client);
+    RIG_UNTIL(map_count(&rig.w.upstreams) == 0);
+    RIG_UNTIL(rig.w.conns_count == 0);
+    assert_int_equal(rig_sum("tcp_open_connections", NULL, NULL), 0);
+    assert_false(timer_is_armed(&rig.w.sweep));
+}
+
+/* --- traffic ------------------------------------------------------------------------------------- */
+
+/* 8 MiB each way through two proxies to a peer that reads late: memory stays bounded (decision D9). */
+static void bodies_flow_at_the_pace_of_the_slower(void **state)
+{
+    struct peer *client = peer_dial(OUTBOUND), *server;
+    char *block = mem_new(64 << 10);
+    size_t most = 0;
+
+    (void)state;
+    memset(block, 'b', 64 << 10);
+    peer_send(client, "POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 8388608\r\n\r\n");
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    text_reset(&server->in);
+    server->is_lazy = true;
+    for (size_t sent = 0, turns = 0; sent < 8 * MIB;) {
+        ssize_t n = send(client->fd, block, MIN((size_t)64 << 10, 8 * MIB - sent), MSG_NOSIGNAL);
+
+        sent += (size_t)MAX(n, 0);
+        rig_turn();
+        most = MAX(most, rig.l->chunks.used_count);
+        if (++turns % 4 == 0) {
+            peer_read(server);
+        }
+        assert_true(turns < RIG_TURNS_MAX);
+    }
+    server->is_lazy = false;
+    RIG_UNTIL(server->in.len == 8 * MIB);
+    peer_send(server, "HTTP/1.1 200 OK\r\ncontent-length: 8388608\r\n\r\n");
+    client->is_lazy = true;
+    for (size_t sent = 0, turns = 0; sent < 8 * MIB;) {
+        ssize_t n = send(server->fd, block, MIN((size_t)64 << 10, 8 * MIB - sent), MSG_NOSIGNAL);
+
+        sent += (size_t)MAX(n, 0);
+        rig_turn();
+        most = MAX(most, rig.l->chunks.used_count);
+        if (++turns % 4 == 0) {
+            peer_read(client);
+        }
+        assert_true(turns < RIG_TURNS_MAX);
+    }
+    client->is_lazy = false;
+    RIG_UNTIL(client->in.len > 8 * MIB);
+    assert_true(most * CHUNK_BYTES < MIB);
+    mem_free(block);
+}
+
+static void requests_one_behind_the_other(void **state)
+{
+    struct peer *client = peer_dial(OUTBOUND), *server;
+
+    (void)state;
+    peer_send(client, "GET /1 HTTP/1.1\r\nHost: web\r\n\r\nGET /2 HTTP/1.1\r\nHost: web\r\n\r\n");
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "GET /1"));
+    rig_settle();
+    assert_false(peer_has(server, "GET /2"));
+    peer_send(server, OK);
+    RIG_UNTIL(peer_has(server, "GET /2"));
+    peer_send(server, "HTTP/1.1 204 No\r\n\r\n");
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 204"));
+}
+
+/* Wire 5.3: HTTP/1.0 and absolute targets survive the hop as they were. */
+static void forms_of_http1_survive_the_mesh(void **state)
+{
+    struct peer *client = peer_dial(OUTBOUND), *server;
+
+    (void)state;
+    peer_send(client, "GET http://web/x HTTP/1.1\r\nHost: web\r\n\r\n");
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    assert_true(peer_has(server, "GET http://web/x HTTP/1.1\r\n"));
+    peer_send(server, OK);
+    RIG_UNTIL(peer_has(client, "ok"));
+    client = peer_dial(OUTBOUND);
+    text_reset(&server->in);
+    peer_send(client, "GET /old HTTP/1.0\r\n\r\n");
+    RIG_UNTIL(peer_has(server, "GET /old HTTP/1.1\r\n"));
+    assert_true(peer_has(server, "host: 10.0.0.1\r\n") ||
+                peer_has(server, "host: 10.0.0.1:80\r\n"));
+    peer_send(server, OK);
+    RIG_UNTIL(client->eof);
+    assert_true(peer_has(client, "ok"));
+}
+
+static void interim_answers_pass(void **state)
+{
+    struct peer *client = peer_dial(OUTBOUND), *server;
+
+    (void)state;
+    peer_send(client,
+              "POST / HTTP/1.1\r\nHost: web\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    peer_send(server, "HTTP/1.1 100 Continue\r\n\r\n");
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 100 "));
+    peer_send(client, "body");
+    RIG_UNTIL(peer_has(server, "body"));
+    peer_send(server, "HTTP/1.1 103 Early\r\nlink: </x>\r\n\r\n" OK);
+    RIG_UNTIL(peer_has(client, "ok"));
+    assert_true(peer_has(client, "HTTP/1.1 103 ") && peer_has(client, "link: </x>"));
+}
+
+/* An upgrade is never carried over HTTP/2: it has a connection of its own, in mutual TLS (wire 5.3). */
+static void an_upgrade_through_the_mesh(void **state)
+{
+    struct peer *client = peer_dial(OUTBOUND), *server;
+
+    (void)state;
+    peer_send(client,
+              "GET /ws HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    assert_true(peer_has(server, "upgrade: websocket\r\n"));
+    assert_true(peer_has(server, "l5d-client-id: " SERVER_ID));
+    peer_send(server, "HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello");
+    RIG_UNTIL(peer_has(client, "\r\n\r\nhello"));
+    peer_send(client, "ping");
+    RIG_UNTIL(peer_has(server, "ping"));
+    peer_close(client);
+    RIG_UNTIL(server->eof);
+    peer_close(server);
+    rig_settle();
+    assert_int_equal(rig_sum("inbound_tcp_transport_header_connections_total",
+                             "session_protocol=\"http/1\"", NULL),
+                     1);
+    assert_int_equal(rig_sum("response_total", "status_code=\"101\"", NULL), 2);
+    assert_int_equal(rig_sum("tcp_open_connections", NULL, NULL), 0);
+    rig_check_labels();
+}
+
+/* What cannot be said in HTTP/1 is refused, and the connection that was to carry it goes back to the pool. */
+static void a_request_that_http1_cannot_say(void **state)
+{
+    static const char *const fields[] = {"l5d-orig-proto: HTTP/1.1", NULL};
+    struct h2_peer *client;
+    struct peer *server;
+    struct call *c;
+
+    (void)state;
+    rig.target[INBOUND] = app.at;
+    client = h2_dial(INBOUND);
+    c = h2_call(client, "GET", "/good", true, fields);
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    peer_send(server, OK);
+    RIG_UNTIL(c->ended);
+    c = h2_call(client, "GET", "/a b", true, fields);
+    RIG_UNTIL(c->status != 0 || c->why != RESET_NONE);
+    if (c->status != 0) { /* else HTTP/2 itself did not take it */
+        assert_int_equal(c->status, 400);
+    }
+    text_reset(&server->in);
+    c = h2_call(client, "GET", "/again", true, fields);
+    RIG_UNTIL(peer_has(server, "GET /again"));
+    peer_send(server, OK);
+    RIG_UNTIL(c->ended);
+    h2_free(client);
+}
+
+/* As many requests at once as the peer allows, and more: they wait, or get another connection. */
+static void more_streams_than_one_connection_has(void **state)
+{
+    struct http_limits few = {.streams_max = 4};
+    struct h2_peer *client, *one, *two;
+    struct call *calls[6];
+
+    (void)state;
+    rig_know_target(&rig.target[OUTBOUND],
+                    policy_to(PROTOCOL_DETECT, endpoint_at(&app.at, NULL), NULL));
+    client = h2_dial(OUTBOUND);
+    calls[0] = h2_call(client, "GET", "/", true, NULL);
+    one = h2_accept(&app, &few);
+    RIG_UNTIL(one->count == 1);
+    for (unsigned i = 1; i < ARRAY_LEN(calls); i++) {
+        calls[i] = h2_call(client, "GET", "/", true, NULL);
+    }
+    RIG_UNTIL(one->count == 4);
+    two = h2_accept(&app, &few);
+    RIG_UNTIL(two->count == 2);
+    for (unsigned i = 0; i < 4; i++) {
+        call_answer(&one->calls[i], 204, NULL, true);
+    }
+    call_answer(&two->calls[0], 204, NULL, true);
+    call_answer(&two->calls[1], 204, NULL, true);
+    for (unsigned i = 0; i < ARRAY_LEN(calls); i++) {
+        RIG_UNTIL(calls[i]->status == 204);
+    }
+    h2_free(client);
+    h2_free(one);
+    h2_free(two);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_drain_finishes_what_is_open),
+        TEST(a_drain_without_connections_is_done),
+        TEST(an_end_in_the_middle),
+        TEST(a_new_certificate_leaves_connections_alone),
+        TEST(what_is_idle_goes),
+        TEST(bodies_flow_at_the_pace_of_the_slower),
+        TEST(requests_one_behind_the_other),
+        TEST(forms_of_http1_survive_the_mesh),
+        TEST(interim_answers_pass),
+        TEST(an_upgrade_through_the_mesh),
+        TEST(a_request_that_http1_cannot_say),
+        TEST(more_streams_than_one_connection_has),
+    };
+
+    return rig_run(tests, argc, argv);
+}
