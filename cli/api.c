@@ -35,13 +35,20 @@ static size_t on_header(char *data, size_t size, size_t count, void *user)
     return size * count;
 }
 
-static void describe_error(const struct exchange *x, char *problem, size_t problem_bytes)
+/* A proxy that answers in the control plane's place explains nothing: an empty body is an empty message. */
+static void describe_error(const struct exchange *x, long status, char *problem,
+                           size_t problem_bytes)
 {
     Linkerd2__Public__ApiError *e = linkerd2__public__api_error__unpack(
         NULL, x->body.len, (const uint8_t *)(const void *)x->body.at);
 
-    snprintf(problem, problem_bytes, "%s",
-             e != NULL ? e->error : "the control plane answered with an error it did not explain");
+    if (e != NULL && e->error[0] != '\0') {
+        (void)snprintf(problem, problem_bytes, "%s", e->error);
+    } else {
+        (void)snprintf(
+            problem, problem_bytes,
+            "the control plane does not answer (HTTP status %ld); `tulle check` says more", status);
+    }
     if (e != NULL) {
         linkerd2__public__api_error__free_unpacked(e, NULL);
     }
@@ -93,14 +100,23 @@ static int perform(const struct cli_target *t, CURL *curl, struct bytes request,
         return E_CLOSED;
     }
     if (rc != CURLE_OK) {
-        (void)snprintf(problem, problem_bytes,
-                       "the control plane of the local home %s cannot be reached (%s); is it up? "
-                       "`tulle check` and `tulle local status` say more",
-                       t->home != NULL ? t->home : "default", curl_easy_strerror(rc));
+        const char *home = t->home != NULL ? t->home : "default";
+
+        if (rc == CURLE_COULDNT_CONNECT) {
+            (void)snprintf(problem, problem_bytes,
+                           "no local home called %s runs; `tulle local up` starts one, --home or "
+                           "TULLE_HOME names another",
+                           home);
+        } else {
+            (void)snprintf(problem, problem_bytes,
+                           "the control plane of the local home %s does not answer (%s); `tulle "
+                           "check` says more",
+                           home, curl_easy_strerror(rc));
+        }
         return E_CLOSED;
     }
     if (x->is_error || status != 200) {
-        describe_error(x, problem, problem_bytes);
+        describe_error(x, status, problem, problem_bytes);
         return E_INTERNAL;
     }
     return 0;

@@ -19,7 +19,7 @@ static const struct check checks[] = {
      FACT_SUPERVISOR | FACT_ASKABLE, CHECK_RETRIED,
      "start it with `tulle local up`; what a dead one left is swept then"},
     {"local-home", "all pods are ready", check_home_pods, FACT_SUPERVISOR, 0, CHECK_RETRIED,
-     "`tulle local logs POD` shows what a pod says"},
+     "`tulle local logs POD -n NAMESPACE` shows what a pod says"},
     {"local-home", "nothing was refused", check_home_problems, FACT_SUPERVISOR, 0, CHECK_WARNING,
      "correct the manifests; changes take effect at once"},
 

@@ -21,11 +21,12 @@ struct cli_target { /* which control plane: options that every command takes */
     const char *control_ns; /* -L, --linkerd-namespace ("linkerd") */
     bool verbose;
 };
-#define CLI_TARGET_OPTS(t)                                                                                 \
-    {"home", 0, OPT_STRING, "NAME", "the local home to talk to (default)", &(t)->home},                    \
-    {"state", 0, OPT_STRING, "DIR", "where homes are kept (/var/lib/tulle)", &(t)->state},                 \
-    {"api-addr", 0, OPT_STRING, "HOST:PORT", "a public API to ask directly", &(t)->api_addr},              \
-    {"linkerd-namespace", 'L', OPT_STRING, "NS", "the control plane's (linkerd)", &(t)->control_ns},       \
+#define CLI_TARGET_OPTS(t)                                                                             \
+    {"home", 0, OPT_STRING, "NAME", "the local home to talk to (TULLE_HOME, or default)", &(t)->home}, \
+    {"state", 0, OPT_STRING, "DIR", "where homes are kept (TULLE_STATE, or /var/lib/tulle)",           \
+     &(t)->state},                                                                                     \
+    {"api-addr", 0, OPT_STRING, "HOST:PORT", "a public API to ask directly", &(t)->api_addr},          \
+    {"linkerd-namespace", 'L', OPT_STRING, "NS", "the control plane's (linkerd)", &(t)->control_ns},   \
     {"verbose", 0, OPT_BOOL, NULL, "say more", &(t)->verbose}
 
 /* Parse; prints help or the problem itself. True: go on. False: return *out_status. Options that are not

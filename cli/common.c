@@ -20,6 +20,18 @@ int cli_fail(const char *format, ...)
     return 1;
 }
 
+/* The words that begin a usage: "local up" of "local up FILE|DIR... [options]". */
+static size_t command_length(const char *usage)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; (usage[i] >= 'a' && usage[i] <= 'z') || usage[i] == '-' || usage[i] == ' ';
+         i++) {
+        n = usage[i] != ' ' ? i + 1 : n;
+    }
+    return n;
+}
+
 bool cli_parse(const char *usage, const struct opt *opts, size_t count, int argc, char **argv,
                struct opt_list *args, int *out_status)
 {
@@ -31,7 +43,7 @@ bool cli_parse(const char *usage, const struct opt *opts, size_t count, int argc
         return true;
     }
     if (rc != E_CANCELED) {
-        (void)fprintf(stderr, "tulle %s: %s\n", argv[0], problem);
+        (void)cli_fail("%.*s: %s", (int)command_length(usage), usage, problem);
         *out_status = EXIT_USAGE;
         return false;
     }

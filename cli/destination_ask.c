@@ -81,7 +81,10 @@ static void on_end(void *user, enum grpc_status status, struct bytes message, in
                        (int)MIN(message.len, (size_t)160), message.at);
     }
     fail(a, status == GRPC_NOT_FOUND ? E_NOT_FOUND : E_INTERNAL,
-         "the destination service refuses: %s", why);
+         "the destination service refuses: %s%s", why,
+         status == GRPC_INVALID_ARGUMENT
+             ? "; a service is named SERVICE.NAMESPACE.svc.cluster.local:PORT"
+             : "");
 }
 
 static const struct grpc_call_events call_events = {.on_message = on_message, .on_end = on_end};
@@ -153,8 +156,8 @@ static int dial_home(const struct destination_target *d, struct ask *a)
     if (fd < 0 || connect(fd, (const struct sockaddr *)&at, sizeof(at)) != 0 ||
         fcntl(fd, F_SETFL, O_NONBLOCK) != 0) {
         (void)snprintf(a->problem, a->problem_bytes,
-                       "the home's control plane cannot be reached at %s: %s; is it up? see `tulle "
-                       "local status`",
+                       "the home's control plane cannot be reached at %s: %s; `tulle local up` "
+                       "starts a home, --home or TULLE_HOME names another",
                        at.sun_path, strerror(errno));
         if (fd >= 0) {
             (void)close(fd);

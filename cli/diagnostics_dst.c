@@ -81,8 +81,9 @@ static int print_endpoints(const struct destination_target *d, const struct opt_
 static int check_paths(const struct opt_list *args, size_t max, const char *command)
 {
     if (args->count == 0 || args->count > max) {
-        (void)cli_fail("diagnostics %s: name %s, with its port", command,
-                       max == 1 ? "one address or service" : "services, at most 64");
+        (void)cli_fail("diagnostics %s: name %s", command,
+                       max == 1 ? "one address or service, with its port"
+                                : "1 to 64 services, each with its port");
         return EXIT_USAGE;
     }
     for (size_t i = 0; i < args->count; i++) {

@@ -313,8 +313,11 @@ int cli_inject(int argc, char **argv)
     int status = 0;
 
     inject_values_default(&q.values);
-    if (cli_parse("inject [options] FILE|FOLDER|-...", opts, ARRAY_LEN(opts), argc, argv, &paths,
-                  &status)) {
+    if (cli_parse("inject FILE|FOLDER|-... [options]\n\n"
+                  "Print the manifests with the annotation that asks for a sidecar, all else as it "
+                  "was.\n\n"
+                  "  tulle inject web.yaml | kubectl apply -f -",
+                  opts, ARRAY_LEN(opts), argc, argv, &paths, &status)) {
         status = complete(&q, argc, argv);
         if (status == 0) {
             status = run(&q, &paths, argv[0]);
@@ -335,8 +338,9 @@ int cli_uninject(int argc, char **argv)
     struct opt_list paths = {0};
     int status = 0;
 
-    if (cli_parse("uninject [options] FILE|FOLDER|-...", opts, ARRAY_LEN(opts), argc, argv, &paths,
-                  &status)) {
+    if (cli_parse("uninject FILE|FOLDER|-... [options]\n\n"
+                  "Print the manifests without the mesh's annotations and containers.",
+                  opts, ARRAY_LEN(opts), argc, argv, &paths, &status)) {
         status = run(&q, &paths, argv[0]);
     }
     opt_list_clear(&paths);

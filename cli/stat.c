@@ -170,7 +170,18 @@ static int ask(const struct stat_options *o, const struct resource_arg *r, struc
                          problem_bytes);
 }
 
-static int print(const struct stat_options *o, struct stat_rows *rows)
+/* Asking the namespace `default` by mistake is the usual reason. */
+static void say_nothing_found(const struct stat_options *o, bool is_namespaced)
+{
+    if (is_namespaced && !o->all_namespaces) {
+        (void)fprintf(stderr, "No traffic found in namespace %s; -n names another, -A asks all.\n",
+                      o->ns);
+    } else {
+        (void)fputs("No traffic found.\n", stderr);
+    }
+}
+
+static int print(const struct stat_options *o, struct stat_rows *rows, bool is_namespaced)
 {
     struct text out;
     int status = 0;
@@ -186,7 +197,7 @@ static int print(const struct stat_options *o, struct stat_rows *rows)
         status = cli_fail("stat: the table is longer than %u MiB; name fewer resources",
                           OUTPUT_BYTES_MAX >> 20);
     } else if (out.len == 0) {
-        (void)fputs("No traffic found.\n", stderr);
+        say_nothing_found(o, is_namespaced);
     } else {
         (void)fwrite(out.at, 1, out.len, stdout);
     }
@@ -198,15 +209,17 @@ static int run(const struct stat_options *o, const struct resource_arg *resource
 {
     struct stat_rows rows = {0};
     char problem[1024];
+    bool is_namespaced = false;
     int status = 0;
 
     for (size_t i = 0; i < count && status == 0; i++) {
+        is_namespaced = is_namespaced || !is_kind(&resources[i], "namespace");
         if (ask(o, &resources[i], &rows, problem, sizeof(problem)) != 0) {
             status = cli_fail("stat: %s", problem);
         }
     }
     if (status == 0) {
-        status = print(o, &rows);
+        status = print(o, &rows, is_namespaced);
     }
     stat_rows_clear(&rows);
     return status;
