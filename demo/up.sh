@@ -23,7 +23,7 @@ if "$tulle" local status --home "$home" >/dev/null 2>&1; then
     echo "the demo is up already"
 else
     # What a killed home left behind, if anything.
-    "$tulle" local down --home "$home"
+    "$tulle" local down --home "$home" >/dev/null
     if [ "$port" -ne 0 ] && busy "$port"; then
         echo "port $port is in use; another one is taken (DEMO_PORT=N chooses)"
         port=0
@@ -60,16 +60,22 @@ cat <<TEXT
 
 The demo is at ${address:-an address that "$tulle local status --home $home" shows}
 Every vote for cashmere fails on purpose: that is why web and voting are below 100 %.
-
-Try next:
-  export TULLE_HOME=$home
-  $tulle stat deploy -n demo                        success rates, request rates, latencies, now
-  $tulle stat po -n demo -o wide                    the same for each pod
-  $tulle stat deploy/web -n demo --to svc/voting    what web sends to voting
-  $tulle check --proxy                              what works and what does not
-  $tulle local status                               the pods
-  $tulle local logs web -n demo -f                  what the application says
-  $tulle local logs web -n demo -c linkerd-proxy    what its sidecar says
-  $tulle diagnostics proxy-metrics deploy/web -n demo
-  make demo-down                                    end it
 TEXT
+
+echo
+echo "Try next:"
+line() { printf '  %-56s  %s\n' "$1" "$2"; }
+line "export TULLE_HOME=$home" "the home that the commands are about"
+line "$tulle stat deploy -n demo" "success rates, request rates, latencies, now"
+line "$tulle stat po -n demo -o wide" "the same for each pod"
+line "$tulle stat deploy/web -n demo --to svc/voting" "what web sends to voting"
+line "$tulle check --proxy" "what works and what does not"
+line "$tulle local status" "the pods"
+line "$tulle local logs web -n demo -f" "what the application says"
+line "$tulle local logs web -n demo -c linkerd-proxy" "what its sidecar says"
+line "$tulle diagnostics proxy-metrics deploy/web -n demo" "all that a proxy measures"
+if [ "$home" = demo ]; then
+    line "make demo-down" "end it"
+else
+    line "DEMO_HOME=$home make demo-down" "end it"
+fi
