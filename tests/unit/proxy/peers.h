@@ -379,7 +379,7 @@ static inline struct call *h2_call(struct h2_peer *p, const char *method, const 
     struct arena arena;
     struct head h = {
         .method = bytes_str(method),
-        .scheme = BYTES("http"),
+        .scheme = path[0] == '/' ? BYTES("http") : BYTES("other"), /* whose paths have no rule */
         .authority = BYTES("web.app.svc.cluster.local"),
         .path = bytes_str(path),
         .content_length = -1,
