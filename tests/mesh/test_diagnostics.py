@@ -75,7 +75,8 @@ def test_nobody_there(controller):
     assert "Connection refused" in tulle("diagnostics", "profile", WEB, "--destination-addr",
                                          f"{cp.free_address()}:9", status=1)[1]
     assert "IP:PORT" in tulle("diagnostics", "profile", WEB, "--destination-addr", "nowhere", status=1)[1]
-    assert "is it up?" in tulle("diagnostics", "profile", WEB, "--state", "/nonexistent", status=1)[1]
+    assert "`tulle local up` starts a home" in tulle("diagnostics", "profile", WEB, "--state", "/nonexistent",
+                                                     status=1)[1]
     assert tulle("diagnostics", "everything", status=64)[1].startswith("tulle: diagnostics: there is no command")
 
 
