@@ -19,7 +19,9 @@ struct admin_conn {
     struct io *io;
     struct chain head;
     struct addr peer;
+    struct discovery_waiter waiter;
     bool is_tls;
+    bool is_waiting; /* for the policy, which comes in the first turns of the loop */
 };
 
 static void conn_bury(struct grave *g)
@@ -34,6 +36,7 @@ static void conn_end(struct admin_conn *c)
 
     task_cancel(&c->task);
     timer_cancel(l, &c->timer);
+    discovery_wait_cancel(&c->waiter);
     chain_clear(&c->head);
     io_close(c->io);
     list_unlink(&c->node);
@@ -59,8 +62,7 @@ static bool is_allowed(const struct admin_conn *c)
     if (c->is_tls) {
         (void)io_tls_peer_id(c->io, &facts.id);
     }
-    return e->answer != NULL &&
-           policy_authorize((const struct server_policy *)(const void *)e->answer, &facts, NULL,
+    return policy_authorize((const struct server_policy *)(const void *)e->answer, &facts, NULL,
                             &choice, NULL) == 0;
 }
 
@@ -84,12 +86,32 @@ static void conn_serve(struct admin_conn *c)
     conn_end(c);
 }
 
+static void on_policy(struct discovery_waiter *waiter, const struct snapshot *answer)
+{
+    (void)answer;
+    conn_serve(CONTAINER_OF(waiter, struct admin_conn, waiter));
+}
+
+/* It is known what it is, and who. */
+static void conn_known(struct admin_conn *c)
+{
+    struct admin *a = c->admin;
+
+    if (a->policy->answer != NULL) {
+        conn_serve(c);
+        return;
+    }
+    c->is_waiting = true;
+    c->waiter.on_answer = on_policy;
+    discovery_wait(a->cache, a->policy, &c->waiter);
+}
+
 static void conn_handshake(struct admin_conn *c)
 {
     int rc = io_handshake(c->io);
 
     if (rc == 0) {
-        conn_serve(c);
+        conn_known(c);
     } else if (rc != E_AGAIN) {
         log_debug("TLS handshake on the admin port failed; detail=\"%s\"", io_tls_problem(c->io));
         conn_end(c);
@@ -102,7 +124,7 @@ static void conn_peeked(struct admin_conn *c, bool is_tls, struct bytes sni)
     const struct proxy *p = c->admin->proxy;
 
     if (!is_tls) {
-        conn_serve(c);
+        conn_known(c);
     } else if (p->tls_server != NULL && bytes_eq_nocase(sni, bytes_str(p->config.local_name))) {
         c->io = io_tls_server_new(p->tls_server, io_peeked_new(c->io, &c->head), BYTES_NONE);
         c->is_tls = true;
@@ -141,6 +163,9 @@ static void conn_run(struct task *t)
 {
     struct admin_conn *c = CONTAINER_OF(t, struct admin_conn, task);
 
+    if (c->is_waiting) {
+        return;
+    }
     if (c->is_tls) {
         conn_handshake(c);
     } else {

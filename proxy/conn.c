@@ -119,8 +119,8 @@ void conn_fail(struct conn *c, enum failure why, int err, const char *detail)
     conn_close(c, err);
 }
 
-/* An HTTP/1 codec says `connection: close` in the answers to requests that it reads from now on; those
- * that are being answered should have it as well. */
+/* An HTTP/1 codec says `connection: close` in the answers to requests that it reads from now on;
+ * those that are being answered should have it as well. */
 static void drain_http(struct conn *c)
 {
     http_server_drain(c->server);

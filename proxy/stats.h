@@ -10,8 +10,8 @@
  * What counts:
  *   - a request, when its labels are known: inbound when it was authorised, outbound when it was
  *     given to an endpoint, or had failed to reach the last one that was tried;
- *   - its response, once, when it has ended or failed. A client that gives up before the response
- *     began leaves none; later, the response counts by its status;
+ *   - its response, once, when it has ended or failed. A client that gives up before the
+ *     response began leaves none; later, the response counts by its status;
  *   - a latency with each response, from the request's head to the first byte of the response's
  *     body, or to its end when there is none;
  *   - a connection's bytes: those of the application, without TLS and transport header.

@@ -7,8 +7,8 @@
  * identity, with the transport header where its proxy takes one; and its state after failures.
  *
  * Connections ("links") of one upstream:
- *   - HTTP/2 links, shared by any number of streams (also HTTP/1 requests to a meshed peer); one,
- *     and more only while the peer allows no more streams on those that there are;
+ *   - HTTP/2 links, shared by any number of streams (also HTTP/1 requests to a meshed peer);
+ *     one, and more only while the peer allows no more streams on those that there are;
  *   - HTTP/1 links, one stream at a time, kept idle for the pool's idle time;
  *   - raw links, handed over to a tunnel.
  * A failed dial puts the upstream of a destination into back-off. When that ran out, one dial may

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an accepted connection may be: clear, mesh TLS on the application's port or on our own, foreign TLS,
- * silence; and what the port's policy makes of it (wire 4.5, 4.6, 5.1, 9.5).
+ * What an accepted connection may be: clear, mesh TLS on the application's port or on our own,
+ * foreign TLS, silence; and what the port's policy makes of it (wire 4.5, 4.6, 5.1, 9.5).
  */
 #include "peers.h"
 
@@ -57,7 +57,7 @@ static void serve(struct peer *client)
     RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
 }
 
-/* --- mesh TLS ------------------------------------------------------------------------------------ */
+/* --- mesh TLS --------------------------------------------------------------------------------- */
 
 static void mesh_tls_on_the_applications_port(void **state)
 {
@@ -164,7 +164,7 @@ static void a_peer_with_another_identity(void **state)
     assert_int_equal(rig_sum("outbound_http_errors_total", "error=\"identity required\"", NULL), 1);
 }
 
-/* --- other TLS ----------------------------------------------------------------------------------- */
+/* --- other TLS -------------------------------------------------------------------------------- */
 
 /* Wire 4.5: TLS for another name passes as it is, and counts as nobody. */
 static void foreign_tls_passes(void **state)
@@ -185,7 +185,7 @@ static void foreign_tls_passes(void **state)
     rig_check_labels();
 }
 
-/* --- detection ----------------------------------------------------------------------------------- */
+/* --- detection -------------------------------------------------------------------------------- */
 
 /* Silence: the server may speak first. */
 static void a_silent_client_becomes_opaque(void **state)
@@ -281,15 +281,15 @@ static void a_client_that_closes_or_resets_early(void **state)
     }
 }
 
-/* --- policy -------------------------------------------------------------------------------------- */
+/* --- policy ----------------------------------------------------------------------------------- */
 
 static struct server_policy *nobody(bool is_opaque)
 {
     struct server_policy *p = server_policy_new_default(DEFAULT_ALL_UNAUTHENTICATED, NULL, 0,
                                                         is_opaque, NS_PER_S, app.at.port);
 
-    /* Loopback is always let in (wire 3.4); so is nobody, where the test must see a refusal: the client is seen
-     * at another address. */
+    /* Loopback is always let in (wire 3.4); so is nobody, where the test must see a refusal: the
+     * client is seen at another address. */
     p->authz[0].authn = AUTHN_IDENTITY;
     return p;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The memory ceiling (decision D9): at the limit of chunks the proxy sheds and waits, it never aborts, and it
- * recovers. The test takes the worker's chunks away, all but a few.
+ * The memory ceiling (decision D9): at the limit of chunks the proxy sheds and waits, it never
+ * aborts, and it recovers. The test takes the worker's chunks away, all but a few.
  */
 #include "peers.h"
 

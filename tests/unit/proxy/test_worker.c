@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A worker's life: drains, new certificates, what goes when it is idle; and traffic that is large, slow or odd.
+ * A worker's life: drains, new certificates, what goes when it is idle; and traffic that is large,
+ * slow or odd.
  */
 #include "peers.h"
 
@@ -47,7 +48,7 @@ static struct peer *serve(struct peer *client, struct peer *server)
     return server;
 }
 
-/* --- the end ------------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 static void a_drain_finishes_what_is_open(void **state)
 {
@@ -115,7 +116,7 @@ static void an_end_in_the_middle(void **state)
     /* teardown ends the worker */
 }
 
-/* --- certificates -------------------------------------------------------------------------------- */
+/* --- certificates ----------------------------------------------------------------------------- */
 
 static void a_new_certificate_leaves_connections_alone(void **state)
 {
@@ -134,7 +135,7 @@ static void a_new_certificate_leaves_connections_alone(void **state)
     assert_int_equal(rig_sum("tcp_open_total", "direction=\"outbound\"", "peer=\"dst\""), 1);
 }
 
-/* --- idle ---------------------------------------------------------------------------------------- */
+/* --- idle ------------------------------------------------------------------------------------- */
 
 /* Nothing is kept for ever: kept connections, endpoints, destinations. */
 static void what_is_idle_goes(void **state)
@@ -156,7 +157,7 @@ static void what_is_idle_goes(void **state)
     assert_false(timer_is_armed(&rig.w.sweep));
 }
 
-/* --- traffic ------------------------------------------------------------------------------------- */
+/* --- traffic ---------------------------------------------------------------------------------- */
 
 /* 8 MiB each way through two proxies to a peer that reads late: memory stays bounded (decision D9). */
 static void bodies_flow_at_the_pace_of_the_slower(void **state)
