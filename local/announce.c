@@ -268,7 +268,13 @@ void announce_progress(struct home *h)
     if (!list_is_empty(&h->problems)) { /* a home that is not what was asked for does not start */
         announce(h, false);
     } else if (home_is_ready(h, &ready, &total)) {
-        announce(h, true);
+        uint64_t wait_ns = home_unsettled_ns(h);
+
+        if (wait_ns == 0) {
+            announce(h, true);
+        } else {
+            timer_arm_in(&h->loop, &h->settle, wait_ns);
+        }
     } else if (ready != a->told_ready || total != a->told_total) {
         a->told_ready = ready;
         a->told_total = total;

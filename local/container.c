@@ -14,7 +14,8 @@
 
 #define BACKOFF_MAX_S   30
 #define STEADY_NS       (60 * NS_PER_S) /* ran so long: the next back-off starts from 1 s again */
-#define CRASHES_MAX     5               /* while `up` waits: then it is not going to work */
+#define GROUP_NS        (50 * NS_PER_MS)
+#define CRASHES_MAX     5 /* while `up` waits: then it is not going to work */
 #define ARENA_BYTES_MAX (8u << 20)
 
 /* --- its end ------------------------------------------------------------------------------------- */
@@ -70,6 +71,20 @@ static bool take_setup_problem(struct container *c, char *to, size_t bytes)
     return n > 0;
 }
 
+/*
+ * Shells die of a SIGTERM before what they run has ended in its own way; so when a container was told to
+ * end, all of its process group may take the time. It has no event for its end: it is looked at.
+ */
+static void look_at_group(struct container *c)
+{
+    if (kill(-c->group, 0) == 0) {
+        timer_arm_in(&c->pod->home->loop, &c->timer, GROUP_NS);
+        return;
+    }
+    c->group = 0;
+    pod_changed(c->pod);
+}
+
 static void container_exited(struct container *c, int status)
 {
     char why[sizeof(c->reason)];
@@ -79,7 +94,11 @@ static void container_exited(struct container *c, int status)
         probe_end(&c->probes[i]);
     }
     timer_cancel(&c->pod->home->loop, &c->timer);
+    if (c->pod->phase > POD_RUNNING) {
+        c->group = c->pid;
+    }
     c->pid = 0;
+    c->is_ending = false;
     c->exit_status = status;
     is_hopeless = take_setup_problem(c, why, sizeof(why));
     if (!is_hopeless && WIFSIGNALED(status)) {
@@ -95,6 +114,9 @@ static void container_exited(struct container *c, int status)
             c->backoff_s = 0;
         }
         container_failed(c, why, is_hopeless);
+    }
+    if (c->group > 0) {
+        look_at_group(c);
     }
     pod_changed(c->pod);
 }
@@ -118,6 +140,10 @@ static void on_timer(struct timer *t)
 {
     struct container *c = CONTAINER_OF(t, struct container, timer);
 
+    if (c->group > 0) {
+        look_at_group(c);
+        return;
+    }
     if (c->pid > 0) { /* told to end, and it did not */
         container_signal(c, SIGKILL);
         return;
@@ -179,12 +205,20 @@ void container_signal(struct container *c, int signo)
 {
     if (c->pid > 0) {
         spawn_kill(c->pid, signo);
+    } else if (c->group > 0) {
+        (void)kill(-c->group, signo);
     }
+}
+
+bool container_is_running(const struct container *c)
+{
+    return c->pid > 0 || c->group > 0;
 }
 
 void container_end(struct container *c)
 {
-    if (c->pid > 0 && !timer_is_armed(&c->timer)) {
+    if (c->pid > 0 && !c->is_ending) {
+        c->is_ending = true;
         container_signal(c, SIGTERM);
         timer_arm_in(&c->pod->home->loop, &c->timer, (uint64_t)pod_grace_s(c->pod) * NS_PER_S);
     }
@@ -253,7 +287,14 @@ bool pods_own(const struct home *h, pid_t pid)
     struct container *c;
     struct probe *p;
 
-    return find(h, pid, &c, &p);
+    if (!find(h, pid, &c, &p)) {
+        return false;
+    }
+    if (c == NULL || c->pod->phase <= POD_RUNNING) {
+        /* It would hold the ports of what is started next. The number is not given away yet. */
+        (void)kill(-pid, SIGKILL);
+    }
+    return true;
 }
 
 void pods_reap(struct home *h, pid_t pid, int status)

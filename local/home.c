@@ -117,9 +117,6 @@ static void reap(struct home *h)
             return; /* net_close() waits for it */
         }
         is_pods = pods_own(h, info.si_pid);
-        if (is_pods) { /* what it left running would hold its ports; its number is not given away yet */
-            (void)kill(-info.si_pid, SIGKILL);
-        }
         if (waitpid(info.si_pid, &status, WNOHANG) != info.si_pid) {
             return;
         }

@@ -171,7 +171,8 @@ static void refresh_tokens(struct pod *p)
 static bool is_running(const struct pod *p, bool sidecars)
 {
     for (size_t i = 0; i < p->count; i++) {
-        if (p->containers[i].pid > 0 && (p->containers[i].role == ROLE_SIDECAR) == sidecars) {
+        if (container_is_running(&p->containers[i]) &&
+            (p->containers[i].role == ROLE_SIDECAR) == sidecars) {
             return true;
         }
     }

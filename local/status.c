@@ -15,7 +15,9 @@
  * What pods are like: the Pod object as a cluster would show it, written into the state folder's
  * cluster, which is how the control plane learns of pods; and the answer to `tulle local status`.
  */
-#define ABOUT_BYTES (OBJECT_KEY_BYTES + 32)
+#define ABOUT_BYTES      (OBJECT_KEY_BYTES + 32)
+#define SETTLED_NS       (300 * NS_PER_MS)
+#define SETTLED_AGAIN_NS (3 * NS_PER_S)
 
 /* --- Pod objects --------------------------------------------------------------------------------- */
 
@@ -148,6 +150,35 @@ static const struct pod **sorted_pods(const struct home *h, size_t *out_count)
     return all;
 }
 
+/* How long until a program that has no probe may be taken to run: many that end do so at once. */
+static uint64_t unsettled_ns(const struct home *h, const struct container *c)
+{
+    uint64_t least_ns = c->restarts == 0 ? SETTLED_NS : SETTLED_AGAIN_NS, ran_ns;
+    bool has_probe =
+        c->probes[PROBE_READINESS].spec != NULL || c->probes[PROBE_STARTUP].spec != NULL;
+
+    if (c->role == ROLE_INIT || (has_probe && c->restarts == 0)) {
+        return 0;
+    }
+    ran_ns = h->loop.now_ns - c->started_ns;
+    return ran_ns < least_ns ? least_ns - ran_ns : 0;
+}
+
+uint64_t home_unsettled_ns(const struct home *h)
+{
+    struct map_iter it = MAP_ITER(&h->pods);
+    uint64_t most_ns = 0;
+
+    while (map_next(&it)) {
+        const struct pod *p = it.value;
+
+        for (size_t i = 0; i < p->count; i++) {
+            most_ns = MAX(most_ns, unsettled_ns(h, &p->containers[i]));
+        }
+    }
+    return most_ns;
+}
+
 static json_t *container_json(const struct container *c)
 {
     static const char *const roles[] = {"init", "sidecar", "main"};
@@ -228,7 +259,7 @@ json_t *home_unready(const struct home *h)
     for (size_t i = 0; i < count; i++) {
         const struct pod *p = all[i];
 
-        for (size_t k = 0; !p->is_ready && k < p->count; k++) {
+        for (size_t k = 0; k < p->count; k++) {
             const struct container *c = &p->containers[k];
 
             if (is_to_blame(h, c)) {

@@ -94,12 +94,14 @@ struct container {
     enum container_role role;
     enum container_state state;
     pid_t pid;                   /* 0: not running */
+    pid_t group;                 /* told to end, its program did, and these are still at it; or 0 */
     int setup_fd;                /* what hindered the child before its exec; -1: none */
     unsigned restarts, backoff_s;
     uint64_t started_ns;
     int exit_status;             /* as of wait(2); -1: never ended */
     char reason[256];            /* why it waits, for people */
-    struct timer timer;          /* backing off: restart; being ended: SIGKILL */
+    bool is_ending;              /* told to */
+    struct timer timer;          /* backing off: restart; ending: SIGKILL; looks at the group */
     struct probe probes[PROBE_KINDS];
 };
 
@@ -175,7 +177,10 @@ void container_end(struct container *c);      /* SIGTERM, then SIGKILL; it start
 bool container_is_ready(const struct container *c);
 bool container_has_started(const struct container *c);
 void container_close(struct container *c);    /* its pod goes */
-bool pods_own(const struct home *h, pid_t pid); /* is it a container's or an exec probe's? */
+bool container_is_running(const struct container *c); /* or a part of it is */
+/* A process has ended and can be waited for. True: it is a container's or an exec probe's, and what it
+ * left running has been seen to. */
+bool pods_own(const struct home *h, pid_t pid);
 void pods_reap(struct home *h, pid_t pid, int status);
 
 /* --- log_file.c --- */
@@ -230,6 +235,7 @@ void pod_status_remove(struct pod *p);
 json_t *home_status(const struct home *h);    /* for the CLI */
 json_t *home_unready(const struct home *h);   /* what keeps it from being ready, with last lines */
 bool home_is_ready(const struct home *h, size_t *out_ready, size_t *out_total);
+uint64_t home_unsettled_ns(const struct home *h); /* until what is ready is likely to stay so */
 
 /* --- desired.c: the user's manifests and the built-in ones, in one list --- */
 struct desired;

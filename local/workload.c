@@ -17,6 +17,7 @@
  */
 #define RETRY_NS    (2 * NS_PER_S)
 #define NAME_TRIES  100
+#define SET_BYTES   OBJECT_NAME_BYTES
 #define ABOUT_BYTES (OBJECT_KEY_BYTES + 32)
 
 struct census { /* the pods of one Deployment */
@@ -86,13 +87,19 @@ bool workload_is_ready(const struct home *h, const struct object *d, size_t *out
 
 /* --- making a pod -------------------------------------------------------------------------------- */
 
+/* Of a very long name the first part. */
+static void set_name(const struct object *d, const char *hash, char to[SET_BYTES])
+{
+    (void)snprintf(to, SET_BYTES, "%.236s-%s", d->name, hash);
+}
+
 static void put_replica_set(struct home *h, const struct object *d, const char *hash)
 {
-    char name[OBJECT_NAME_BYTES + 18], about[ABOUT_BYTES];
+    char name[SET_BYTES], about[ABOUT_BYTES];
     json_t *set;
     int rc;
 
-    (void)snprintf(name, sizeof(name), "%s-%s", d->name, hash);
+    set_name(d, hash, name);
     (void)snprintf(about, sizeof(about), "replica set of %s/%s", d->ns, d->name);
     if (cluster_get(h->cluster, KIND_REPLICA_SET, d->ns, name) != NULL) {
         return;
@@ -158,10 +165,10 @@ static json_t *pod_manifest(struct home *h, const struct object *d, const char *
     json_t *pod = json_deep_copy(json_object_get(d->spec, "template"));
     json_t *metadata = member_object(pod, "metadata"), *labels = member_object(metadata, "labels");
     struct rand *r = &h->loop.rand;
-    char created[32], set[OBJECT_NAME_BYTES + 18], uid[40];
+    char created[32], set[SET_BYTES], uid[40];
 
     clock_format_rfc3339(clock_wall_ns(), created);
-    (void)snprintf(set, sizeof(set), "%s-%s", d->name, hash);
+    set_name(d, hash, set);
     (void)snprintf(uid, sizeof(uid), "%08x-%04x-4%03x-8%03x-%012llx", (unsigned)rand_u64(r),
                    (unsigned)rand_below(r, 65536), (unsigned)rand_below(r, 4096),
                    (unsigned)rand_below(r, 4096),
