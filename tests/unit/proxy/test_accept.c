@@ -27,7 +27,8 @@ static int teardown(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
-/* Our own outbound side is the client: it dials `at` with TLS for `name`, and a transport header where `direct`. */
+/* Our own outbound side is the client: it dials `at` with TLS for `name`, and a transport header where
+ * `direct`. */
 static void dial_with_tls(const struct addr *at, const char *name, bool direct,
                           enum protocol protocol)
 {
