@@ -17,7 +17,7 @@ def pytest_runtest_makereport(item, call):
     """What a test's home was like when the test failed: its pods, and the ends of their logs."""
     report = (yield).get_result()
     home = getattr(item, "funcargs", {}).get("home")
-    if report.when != "teardown" and report.failed and home is not None and home.root.exists():
+    if report.when != "teardown" and report.failed and hasattr(home, "tell") and home.root.exists():
         report.sections.append(("the home", home.tell()))
 
 
@@ -37,9 +37,19 @@ def homes():
     yield make
     problems = []
     for home in made:
-        problems += home.crashes()
+        problems += home.new_crashes()
         try:
             home.end()
         except AssertionError as problem:
             problems.append(str(problem))
     assert not problems, "\n".join(problems)
+
+
+@pytest.fixture(autouse=True)
+def no_crashes(request):
+    """A program of ours that ended by a bug of its own fails the test that brought it there."""
+    yield
+    home = request.node.funcargs.get("home")
+    if hasattr(home, "new_crashes"):
+        problems = home.new_crashes()
+        assert not problems, "\n".join(problems)

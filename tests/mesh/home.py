@@ -45,8 +45,9 @@ def build_folder():
 
 
 def has_sanitizers():
-    """Sanitizers keep freed memory for a while: what a test allows a process to grow by depends on them."""
-    return b"__asan_init" in (build_folder() / "tulle-proxy").read_bytes()
+    """Sanitizers keep freed memory and shadows of it: what a test allows a process to grow by depends on them."""
+    program = (build_folder() / "tulle-proxy").read_bytes()
+    return b"__asan_init" in program or b"__tsan_init" in program
 
 
 def wait_for(look, what, timeout=WAIT_S, pause=0.05):
@@ -184,7 +185,7 @@ class Metrics:
         return sum(value for _, value in self.find(name, **labels))
 
 
-CRASH = re.compile("AddressSanitizer|LeakSanitizer|UndefinedBehavior|runtime error:|Assertion .* failed|stack smashing|^crash: ",
+CRASH = re.compile("(Address|Leak|Thread)Sanitizer|UndefinedBehavior|runtime error:|Assertion .* failed|stack smashing|^crash: ",
                    re.M)
 
 # --- the home ------------------------------------------------------------------------------------
@@ -204,6 +205,7 @@ class Home:
         self.build = build or build_folder()
         self.tulle = str(self.build / "tulle")
         self.drivers = {}
+        self.told_crashes = set()
         self.space_fd = -1  # the pid namespace of its processes
         self.space = None
         self.pid = None
@@ -358,6 +360,13 @@ class Home:
             if at:
                 found.append(f"{log.name}:\n" + "\n".join(text[at.start():].splitlines()[:40]))
         return found
+
+    def new_crashes(self):
+        """Those that were not told before."""
+        new = {tuple(crash.splitlines()[:2]): crash for crash in self.crashes()}
+        new = {key: crash for key, crash in new.items() if key not in self.told_crashes}
+        self.told_crashes |= set(new)
+        return list(new.values())
 
     def pods(self, ns, workload):
         """Its pods that are not about to go."""

@@ -9,11 +9,12 @@ import re
 import signal
 import socket
 import subprocess
-
-import pytest
+import tempfile
 import urllib.request
 
-from home import (APPS, PYTHON, UNMESHED, WAIT_S, build_folder, client, deployment, namespace, server, service, wait_for)
+import pytest
+
+from home import (APPS, CRASH, PYTHON, UNMESHED, WAIT_S, build_folder, client, deployment, namespace, server, service, wait_for)
 
 HTTP = 8080
 
@@ -354,18 +355,19 @@ def test_a_killed_supervisor_leaves_no_process_and_is_swept(homes):
     killed.down()
 
 
-def test_interrupted_up_leaves_nothing(homes):
-    """Ctrl-C in the foreground, in the middle of starting."""
+def test_the_supervisor_itself_ends_well(homes):
+    """In the foreground its exit status and its last words are seen; a leak would be among them."""
     home = homes(small())
-    process = subprocess.Popen(home.up_command() + ["--foreground"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                               text=True)
-    for line in process.stdout:
-        if "pods_ready" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    process.stdout.read()
-    process.stdout.close()
-    process.wait(WAIT_S)
+    with tempfile.TemporaryFile("w+") as errors:
+        with subprocess.Popen(home.up_command() + ["--foreground"], stdout=subprocess.PIPE, stderr=errors,
+                              text=True) as process:
+            is_ready = any(json.loads(line).get("ready") for line in process.stdout if line.startswith("{"))
+            home.run("local", "down")
+            status = process.wait(WAIT_S)
+        errors.seek(0)
+        said = errors.read()
+    assert is_ready and status == 0, said
+    assert not CRASH.search(said), said
     wait_for(lambda: not home.remaining(), lambda: f"its processes are gone: {home.remaining()}")
     home.check_gone()
     home.forget()
