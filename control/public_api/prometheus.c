@@ -153,7 +153,6 @@ void prometheus_ask(struct prometheus *p, struct prom_query *q, struct bytes pro
     q->prometheus = p;
     q->conn = NULL;
     q->status = 0;
-    q->is_retried = false;
     q->deadline.run = on_deadline;
     timer_arm_in(p->loop, &q->deadline, PROM_DEADLINE_NS);
     list_append(&p->waiting, &q->node);
@@ -280,8 +279,7 @@ static void on_reset(void *user, enum reset why UNUSED, int err)
     struct prom_query *q = c->query;
     struct prometheus *p = c->prometheus;
 
-    if (c->was_used && !q->is_retried && q->status == 0) {
-        q->is_retried = true;
+    if (c->was_used && q->status == 0) { /* each such connection is gone then; a fresh one decides */
         q->conn = NULL;
         c->query = NULL;
         conn_close(c);

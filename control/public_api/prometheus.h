@@ -36,7 +36,6 @@ struct prom_query { /* embedded in its owner; zeroed, then `on_answer` and `user
     char *form;
     struct text answer;
     unsigned status;
-    bool is_retried;
 };
 
 /* `url`: "http://host[:port][/path]"; NULL or "": every question is answered with a sentence about that. */
