@@ -118,10 +118,10 @@ class World:
             stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
         log.close()
         wait_for(self.is_up, "the home is up", UP_S)
-        for name in CLIENTS + SERVERS:
-            self.pods[name] = next(p for p in self.status()["pods"] if p["workload"] == name)
+        self.read_pods()
         for name in CLIENTS + SERVERS:
             self.tune(name)
+        self.restart_proxies()
         self.redirect_clear()
 
     def is_up(self):
@@ -135,6 +135,10 @@ class World:
     def all_ready(self):
         pods = [p for p in self.status()["pods"] if p["workload"] in CLIENTS + SERVERS]
         return len(pods) == len(CLIENTS + SERVERS) and all(p["ready"] for p in pods)
+
+    def read_pods(self):
+        for name in CLIENTS + SERVERS:
+            self.pods[name] = next(p for p in self.status()["pods"] if p["workload"] == name)
 
     def status(self):
         with socket.socket(socket.AF_UNIX) as s:
@@ -217,6 +221,21 @@ class World:
                                   "echo 2000 65000 >/proc/sys/net/ipv4/ip_local_port_range; "
                                   "echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse; "
                                   "echo 4096 >/proc/sys/net/core/somaxconn")
+
+    def restart_proxies(self):
+        """A connection has the congestion control that its listener was opened under."""
+        meshed = [name for name in CLIENTS + SERVERS if self.has_proxy(name)]
+        before = {name: self.proxy(name) for name in meshed}
+        for pid in before.values():
+            os.kill(pid, signal.SIGKILL)
+
+        def are_new():
+            self.read_pods()
+            return self.all_ready() and all(self.proxy(n) not in (0, before[n]) for n in meshed)
+        wait_for(are_new, "the proxies are up again")
+
+    def has_proxy(self, pod):
+        return any(c["name"] == "linkerd-proxy" for c in self.pods[pod]["containers"])
 
     def redirect_clear(self):
         """What skip-inbound-ports left out goes to the sidecar after all."""
