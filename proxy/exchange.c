@@ -32,6 +32,7 @@ void exchange_begin(struct conn *c, struct stream *accepted)
     chain_init(&ex->held);
     list_append(&c->exchanges, &ex->node);
     w->in_flight[c->dir]++;
+    w->exchanges++;
     stream_set_user(accepted, &exchange_accepted_events, ex);
 }
 
@@ -53,6 +54,9 @@ static void exchange_free(struct exchange *ex)
         w->free_exchanges_count++;
     } else {
         mem_free(ex);
+    }
+    if (w->in_flight[INBOUND] + w->in_flight[OUTBOUND] == 0) {
+        proxy_worker_at_rest(w);
     }
 }
 

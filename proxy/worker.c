@@ -2,14 +2,17 @@
 #include "proxy/worker.h"
 
 #include "core/alloc.h"
+#include "core/arena.h"
 #include "core/clock.h"
 #include "core/err.h"
 #include "core/log.h"
 #include "net/splice.h"
 #include "proxy/exchange.h"
 
+#include <malloc.h>
 #include <unistd.h>
 
+#define REST_NS  (10 * NS_PER_S)
 #define SWEEP_NS NS_PER_S
 #define END_NS                                                                                     \
     (3 * NS_PER_S) /* for what lingers when the worker ends: a dialed HTTP/2 connection, 1 s */
@@ -69,6 +72,29 @@ void proxy_worker_want_sweep(struct proxy_worker *w)
     }
 }
 
+/* What was kept for the next request goes back to the system when none came for a while (D9). */
+static void on_rest(struct timer *t)
+{
+    struct proxy_worker *w = CONTAINER_OF(t, struct proxy_worker, rest);
+
+    if (w->exchanges != w->exchanges_at_rest) {
+        proxy_worker_at_rest(w);
+        return;
+    }
+    exchange_free_all(w);
+    arena_cache_clear();
+    chunk_pool_trim(&w->loop->chunks);
+    (void)malloc_trim(0);
+}
+
+void proxy_worker_at_rest(struct proxy_worker *w)
+{
+    if (!timer_is_armed(&w->rest)) {
+        w->exchanges_at_rest = w->exchanges;
+        timer_arm_in(w->loop, &w->rest, REST_NS);
+    }
+}
+
 void proxy_worker_open(struct proxy_worker *w)
 {
     w->loop = &w->worker.loop;
@@ -80,6 +106,7 @@ void proxy_worker_open(struct proxy_worker *w)
     map_init(&w->dests);
     map_init(&w->upstreams);
     w->sweep.run = on_sweep;
+    w->rest.run = on_rest;
     w->cache = discovery_cache_new(w->loop, w->control, w->discovery,
                                    w->config->outbound.discovery_idle_ns,
                                    w->config->inbound.discovery_idle_ns);
@@ -112,6 +139,7 @@ void proxy_worker_close(struct proxy_worker *w)
     upstream_clear(w);
     timer_cancel(w->loop, &w->sweep);
     finish_turns(w);
+    timer_cancel(w->loop, &w->rest);
     assert(w->in_flight[INBOUND] == 0 && w->in_flight[OUTBOUND] == 0);
     exchange_free_all(w);
     discovery_cache_free(w->cache);

@@ -46,6 +46,8 @@ struct proxy_worker {
     struct timer sweep;   /* armed while something idle waits for its time */
     struct list free_exchanges;
     size_t free_exchanges_count;
+    struct timer rest;                     /* armed while something is kept for requests to come */
+    uint64_t exchanges, exchanges_at_rest; /* begun; and when `rest` was armed */
     bool draining, said_drained;
 };
 
@@ -55,6 +57,7 @@ void proxy_worker_open(struct proxy_worker *w);
 void proxy_worker_close(struct proxy_worker *w); /* loop_close() comes next */
 void proxy_worker_want_sweep(
     struct proxy_worker *w); /* a destination or a single upstream became idle */
+void proxy_worker_at_rest(struct proxy_worker *w); /* no request is in flight */
 void proxy_worker_conn_gone(
     struct proxy_worker *w); /* a connection is gone; was it the last one that drains? */
 
