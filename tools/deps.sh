@@ -11,7 +11,7 @@
 set -eu
 
 build="gcc libc6-dev meson ninja-build pkg-config libssl-dev libnghttp2-dev libprotobuf-c-dev
- protobuf-c-compiler protobuf-compiler libc-ares-dev libcurl4-openssl-dev libjansson-dev libyaml-dev libpcre2-dev
+ protobuf-c-compiler protobuf-compiler libprotobuf-dev libc-ares-dev libcurl4-openssl-dev libjansson-dev libyaml-dev libpcre2-dev
  python3"
 demo="$build iproute2 nftables prometheus redis-server redis-tools curl
  python3-grpcio python3-protobuf python3-aiohttp python3-redis
