@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /*
@@ -80,15 +81,20 @@ static void take_streams(const struct child *k)
     }
 }
 
+/*
+ * As a process of its own begins: every signal by default, none blocked. Straight to the kernel, for
+ * the C library refuses to name the two that it keeps for itself, which whoever started us may have
+ * left ignored.
+ */
 static void reset_signals(void)
 {
-    struct sigaction action = {.sa_handler = SIG_DFL};
+    static const struct { /* struct sigaction as the kernel has it: handler, flags, restorer, mask */
+        unsigned long words[4];
+    } by_default;
     sigset_t none;
 
     for (int signo = 1; signo < NSIG; signo++) {
-        if (signo != SIGKILL && signo != SIGSTOP) {
-            (void)sigaction(signo, &action, NULL);
-        }
+        (void)syscall(SYS_rt_sigaction, signo, &by_default, NULL, sizeof(by_default.words[3]));
     }
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
