@@ -3,7 +3,8 @@
  * Covers transport_size(), transport_parse() and transport_print() of proxy/transport.c.
  *
  * Properties: bytes arrive in any portions, so the answer on a prefix is either "more" or the final
- * one; a header takes no byte behind it; and what was understood, printed and read again is the same.
+ * one; a header takes no byte behind it; and what was understood, printed and read again is the
+ * same.
  */
 #include "core/err.h"
 #include "proxy/transport.h"

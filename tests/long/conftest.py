@@ -4,4 +4,4 @@ import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "mesh"))
-from conftest import homes, pytest_configure  # noqa: E402,F401
+from fixtures import homes, no_crashes, pytest_configure, pytest_runtest_makereport  # noqa: E402,F401

@@ -506,7 +506,7 @@ def test_patience_that_ends(refused):
     assert "within 2 s" in said and "container slow: runs and is not ready" in said and "still at it" in said
 
 
-@pytest.mark.parametrize("name", ["a" * 64, "a" * 253])
+@pytest.mark.parametrize("name", ["a" * 64, "a" * 253], ids=len)
 def test_a_long_name_of_a_deployment_is_fine(homes, name):
     """Only the first part of it is in the names of its pods."""
     home = homes({"app.yaml": [namespace(), bare(name, ["sleep", "infinity"], containers=())]})
