@@ -22,6 +22,7 @@ uint64_t inbound_detect_timeout_ns(const struct conn *c);
 void inbound_detected(struct conn *c, enum detected protocol, bool is_certain);
 void inbound_protocol_known(struct conn *c, enum detected protocol);
 void outbound_protocol_known(struct conn *c, enum detected protocol);
+void outbound_opaque(struct conn *c); /* by the opaque routes of its policy */
 void inbound_policy_changed(struct conn *c); /* of an opaque connection */
 void inbound_request(struct exchange *ex);
 void outbound_request(struct exchange *ex);
