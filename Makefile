@@ -11,11 +11,14 @@ FLAVOUR_debug := --buildtype=debug
 FLAVOUR_asan := --buildtype=debug -Db_sanitize=address,undefined
 FLAVOUR_tsan := --buildtype=debug -Db_sanitize=thread
 
-# Meson does not see a folder that is new since it ran, so it runs again for a meson.build that is.
+# Meson does not see a folder that is new since it ran, so it runs again for a meson.build that is, and for another
+# TLS library. Where AWS-LC cannot be had, it says so, and OpenSSL is used.
 define build_flavour
-	@if [ ! -f $(1)/build.ninja ]; then meson setup $(1) $(FLAVOUR_$(2)); \
-	elif [ -n "$$(find . -path './build*' -prune -o -name meson.build -newer $(1)/build.ninja -print)" ]; \
-	then meson setup --reconfigure $(1); fi >$(1).log 2>&1 || { cat $(1).log; exit 1; }
+	@aws_lc=$$(tools/awslc.sh) || aws_lc=; \
+	{ if [ ! -f $(1)/build.ninja ]; then meson setup $(1) $(FLAVOUR_$(2)) -Daws_lc="$$aws_lc"; \
+	elif [ -n "$$(find . -path './build*' -prune -o -name meson.build -newer $(1)/build.ninja -print)" ] || \
+	! grep -q "$${aws_lc:-.}" $(1)/build.ninja; \
+	then meson setup --reconfigure $(1) -Daws_lc="$$aws_lc"; fi; } >$(1).log 2>&1 || { cat $(1).log; exit 1; }
 	@rm -f $(1).log
 	ninja -C $(1) -j $(JOBS)
 endef

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a TLS library costs by itself, without sockets: two ends of TLS 1.3 with client certificates
- * (ECDSA P-256) talk through memory. Built against one library after the other by bench/tlslib.py.
+ * (ECDSA P-256) talk through memory. Built against one library after the other by bench/tlslib.sh.
  *
  *   tlslib GROUPS      prints `name value` lines: CPU per handshake, per record of 350 bytes, per GB
  *                      in records of 16 KiB (both ends together), heap of one idle end

@@ -74,7 +74,7 @@ static void name_of(X509 *cert, char *to, size_t bytes)
 /* In validity now, by a key of a kind that proxies accept. */
 static int cert_check(X509 *cert, char *problem, size_t problem_bytes)
 {
-    int kind = EVP_PKEY_get_base_id(X509_get0_pubkey(cert));
+    int kind = EVP_PKEY_base_id(X509_get0_pubkey(cert));
     char name[128];
 
     name_of(cert, name, sizeof(name));

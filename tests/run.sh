@@ -86,7 +86,8 @@ python_tests() {
 fuzz_coverage() {
     local build=build-coverage
     {
-        [ -f "$build/build.ninja" ] || meson setup "$build" --buildtype=debug -Db_coverage=true
+        [ -f "$build/build.ninja" ] ||
+            meson setup "$build" --buildtype=debug -Db_coverage=true -Daws_lc="$(tools/awslc.sh || true)"
         ninja -C "$build" -j "$(nproc)" $(ninja -C "$build" -t targets all | sed -n 's/^\(tests\/fuzz\/fuzz_[a-z0-9_]*_replay\):.*/\1/p')
     } >"$build.log" 2>&1 || { tail -n 30 "$build.log"; return 1; }
     rm -f "$build.log"

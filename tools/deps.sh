@@ -12,7 +12,9 @@ set -eu
 
 build="gcc libc6-dev meson ninja-build pkg-config libssl-dev libnghttp2-dev libprotobuf-c-dev
  protobuf-c-compiler protobuf-compiler libprotobuf-dev libc-ares-dev libcurl4-openssl-dev libjansson-dev libyaml-dev libpcre2-dev
- python3"
+ python3 cmake g++ ca-certificates"
+# Fetches the source of AWS-LC (tools/awslc.sh); Debian's package `cargo` is too old for the registry of today.
+command -v cargo >/dev/null || build="$build cargo-web"
 demo="$build iproute2 nftables prometheus redis-server redis-tools curl
  python3-grpcio python3-protobuf python3-aiohttp python3-redis
  golang-go golang-google-grpc-dev golang-goprotobuf-dev"

@@ -113,7 +113,7 @@ static bool is_not_tls(int reason)
 
 int tls_fail(struct tls_io *t, const char *doing)
 {
-    unsigned long code = ERR_peek_error();
+    typeof(ERR_peek_error()) code = ERR_peek_error();
     int reason = ERR_GET_REASON(code);
     char text[160];
 
@@ -149,7 +149,7 @@ static void handshake_done(struct tls_io *t)
 {
     const unsigned char *name;
     unsigned len = 0;
-    const X509 *cert = SSL_get0_peer_certificate(t->ssl);
+    X509 *cert = SSL_get_peer_certificate(t->ssl);
 
     t->open = true;
     SSL_get0_alpn_selected(t->ssl, &name, &len);
@@ -157,6 +157,7 @@ static void handshake_done(struct tls_io *t)
     if (cert != NULL) {
         t->peer_id = tls_cert_first_name(cert);
     }
+    X509_free(cert);
 }
 
 /* An end or an error from below before the handshake was over, into words. */

@@ -30,7 +30,7 @@ void tls_library_init(void)
 
 const char *tls_library_error(char to[160])
 {
-    unsigned long code = ERR_get_error();
+    typeof(ERR_get_error()) code = ERR_get_error();
     const char *reason = ERR_reason_error_string(code);
 
     snprintf(to, 160, "%s", reason != NULL ? reason : "unknown reason");
@@ -88,7 +88,7 @@ STACK_OF(X509) * tls_certs_from_pem(struct bytes pem, int max)
     X509 *cert = NULL;
     bool ended_well = false;
 
-    while (bio != NULL && sk_X509_num(all) < max &&
+    while (bio != NULL && (int)sk_X509_num(all) < max &&
            (cert = PEM_read_bio_X509(bio, NULL, no_passphrase, NULL)) != NULL) {
         sk_X509_push(all, cert);
     }
@@ -98,7 +98,7 @@ STACK_OF(X509) * tls_certs_from_pem(struct bytes pem, int max)
     }
     ERR_clear_error();
     BIO_free(bio);
-    if (!ended_well || sk_X509_num(all) == 0) {
+    if (!ended_well || (int)sk_X509_num(all) == 0) {
         sk_X509_pop_free(all, X509_free);
         return NULL;
     }
@@ -133,6 +133,20 @@ EVP_PKEY *tls_key_from_pem(struct bytes pem)
         BIO_free(bio);
     }
     ERR_clear_error();
+    return key;
+}
+
+EVP_PKEY *tls_key_new(void)
+{
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_id(EVP_PKEY_EC, NULL);
+    EVP_PKEY *key = NULL;
+
+    if (ctx == NULL || EVP_PKEY_keygen_init(ctx) != 1 ||
+        EVP_PKEY_CTX_set_ec_paramgen_curve_nid(ctx, NID_X9_62_prime256v1) != 1 ||
+        EVP_PKEY_keygen(ctx, &key) != 1) {
+        key = NULL;
+    }
+    EVP_PKEY_CTX_free(ctx);
     return key;
 }
 
@@ -178,7 +192,7 @@ bool tls_cert_has_name(const X509 *cert, struct bytes name)
     GENERAL_NAMES *names = cert_names(cert);
     bool found = false;
 
-    for (int i = 0; name.len > 0 && i < sk_GENERAL_NAME_num(names) && !found; i++) {
+    for (int i = 0; name.len > 0 && i < (int)sk_GENERAL_NAME_num(names) && !found; i++) {
         found = bytes_eq(name_text(sk_GENERAL_NAME_value(names, i)), name);
     }
     GENERAL_NAMES_free(names);
@@ -187,7 +201,7 @@ bool tls_cert_has_name(const X509 *cert, struct bytes name)
 
 static char *first_name_of_type(const GENERAL_NAMES *names, int type)
 {
-    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+    for (int i = 0; i < (int)sk_GENERAL_NAME_num(names); i++) {
         const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
 
         if (name->type == type && is_clean_name(name_text(name))) {
@@ -275,7 +289,7 @@ int tls_make_csr(struct bytes name, void **out_key_der, size_t *out_key_len, voi
         return E_CONFIG;
     }
     tls_library_init();
-    key = EVP_EC_gen("P-256");
+    key = tls_key_new();
     req = X509_REQ_new();
     if (key != NULL && X509_REQ_set_version(req, 0) == 1 &&
         set_common_name(X509_REQ_get_subject_name(req), name) && add_san(req, name) &&
@@ -322,7 +336,7 @@ static void csr_names(X509_REQ *req, struct tls_csr_facts *out)
     STACK_OF(X509_EXTENSION) *exts = X509_REQ_get_extensions(req);
     GENERAL_NAMES *names = X509V3_get_d2i(exts, NID_subject_alt_name, NULL, NULL);
 
-    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+    for (int i = 0; i < (int)sk_GENERAL_NAME_num(names); i++) {
         const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
         struct bytes text = name_text(name);
 
@@ -358,7 +372,7 @@ int tls_csr_parse(struct bytes csr_der, struct tls_csr_facts *out)
     key = req != NULL ? X509_REQ_get0_pubkey(req) : NULL;
     if (key != NULL && (const char *)at == csr_der.at + csr_der.len &&
         X509_REQ_verify(req, key) == 1) {
-        facts.is_ecdsa = EVP_PKEY_get_base_id(key) == EVP_PKEY_EC;
+        facts.is_ecdsa = EVP_PKEY_base_id(key) == EVP_PKEY_EC;
         csr_common_name(req, &facts);
         csr_names(req, &facts);
         *out = facts;

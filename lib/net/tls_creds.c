@@ -10,7 +10,6 @@
 #include "core/err.h"
 
 #define CIPHERS "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
-#define GROUPS  "X25519:P-256:P-384"
 #define SIGALGS "ECDSA+SHA256:ECDSA+SHA384"
 
 static void creds_free(struct snapshot *s)
@@ -29,7 +28,7 @@ static X509_STORE *store_of(STACK_OF(X509) * anchors)
     X509_STORE *store = X509_STORE_new();
 
     assert(store != NULL);
-    for (int i = 0; i < sk_X509_num(anchors); i++) {
+    for (int i = 0; i < (int)sk_X509_num(anchors); i++) {
         int ok = X509_STORE_add_cert(store, sk_X509_value(anchors, i));
 
         assert(ok == 1);
@@ -161,14 +160,15 @@ static void set_parameters(SSL_CTX *ssl)
 {
     int ok = SSL_CTX_set_min_proto_version(ssl, TLS1_3_VERSION) == 1 &&
              SSL_CTX_set_ciphersuites(ssl, CIPHERS) == 1 &&
-             SSL_CTX_set1_groups_list(ssl, GROUPS) == 1 &&
+             SSL_CTX_set1_groups_list(ssl, TLS_GROUPS) == 1 &&
              SSL_CTX_set1_sigalgs_list(ssl, SIGALGS) == 1 &&
              SSL_CTX_set1_client_sigalgs_list(ssl, SIGALGS) == 1;
 
     assert(ok);
     /* Our first suite is the cheapest one with AES instructions; there are no middle boxes that
      * need dummy ChangeCipherSpec records inside a cluster. */
-    SSL_CTX_set_options(ssl, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_NO_RENEGOTIATION);
+    SSL_CTX_set_options(ssl, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_NO_RENEGOTIATION |
+                                 SSL_OP_NO_TICKET);
     SSL_CTX_clear_options(ssl, SSL_OP_ENABLE_MIDDLEBOX_COMPAT);
     SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);

@@ -9,7 +9,9 @@
 
 #define TLS_IO_MAGIC    0x746c7369U
 #define TLS_ALPN_MAX    31
-#define TLS_PENDING_MAX (64 * 1024) /* ciphertext that io_send() may leave behind and return 0 */
+/* Ciphertext that io_send() may leave behind and return 0. What a codec gives at once (64 KiB and its
+ * frame heads) fits with the records' overhead, so that it leaves in one write. */
+#define TLS_PENDING_MAX (96 * 1024)
 
 struct tls_io {
     struct io io;

@@ -130,7 +130,7 @@ uint64_t tls_issuer_not_after_ns(const struct tls_issuer *i)
 
 size_t tls_issuer_chain_count(const struct tls_issuer *i)
 {
-    return (size_t)sk_X509_num(i->chain);
+    return (size_t)(int)sk_X509_num(i->chain);
 }
 
 struct bytes tls_issuer_chain_der(const struct tls_issuer *i, size_t index)
@@ -147,7 +147,7 @@ static bool copy_san(X509 *leaf, X509_REQ *req)
     GENERAL_NAMES *names = X509V3_get_d2i(exts, NID_subject_alt_name, NULL, NULL);
     int critical = X509_NAME_entry_count(X509_REQ_get_subject_name(req)) == 0;
     bool ok =
-        names != NULL && sk_GENERAL_NAME_num(names) > 0 &&
+        names != NULL && (int)sk_GENERAL_NAME_num(names) > 0 &&
         X509_add1_ext_i2d(leaf, NID_subject_alt_name, names, critical, X509V3_ADD_DEFAULT) == 1;
 
     GENERAL_NAMES_free(names);
@@ -255,7 +255,7 @@ int tls_make_root(struct bytes name, uint64_t lifetime_ns, char **out_cert_pem, 
     tls_library_init();
     cert_bio = BIO_new(BIO_s_mem());
     key_bio = BIO_new(BIO_s_secmem());
-    key = EVP_EC_gen("P-256");
+    key = tls_key_new();
     root = X509_new();
     if (key != NULL && fill_root(root, key, name, lifetime_ns) &&
         PEM_write_bio_X509(cert_bio, root) == 1 &&

@@ -3,14 +3,10 @@
 #define NET_TLS_PRIVATE_H
 
 /*
- * What the TLS files of this folder share; the only header of ours that names the library.
+ * What the TLS files of this folder share.
  */
 #include "net/tls.h"
-
-#include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <openssl/x509.h>
-#include <openssl/x509v3.h>
+#include "net/tls_library.h"
 
 struct tls_creds {
     struct snapshot snapshot; /* first */
@@ -54,6 +50,7 @@ tls_cert_from_der(struct bytes der); /* NULL when it is not one certificate and 
 STACK_OF(X509) * tls_certs_from_pem(struct bytes pem, int max);
 EVP_PKEY *tls_key_from_der(struct bytes der);
 EVP_PKEY *tls_key_from_pem(struct bytes pem);
+EVP_PKEY *tls_key_new(void); /* ECDSA P-256; NULL: the library failed */
 
 /* Is `name` one of the certificate's DNS or URI SANs, byte for byte? */
 bool tls_cert_has_name(const X509 *cert, struct bytes name);

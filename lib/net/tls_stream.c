@@ -66,36 +66,33 @@ static bool has_record(struct tls_io *t)
     return t->record_bytes > 0;
 }
 
-static int bio_read(BIO *bio, char *to, size_t bytes, size_t *out_bytes)
+static int bio_read(BIO *bio, char *to, int bytes)
 {
     struct tls_io *t = tls_of_bio(bio);
     size_t n;
 
     BIO_clear_retry_flags(bio);
-    *out_bytes = 0;
-    if (!has_record(t)) {
+    if (bytes <= 0 || !has_record(t)) {
         BIO_set_retry_read(bio);
-        return 0;
+        return -1;
     }
-    n = chain_peek(&t->in, to, MIN(bytes, t->record_bytes));
+    n = chain_peek(&t->in, to, MIN((size_t)bytes, t->record_bytes));
     chain_drop(&t->in, n);
     t->record_bytes -= n;
-    *out_bytes = n;
-    return n > 0;
+    return (int)n;
 }
 
-static int bio_write(BIO *bio, const char *from, size_t bytes, size_t *out_bytes)
+static int bio_write(BIO *bio, const char *from, int bytes)
 {
     struct tls_io *t = tls_of_bio(bio);
 
     BIO_clear_retry_flags(bio);
-    *out_bytes = 0;
-    if (chain_append(&t->out, &t->io.loop->chunks, bytes_of(from, bytes)) != 0) {
+    if (bytes <= 0 ||
+        chain_append(&t->out, &t->io.loop->chunks, bytes_of(from, (size_t)bytes)) != 0) {
         t->no_chunk = true;
-        return 0;
+        return -1;
     }
-    *out_bytes = bytes;
-    return 1;
+    return bytes;
 }
 
 static long bio_ctrl(BIO *bio, int command, long number, void *pointer)
@@ -110,8 +107,8 @@ static void make_bio_method(void)
 {
     bio_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "tulle chain");
     assert(bio_method != NULL);
-    BIO_meth_set_read_ex(bio_method, bio_read);
-    BIO_meth_set_write_ex(bio_method, bio_write);
+    BIO_meth_set_read(bio_method, bio_read);
+    BIO_meth_set_write(bio_method, bio_write);
     BIO_meth_set_ctrl(bio_method, bio_ctrl);
 }
 

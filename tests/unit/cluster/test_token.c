@@ -29,7 +29,7 @@ static int verify(struct keyed *k, const char *token, const char *audience)
 /* An independent base64url, by way of OpenSSL's base64. */
 static void base64url(const void *from, size_t len, char *to)
 {
-    int n = EVP_EncodeBlock((unsigned char *)to, from, (int)len);
+    int n = (int)EVP_EncodeBlock((unsigned char *)to, from, (int)len);
 
     while (n > 0 && to[n - 1] == '=') {
         n--;

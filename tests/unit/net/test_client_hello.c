@@ -7,7 +7,7 @@
 #include "net/tls.h"
 
 /* A real ClientHello of the library. `alpn_bytes` of filler make it long. */
-static size_t real_hello(const char *sni, size_t alpn_bytes, int version, char *to, size_t bytes)
+static size_t real_hello(const char *sni, size_t alpn_bytes, uint16_t version, char *to, size_t bytes)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
     SSL *ssl;

@@ -44,12 +44,33 @@ static void free_request(struct request *r)
     mem_free(r->csr);
 }
 
+static EVP_PKEY *key_by(int type, int curve)
+{
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_id(type, NULL);
+    EVP_PKEY *key = NULL;
+
+    assert_int_equal(EVP_PKEY_keygen_init(ctx), 1);
+    assert_int_equal(type == EVP_PKEY_RSA
+                         ? EVP_PKEY_CTX_set_rsa_keygen_bits(ctx, 2048)
+                         : EVP_PKEY_CTX_set_ec_paramgen_curve_nid(ctx, curve),
+                     1);
+    assert_int_equal(EVP_PKEY_keygen(ctx, &key), 1);
+    EVP_PKEY_CTX_free(ctx);
+    return key;
+}
+
+static EVP_PKEY *key_of(const char *curve)
+{
+    return strcmp(curve, "RSA") == 0 ? key_by(EVP_PKEY_RSA, 0)
+                                     : key_by(EVP_PKEY_EC, EC_curve_nist2nid(curve));
+}
+
 /* A request made with the library directly: SANs in its own notation, key by curve or "RSA". */
 static struct request foreign_request(const char *cn, const char *san, const char *curve,
                                       const char *extra_ca)
 {
     struct request r = {.key = NULL};
-    EVP_PKEY *key = strcmp(curve, "RSA") == 0 ? EVP_RSA_gen(2048) : EVP_EC_gen(curve);
+    EVP_PKEY *key = key_of(curve);
     X509_REQ *req = X509_REQ_new();
     STACK_OF(X509_EXTENSION) *exts = sk_X509_EXTENSION_new_null();
     unsigned char *der = NULL;
