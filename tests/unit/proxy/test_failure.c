@@ -77,7 +77,9 @@ static void the_table(void **state)
         {FAILURE_OVERLOAD, 503, 14, true},     {FAILURE_MEMORY, 503, 14, true},
         {FAILURE_NO_ENDPOINT, 504, 4, true},   {FAILURE_CONNECT_TIMEOUT, 504, 4, true},
         {FAILURE_NO_ROUTE, 404, 5, false},     {FAILURE_DENIED, 403, 7, false},
-        {FAILURE_LOOP, 508, 10, true},
+        {FAILURE_LOOP, 508, 10, true},         {FAILURE_REQUEST_TIMEOUT, 504, 4, false},
+        {FAILURE_RESPONSE_TIMEOUT, 504, 4, false}, {FAILURE_HEADERS_TIMEOUT, 504, 4, false},
+        {FAILURE_REDIRECTED, 301, 5, false},   {FAILURE_INVALID_BACKEND, 502, 14, true},
     };
 
     (void)state;
@@ -100,7 +102,7 @@ static void every_cause_is_whole(void **state)
         assert_true(info->cause[0] >= 'a' && info->cause[0] <= 'z');
         assert_true(info->label[0] != '\0' && info->text[0] != '\0');
         assert_non_null(phase_name(info->phase));
-        assert_true(info->status >= 400 && info->status < 600 && info->grpc_code > 0 &&
+        assert_true(info->status >= 300 && info->status < 600 && info->grpc_code > 0 &&
                     info->grpc_code <= 16);
         for (int other = FAILURE_NONE; other < f; other++) {
             assert_string_not_equal(info->cause, failure_info((enum failure)other)->cause);
