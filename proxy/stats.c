@@ -4,10 +4,25 @@
 #include "core/alloc.h"
 #include "core/err.h"
 
-/* Wire 7.2: the buckets of all latency_ms families. */
-static const double latency_ms_bounds[] = {1,    2,    3,     4,     5,     10,    20,   30,   40,
-                                           50,   100,  200,   300,   400,   500,   1000, 2000, 3000,
-                                           4000, 5000, 10000, 20000, 30000, 40000, 50000};
+/* Wire 7.2: the buckets of all families, in exposed units. */
+static const struct {
+    double latency_ms[25];
+    double route_request_s[4], route_backend_s[7];     /* outbound_*_route_* */
+    double inbound_request_s[7], inbound_response_s[4]; /* inbound_{http,grpc}_* */
+    double frame_bytes[3];
+    double queue_latency_s[6]; /* *_balancer_queue_* */
+    double detect_s[2];        /* *_tcp_detect_http_* */
+} bounds = {
+    .latency_ms = {1,   2,   3,   4,    5,    10,   20,   30,   40,    50,    100,   200,  300,
+                   400, 500, 1000, 2000, 3000, 4000, 5000, 10000, 20000, 30000, 40000, 50000},
+    .route_request_s = {0.05, 0.5, 1, 10},
+    .route_backend_s = {0.025, 0.05, 0.1, 0.25, 0.5, 1, 10},
+    .inbound_request_s = {0.025, 0.05, 0.1, 0.25, 0.5, 1, 10},
+    .inbound_response_s = {0.05, 0.5, 1, 10},
+    .frame_bytes = {128, 1024, 10240},
+    .queue_latency_s = {0.0005, 0.005, 0.05, 0.5, 1, 3},
+    .detect_s = {0.001, 0.1},
+};
 
 static const struct metric_family families[STAT_COUNT] = {
 #define COUNTER(id, name_, help_)                                                                  \
@@ -17,8 +32,8 @@ static const struct metric_family families[STAT_COUNT] = {
     [STAT_##id] = {.name = name_,                                                                  \
                    .help = help_,                                                                  \
                    .kind = METRIC_HISTOGRAM,                                                       \
-                   .bounds = bounds_,                                                              \
-                   .bounds_count = ARRAY_LEN(bounds_),                                             \
+                   .bounds = bounds.bounds_,                                                       \
+                   .bounds_count = ARRAY_LEN(bounds.bounds_),                                      \
                    .scale = scale_},
 #include "proxy/stats.def"
 #undef COUNTER
@@ -98,15 +113,18 @@ void stats_open(struct stats *s, uint64_t idle_ns)
     metrics_init(&s->metrics, SERIES_MAX, idle_ns);
     map_init(&s->requests);
     map_init(&s->tcp);
+    map_init(&s->bundles);
     list_init(&s->meters);
 }
 
 void stats_close(struct stats *s)
 {
     assert(map_count(&s->requests) == 0 && map_count(&s->tcp) == 0);
+    assert(map_count(&s->bundles) == 0);
     assert(list_is_empty(&s->meters));
     map_clear(&s->requests);
     map_clear(&s->tcp);
+    map_clear(&s->bundles);
     metrics_clear(&s->metrics);
 }
 

@@ -45,6 +45,7 @@ const struct metric_family *stat_family(enum stat_id s);
 struct stats {
     struct metrics metrics;
     struct map requests, tcp; /* shared objects by their labels */
+    struct map bundles;       /* of stats_bundle.c, by kind and labels */
     struct list meters;       /* of open connections */
 };
 void stats_open(struct stats *s, uint64_t idle_ns);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "proxy/stats.h"
+#include "proxy/stats_bundle.h"
 
 #include "core/alloc.h"
 #include "core/err.h"
@@ -123,6 +123,52 @@ static void a_meter(void **state)
     assert_printed("tcp_close_total{peer=\"src\",errno=\"\"} 0");
 }
 
+static const enum stat_id bundle_stats[] = {STAT_REQUESTS, STAT_TCP_OPEN, STAT_LATENCY};
+static const struct bundle_kind http_bundle = {.stats = bundle_stats,
+                                               .count = ARRAY_LEN(bundle_stats),
+                                               .statuses = STAT_RESPONSES,
+                                               .status_label = STATUS_HTTP};
+static const struct bundle_kind grpc_bundle = {.statuses = STAT_RESPONSES,
+                                               .status_label = STATUS_GRPC};
+
+static void a_bundle(void **state)
+{
+    struct stat_bundle *b = stat_bundle_get(&stats, &http_bundle, BYTES("route=\"x\""));
+    struct stat_bundle *grpc = stat_bundle_get(&stats, &grpc_bundle, BYTES("route=\"x\""));
+
+    (void)state;
+    assert_ptr_equal(stat_bundle_get(&stats, &http_bundle, BYTES("route=\"x\"")), b); /* shared */
+    assert_ptr_not_equal(grpc, b); /* another kind */
+    stat_bundle_unref(b);
+    stat_bundle_add(b, 0, 3);
+    stat_bundle_set(b, 1, 5);
+    stat_bundle_sub(b, 1, 2);
+    stat_bundle_observe(b, 2, 4500000);
+    assert_printed("request_total{route=\"x\"} 3");
+    assert_printed("tcp_open_connections{route=\"x\"} 3");
+    assert_printed("response_latency_ms_bucket{route=\"x\",le=\"4\"} 0");
+    assert_printed("response_latency_ms_bucket{route=\"x\",le=\"5\"} 1");
+    /* Wire 7.2: an absent status is an empty label; more combinations than are kept at hand. */
+    for (unsigned round = 0; round < 2; round++) {
+        stat_bundle_status(b, 0, "FAIL_FAST");
+        for (unsigned status = 200; status < 240; status++) {
+            stat_bundle_status(b, status, "");
+        }
+    }
+    assert_printed("response_total{route=\"x\",http_status=\"200\",error=\"\"} 2");
+    assert_printed("response_total{route=\"x\",http_status=\"239\",error=\"\"} 2");
+    assert_printed("response_total{route=\"x\",http_status=\"\",error=\"FAIL_FAST\"} 2");
+    stat_bundle_status(grpc, 0, "");
+    stat_bundle_status(grpc, 5, "");
+    stat_bundle_status(grpc, 17, "");
+    assert_printed("response_total{route=\"x\",grpc_status=\"OK\",error=\"\"} 1");
+    assert_printed("response_total{route=\"x\",grpc_status=\"NOT_FOUND\",error=\"\"} 1");
+    assert_printed("response_total{route=\"x\",grpc_status=\"UNKNOWN\",error=\"\"} 1");
+    stat_bundle_unref(grpc);
+    stat_bundle_unref(b);
+    assert_printed("request_total{route=\"x\"} 3"); /* stays for the scrapes */
+}
+
 /* Labels that do not fit must not end up half written: a scrape would be unreadable. */
 static void labels_that_do_not_fit(void **state)
 {
@@ -166,6 +212,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(requests_and_responses), TEST(many_combinations), TEST(a_meter),
+        TEST(a_bundle),
         TEST(labels_that_do_not_fit), TEST(failures_by_cause), TEST(families),
     };
 
