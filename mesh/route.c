@@ -24,16 +24,19 @@ static void trail_note(struct trail *trail, const char *format, ...)
 
 /* --- matching --------------------------------------------------------------------------------- */
 
-static struct bytes host_of(struct bytes authority)
+struct bytes authority_host(struct bytes authority, struct bytes *out_port)
 {
     size_t end = authority.len;
 
+    *out_port = BYTES_NONE;
     while (end > 0 && authority.at[end - 1] >= '0' && authority.at[end - 1] <= '9') {
         end--;
     }
-    return end > 0 && end < authority.len && authority.at[end - 1] == ':'
-               ? bytes_first(authority, end - 1)
-               : authority;
+    if (end == 0 || end == authority.len || authority.at[end - 1] != ':') {
+        return authority;
+    }
+    *out_port = bytes_from(authority, end);
+    return bytes_first(authority, end - 1);
 }
 
 /*
@@ -163,9 +166,11 @@ static void consider(struct search *s, const struct route *route, const struct r
 
 static void search_init(struct search *s, const struct head *h)
 {
+    struct bytes port;
+
     memset(s, 0, sizeof(*s));
     s->head = h;
-    s->host = host_of(h->authority);
+    s->host = authority_host(h->authority, &port);
     (void)bytes_split(h->path, '?', &s->path, &s->query);
 }
 

@@ -15,6 +15,9 @@ struct trail {        /* NULL on the data path */
     struct text text; /* a line for each thing tried */
 };
 
+/* "host:port" without its port, which is empty where there is none. */
+struct bytes authority_host(struct bytes authority, struct bytes *out_port);
+
 struct route_choice {
     const struct route *route;
     const struct rule *rule;
