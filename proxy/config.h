@@ -56,7 +56,7 @@ struct config {
     uint64_t stream_initial_ns, stream_idle_ns, stream_lifetime_ns;
     uint64_t metrics_idle_ns, shutdown_grace_ns;
     uint32_t stream_window, connection_window;
-    bool shutdown_endpoint, hide_headers, ingress_mode;
+    bool shutdown_endpoint, hide_headers, ingress_mode, hostname_labels;
     unsigned workers;
     uint32_t mark;
     const char *log_filter;

@@ -152,11 +152,17 @@ void conn_forget(struct conn *c)
     for (unsigned i = 0; i < CONN_KNOWN; i++) {
         request_stats_unref(c->requests[i].requests);
         series_unref(c->requests[i].allowed);
-        if (c->dests[i].dest != NULL) {
-            dest_release(c->dests[i].dest);
-        }
+        stat_bundle_unref(c->routes[i].stats);
+        stat_bundle_unref(c->routes[i].retries);
         c->requests[i] = (struct known_requests){0};
-        c->dests[i] = (struct known_dest){0};
+        c->routes[i] = (struct known_route){0};
+    }
+    for (unsigned i = 0; i < CONN_BACKENDS; i++) {
+        if (c->backends[i].dest != NULL) {
+            dest_release(c->backends[i].dest);
+        }
+        stat_bundle_unref(c->backends[i].stats);
+        c->backends[i] = (struct known_backend){0};
     }
     if (c->single != NULL) {
         upstream_leave(c->single);

@@ -16,6 +16,7 @@
 #include "http/http1.h"
 #include "mesh/route.h"
 #include "proxy/dest.h"
+#include "proxy/stats_bundle.h"
 
 #define CONN_STATES(X)                                                                             \
     X(POLICY, "waiting for the policy of the destination")                                         \
@@ -38,15 +39,22 @@ enum conn_tls { CONN_TLS_NONE, CONN_TLS_MESH, CONN_TLS_FOREIGN };
 
 /* What the last requests of a connection were counted as, and where they went, so that the next
  * one need not ask. Gone when the policy changes. */
-#define CONN_KNOWN 2
+#define CONN_KNOWN    2
+#define CONN_BACKENDS 4
 struct known_requests { /* inbound */
     const void *route, *authz;
     struct request_stats *requests; /* reference */
     struct series *allowed;         /* reference */
 };
-struct known_dest { /* outbound */
+struct known_route { /* outbound */
+    const struct route *route;
+    struct stat_bundle *stats, *retries; /* references; retries NULL: not asked for */
+};
+struct known_backend { /* outbound, of a route */
+    const struct route *route;
     const struct backend *backend;
-    struct dest *dest; /* held */
+    struct dest *dest;         /* held; NULL: it is not balanced */
+    struct stat_bundle *stats; /* reference */
 };
 
 struct opaque;
@@ -80,8 +88,9 @@ struct conn {
     struct http_server *server;
     struct list exchanges;
     struct known_requests requests[CONN_KNOWN];
-    struct known_dest dests[CONN_KNOWN];
-    unsigned next_known;
+    struct known_route routes[CONN_KNOWN];
+    struct known_backend backends[CONN_BACKENDS];
+    unsigned next_known, next_backend;
     struct upstream *single; /* used: the application, or the one endpoint that requests go to */
     const struct endpoint *single_for; /* NULL: made for the original destination */
     struct opaque *opaque;             /* NULL unless it became one */

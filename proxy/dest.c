@@ -347,6 +347,11 @@ void dest_observe(struct dest *d, struct member *m, uint64_t rtt_ns)
     load_observe(&m->load, rtt_ns, d->decay_ns, d->w->loop->now_ns);
 }
 
+bool dest_is_available(const struct dest *d)
+{
+    return !d->is_failing && !(d->set != NULL && d->set->state == ENDPOINTS_INVALID);
+}
+
 bool dest_sweep(struct proxy_worker *w)
 {
     struct map_iter it = MAP_ITER(&w->dests);

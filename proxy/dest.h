@@ -38,6 +38,8 @@ void dest_wait_cancel(struct pick *p); /* idempotent */
 void dest_begin(struct dest *d, struct member *m);
 void dest_end(struct dest *d, struct member *m);
 void dest_observe(struct dest *d, struct member *m, uint64_t rtt_ns);
+/* Would a request have a chance now? For the choice among backends; a new one has. */
+bool dest_is_available(const struct dest *d);
 struct bytes dest_authority(const struct dest *d); /* its path without ":80"; borrowed while held */
 static inline struct upstream *member_upstream(const struct member *m)
 {

@@ -46,6 +46,8 @@ static void exchange_free(struct exchange *ex)
         dest_release(ex->dest);
     }
     request_stats_unref(ex->stats);
+    stat_bundle_unref(ex->route_stats);
+    stat_bundle_unref(ex->backend_stats);
     chain_clear(&ex->held);
     list_unlink(&ex->node);
     w->in_flight[ex->conn->dir]--;
@@ -90,6 +92,18 @@ void exchange_count(struct exchange *ex, struct request_stats *stats)
     ex->stats = stats;
 }
 
+/* Of the route, or of the attempt. */
+static void outcome_of(const struct exchange *ex, uint64_t since_ns, struct route_outcome *out)
+{
+    *out = (struct route_outcome){
+        .is_grpc = ex->is_grpc_route,
+        .status = ex->status,
+        .grpc_status = ex->grpc_status,
+        .error = route_error(ex->failure, ex->reset),
+        .elapsed_ns = since_ns > 0 ? ex->conn->w->loop->now_ns - since_ns : 0,
+    };
+}
+
 /* The response, once. What a client did not wait for is nobody's response (stats.h). */
 static void exchange_record(struct exchange *ex)
 {
@@ -105,6 +119,12 @@ static void exchange_record(struct exchange *ex)
         .latency_ns = first_ns - ex->start_ns,
     };
 
+    if (ex->backend_stats != NULL) {
+        struct route_outcome o;
+
+        outcome_of(ex, ex->ended_ns != 0 ? ex->ended_ns : ex->sent_ns, &o);
+        backend_stats_end(ex->backend_stats, &o);
+    }
     if (ex->stats == NULL || (ex->failure == FAILURE_CLIENT && !ex->response_begun)) {
         return;
     }
@@ -114,11 +134,32 @@ static void exchange_record(struct exchange *ex)
     request_stats_response(ex->stats, &f);
 }
 
+void exchange_attempt_over(struct exchange *ex)
+{
+    exchange_record(ex);
+    request_stats_unref(ex->stats);
+    stat_bundle_unref(ex->backend_stats);
+    ex->stats = NULL;
+    ex->backend_stats = NULL;
+    ex->status = 0;
+    ex->grpc_status = -1;
+    ex->failure = FAILURE_NONE;
+    ex->reset = RESET_NONE;
+    ex->sent_ns = ex->ended_ns = ex->first_byte_ns = 0;
+}
+
 void exchange_end(struct exchange *ex, enum reset a_why, enum reset d_why)
 {
     struct stream *a = ex->a, *d = ex->d;
 
+    exchange_unplan(ex);
     exchange_record(ex);
+    if (ex->route_stats != NULL) {
+        struct route_outcome o;
+
+        outcome_of(ex, ex->start_ns, &o);
+        route_stats_end(ex->route_stats, &o);
+    }
     ex->a = ex->d = NULL;
     if (d != NULL) {
         stream_close(d, d_why);
@@ -178,20 +219,30 @@ static void count_unsent(struct exchange *ex)
     }
 }
 
-void exchange_fail(struct exchange *ex, enum failure why, unsigned code, const char *detail)
+/* What a filter answers is an answer like any other in the route's figures. */
+static void note_filtered(struct exchange *ex, const struct failure_info *info, unsigned code)
+{
+    if (ex->is_grpc) {
+        ex->status = 200;
+        ex->grpc_status = (int)(code != 0 ? code : info->grpc_code);
+    } else {
+        ex->status = code != 0 ? code : info->status;
+    }
+}
+
+static void fail(struct exchange *ex, enum failure why, struct failure_answer how)
 {
     const struct failure_info *info = failure_info(why);
     struct conn *c = ex->conn;
     struct stream *a = ex->a;
-    struct failure_answer how = {
-        .code = code,
-        .detail = detail,
-        .is_grpc = ex->is_grpc,
-        .with_headers = c->dir == OUTBOUND ? !c->w->config->hide_headers : c->client_id != NULL,
-    };
     int rc = E_CLOSED;
 
-    exchange_note(ex, why, detail);
+    how.is_grpc = ex->is_grpc;
+    how.with_headers = c->dir == OUTBOUND ? !c->w->config->hide_headers : c->client_id != NULL;
+    exchange_note(ex, why, how.detail);
+    if (why == FAILURE_INJECTED || why == FAILURE_REDIRECTED) {
+        note_filtered(ex, info, how.code);
+    }
     count_unsent(ex);
     if (!ex->response_begun) {
         if (c->server != NULL && info->closes && a->version != HTTP_2) {
@@ -203,4 +254,15 @@ void exchange_fail(struct exchange *ex, enum failure why, unsigned code, const c
         rc = failure_trailers(a, why, &how);
     }
     exchange_end(ex, rc == 0 ? RESET_NONE : RESET_INTERNAL, RESET_CANCEL);
+}
+
+void exchange_fail(struct exchange *ex, enum failure why, unsigned code, const char *detail)
+{
+    fail(ex, why, (struct failure_answer){.code = code, .detail = detail});
+}
+
+void exchange_redirect(struct exchange *ex, unsigned status, struct bytes location)
+{
+    fail(ex, FAILURE_REDIRECTED,
+         (struct failure_answer){.code = ex->is_grpc ? 0 : status, .location = location});
 }

@@ -17,6 +17,7 @@
  * which closes both streams. Holds a use of its upstream, its destination and its figures.
  */
 #include "proxy/conn.h"
+#include "proxy/plan.h"
 
 struct exchange {
     struct list node; /* in its connection's list */
@@ -26,6 +27,7 @@ struct exchange {
     struct head forward;    /* the request head as it is sent on */
     uint64_t start_ns;      /* the request came */
     uint64_t sent_ns;       /* it was given to the endpoint at hand */
+    uint64_t ended_ns;      /* all of it was; 0: not yet */
     uint64_t first_byte_ns; /* of the response's body; 0: none yet */
     /* where it goes */
     struct dest *dest;     /* held */
@@ -40,10 +42,12 @@ struct exchange {
     bool has_required_id;
     bool wants_fresh;    /* not another kept connection: one was stale */
     bool is_reused_link; /* the link had carried a request before */
+    struct plan *plan;   /* timeouts, retries, filters; NULL: it needs none */
     /* what it is */
     bool is_grpc;
     bool is_orig_proto; /* came as HTTP/1 inside HTTP/2 */
     bool is_prepared;   /* headers_prepare() was done */
+    bool is_continued;  /* the client was told to send its body */
     /* how far it is */
     struct chain held;       /* of the request's body, not passed on yet */
     struct fields *trailers; /* of the request */
@@ -55,7 +59,10 @@ struct exchange {
     unsigned status;
     int grpc_status; /* -1: none */
     enum failure failure;
+    enum reset reset;            /* why the endpoint's stream ended early */
     struct request_stats *stats; /* reference; NULL: not counted */
+    bool is_grpc_route;          /* of the two that follow */
+    struct stat_bundle *route_stats, *backend_stats; /* references; NULL: not counted */
 };
 
 extern const struct stream_events exchange_accepted_events, exchange_dialed_events;
@@ -68,6 +75,10 @@ void exchange_count(struct exchange *ex, struct request_stats *stats);
 /* Answer with a failure (or break off when the response has begun), count, log once. `code` is
  * an HTTP status, or a gRPC code where the request is gRPC; 0: the failure's own. */
 void exchange_fail(struct exchange *ex, enum failure why, unsigned code, const char *detail);
+/* Answer with a redirect, which counts as a failure of its own. */
+void exchange_redirect(struct exchange *ex, unsigned status, struct bytes location);
+/* The response of an attempt that the client does not get: count it, and forget it. */
+void exchange_attempt_over(struct exchange *ex);
 /* The failure is told to nobody by an answer: count and log alone. */
 void exchange_note(struct exchange *ex, enum failure why, const char *detail);
 /* End both sides: `a_why` resets what the client still waits for, `d_why` what the server still
@@ -86,6 +97,11 @@ void exchange_repeat(struct exchange *ex);
 
 /* --- exchange_join.c -------------------------------------------------------------------------- */
 
+void exchange_request_sent(struct exchange *ex); /* all of it, to the endpoint at hand */
+/* Wire 6.1, 7.2: the first byte of the response's body, or the end when there is none. */
+void exchange_first_byte(struct exchange *ex);
+int exchange_grpc_status(const struct exchange *ex, const struct fields *fields); /* -1: none */
+
 /* Pass on of the request what there is room for, and ask for more. May end the exchange. */
 void exchange_pump(struct exchange *ex);
 
@@ -94,5 +110,7 @@ void exchange_pump(struct exchange *ex);
 /* E_LIMIT: the request has no room for a field that it must have. */
 int headers_request(struct exchange *ex, enum link_kind kind) MUST_USE;
 void headers_response(struct exchange *ex, struct head *response);
+/* What the filters of its plan say. E_LIMIT: there is no room for a field. */
+int headers_filter_response(struct exchange *ex, struct head *response) MUST_USE;
 
 #endif

@@ -9,8 +9,6 @@
  * between them (docs/internals/stream.md); but for what came of a request while it had no dialed
  * stream.
  */
-#define SHED_SHARE 16 /* the last 16th of the chunks is for what is in progress */
-
 /* --- the request ------------------------------------------------------------------------------ */
 
 static bool waits_for_continue(const struct exchange *ex)
@@ -46,6 +44,15 @@ static void send_held(struct exchange *ex)
     }
 }
 
+void exchange_request_sent(struct exchange *ex)
+{
+    ex->request_sent = true;
+    ex->ended_ns = ex->conn->w->loop->now_ns;
+    if (ex->plan != NULL) {
+        plan_request_sent(ex->plan);
+    }
+}
+
 void exchange_pump(struct exchange *ex)
 {
     struct stream *a = ex->a, *d = ex->d;
@@ -58,17 +65,12 @@ void exchange_pump(struct exchange *ex)
         return; /* on_room() brings us back */
     }
     if (ex->request_ended) {
-        ex->request_sent = true;
         stream_send_end(d, ex->trailers);
+        exchange_request_sent(ex);
         exchange_check_end(ex);
     } else if (d->room > a->credit) {
         stream_credit(a, d->room - a->credit);
     }
-}
-
-static bool is_short_of_memory(const struct chunk_pool *p)
-{
-    return p->used_count >= p->used_max - p->used_max / SHED_SHARE;
 }
 
 static void a_on_head(void *user, struct head *head)
@@ -82,7 +84,7 @@ static void a_on_head(void *user, struct head *head)
     ex->is_grpc = ex->a->version == HTTP_2 && head_is_grpc(head);
     if (w->in_flight[ex->conn->dir] > worker_side(w, ex->conn->dir)->max_in_flight) {
         exchange_fail(ex, FAILURE_OVERLOAD, 0, NULL);
-    } else if (is_short_of_memory(&w->loop->chunks)) {
+    } else if (chunks_are_short(&w->loop->chunks)) {
         exchange_fail(ex, FAILURE_MEMORY, 0, NULL);
     } else if (ex->conn->dir == INBOUND) {
         inbound_request(ex);
@@ -95,6 +97,10 @@ static void a_on_data(void *user, struct chain *bytes)
 {
     struct exchange *ex = user;
 
+    route_stats_frame(ex->route_stats, chain_size(bytes));
+    if (ex->plan != NULL) {
+        plan_request_data(ex->plan, bytes);
+    }
     if (ex->d != NULL && chain_size(&ex->held) == 0 && chain_size(bytes) <= ex->d->room) {
         ex->body_begun = true;
         stream_send_data(ex->d, bytes);
@@ -108,7 +114,9 @@ static void a_on_room(void *user, size_t bytes)
 {
     struct exchange *ex = user;
 
-    if (ex->d != NULL && ex->response_begun && !ex->response_ended) {
+    bool is_pending = ex->plan != NULL && ex->plan->pending != NULL;
+
+    if (ex->d != NULL && (ex->response_begun || is_pending) && !ex->response_ended) {
         stream_credit(ex->d, bytes);
     }
 }
@@ -144,18 +152,24 @@ const struct stream_events exchange_accepted_events = {
 
 /* --- the response ----------------------------------------------------------------------------- */
 
-static void note_grpc_status(struct exchange *ex, const struct fields *fields)
+int exchange_grpc_status(const struct exchange *ex, const struct fields *fields)
 {
     const struct field *f = ex->is_grpc ? fields_get(fields, FIELD_GRPC_STATUS) : NULL;
     uint64_t value;
 
-    if (f != NULL && bytes_to_u64(f->value, INT32_MAX, &value) == 0) {
-        ex->grpc_status = (int)value;
+    return f != NULL && bytes_to_u64(f->value, INT32_MAX, &value) == 0 ? (int)value : -1;
+}
+
+static void note_grpc_status(struct exchange *ex, const struct fields *fields)
+{
+    int status = exchange_grpc_status(ex, fields);
+
+    if (status >= 0) {
+        ex->grpc_status = status;
     }
 }
 
-/* Wire 6.1, 7.2: the first byte of the body, or the end when there is none. */
-static void note_first_byte(struct exchange *ex)
+void exchange_first_byte(struct exchange *ex)
 {
     if (ex->first_byte_ns == 0) {
         ex->first_byte_ns = ex->conn->w->loop->now_ns;
@@ -179,10 +193,11 @@ static void exchange_upgrade(struct exchange *ex, struct head *head)
                       "the protocol was switched before the request ended");
         return;
     }
-    note_first_byte(ex);
+    exchange_first_byte(ex);
     ex->status = head->status;
     rc = stream_send_head(ex->a, head, false);
     ex->response_begun = rc == 0;
+    exchange_unplan(ex); /* it goes with the stream */
     if (rc == 0) {
         rc = stream_take(ex->a, &client, &to_client, &unread_client);
     }
@@ -211,10 +226,40 @@ static void exchange_upgrade(struct exchange *ex, struct head *head)
     opaque_upgraded(c, up, client, &to_server, server, &to_client);
 }
 
+/* An interim answer may be lost (RFC 9110 15.2); who was told to continue is not told again by
+ * another attempt. */
+static void pass_interim(struct exchange *ex, const struct head *head)
+{
+    if (head->status == 100) {
+        if (ex->is_continued) {
+            return;
+        }
+        ex->is_continued = true;
+    }
+    (void)!stream_send_head(ex->a, head, false);
+}
+
+/* False: that ended the exchange. */
+static bool pass_head(struct exchange *ex, struct head *head)
+{
+    int rc = ex->plan != NULL ? headers_filter_response(ex, head) : 0;
+
+    if (rc == 0) {
+        rc = stream_send_head(ex->a, head, head->ends);
+    }
+    if (rc != 0) {
+        exchange_fail(ex, rc == E_LIMIT ? FAILURE_MEMORY : FAILURE_BAD_RESPONSE, 0, err_text(rc));
+        return false;
+    }
+    ex->status = head->status;
+    ex->response_begun = true;
+    note_grpc_status(ex, &head->fields);
+    return true;
+}
+
 static void d_on_head(void *user, struct head *head)
 {
     struct exchange *ex = user;
-    int rc;
 
     headers_response(ex, head);
     if (head->is_upgrade) {
@@ -222,20 +267,14 @@ static void d_on_head(void *user, struct head *head)
         return;
     }
     if (head->status < 200) {
-        (void)!stream_send_head(ex->a, head,
-                                false); /* an interim answer may be lost, RFC 9110 15.2 */
+        pass_interim(ex, head);
         return;
     }
-    rc = stream_send_head(ex->a, head, head->ends);
-    if (rc != 0) {
-        exchange_fail(ex, rc == E_LIMIT ? FAILURE_MEMORY : FAILURE_BAD_RESPONSE, 0, err_text(rc));
+    if ((ex->plan != NULL && plan_takes_head(ex->plan, head)) || !pass_head(ex, head)) {
         return;
     }
-    ex->status = head->status;
-    ex->response_begun = true;
-    note_grpc_status(ex, &head->fields);
     if (head->ends) {
-        note_first_byte(ex);
+        exchange_first_byte(ex);
         ex->response_ended = true;
         exchange_check_end(ex);
     } else {
@@ -247,7 +286,14 @@ static void d_on_data(void *user, struct chain *bytes)
 {
     struct exchange *ex = user;
 
-    note_first_byte(ex);
+    if (ex->plan != NULL) {
+        plan_frame(ex->plan);
+        if (ex->plan->pending != NULL && !pass_head(ex, plan_takes_data(ex->plan))) {
+            return;
+        }
+    }
+    exchange_first_byte(ex);
+    backend_stats_frame(ex->backend_stats, chain_size(bytes));
     stream_send_data(ex->a, bytes);
 }
 
@@ -261,7 +307,12 @@ static void d_on_end(void *user, struct fields *trailers)
 {
     struct exchange *ex = user;
 
-    note_first_byte(ex);
+    if (ex->plan != NULL && ex->plan->pending != NULL &&
+        (plan_takes_end(ex->plan, trailers != NULL ? exchange_grpc_status(ex, trailers) : -1) ||
+         !pass_head(ex, plan_release_head(ex->plan)))) {
+        return;
+    }
+    exchange_first_byte(ex);
     if (trailers != NULL) {
         note_grpc_status(ex, trailers);
     }
@@ -285,8 +336,15 @@ static void d_on_reset(void *user, enum reset why, int err)
 
     stream_close(ex->d, RESET_NONE);
     ex->d = NULL;
+    ex->reset = why;
+    if (ex->plan != NULL) {
+        ex->plan->pending = NULL; /* it went with the stream */
+    }
     if (ex->response_ended) {
         exchange_check_end(ex);
+    } else if (ex->plan != NULL && why == RESET_REFUSED &&
+               plan_takes_failure(ex->plan, FAILURE_RESET)) {
+        log_debug("the endpoint refused the stream of a request that is retried");
     } else if (exchange_may_repeat(ex, why)) {
         exchange_repeat(ex);
     } else if (ex->a->version == HTTP_2 && !ex->is_orig_proto && why != RESET_CONNECTION) {

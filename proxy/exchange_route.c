@@ -48,11 +48,15 @@ static void exchange_open(struct exchange *ex, struct link *link)
     link->is_reused = true;
     ex->link = ex->request->is_upgrade ? link : NULL;
     ex->sent_ns = ex->conn->w->loop->now_ns;
-    ex->request_sent = ends;
+    ex->ended_ns = 0;
     if (ex->conn->dir == OUTBOUND) {
         exchange_count(ex, ex->up->requests);
     }
-    exchange_pump(ex);
+    if (ends) {
+        exchange_request_sent(ex);
+    } else {
+        exchange_pump(ex);
+    }
 }
 
 static void on_link(struct dial *d, struct link *link, enum failure why, const char *detail)
@@ -70,7 +74,7 @@ static void on_link(struct dial *d, struct link *link, enum failure why, const c
     if (ex->dest != NULL && w->loop->now_ns < ex->give_up_ns && ++ex->attempts < ATTEMPTS_MAX) {
         exchange_leave(ex);
         exchange_dispatch(ex);
-    } else {
+    } else if (ex->plan == NULL || ex->dest == NULL || !plan_takes_failure(ex->plan, why)) {
         exchange_fail(ex, why, 0, detail);
     }
 }
@@ -121,7 +125,7 @@ static void on_pick(struct pick *p, struct member *m, enum failure why)
 
     if (m != NULL) {
         exchange_to_member(ex, m);
-    } else {
+    } else if (ex->plan == NULL || !plan_takes_failure(ex->plan, why)) {
         exchange_fail(ex, why, 0, NULL);
     }
 }

@@ -145,6 +145,9 @@ int failure_answer(struct stream *s, enum failure f, const struct failure_answer
         TRY(fields_add(&h.fields, BYTES("content-type"), BYTES("application/grpc")));
         TRY(add_grpc(&h.fields, info, how));
     }
+    if (how->location.len > 0) {
+        TRY(fields_add(&h.fields, BYTES("location"), how->location));
+    }
     if (how->with_headers) {
         TRY(field_text(&s->arena, answer_detail(info, how), &text));
         TRY(fields_add(&h.fields, BYTES(HEADER_PROXY_ERROR), text));

@@ -44,7 +44,8 @@ struct failure_answer {
     const char
         *detail; /* for l5d-proxy-error and grpc-message; NULL or empty: the failure's text */
     bool is_grpc;
-    bool with_headers; /* may tell the client why */
+    bool with_headers;     /* may tell the client why */
+    struct bytes location; /* of a redirect; empty: none */
 };
 /*
  * Answer `s` with the failure: HTTP status and empty body, or gRPC trailers-only (wire 5.7). The

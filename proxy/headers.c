@@ -3,6 +3,7 @@
 
 #include "api/names.h"
 #include "core/err.h"
+#include "proxy/filters.h"
 
 /*
  * Fields between the hops: hop-by-hop ones go, l5d-* ones are added or stripped (wire 5.3 to 5.5).
@@ -45,6 +46,37 @@ static int default_authority(struct exchange *ex)
     return arena_copy(&ex->a->arena, authority, &ex->request->authority);
 }
 
+/* What an application says to its own proxy goes no further. */
+static void strip_own(struct fields *f, bool is_ingress)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < f->count; i++) {
+        switch (f->at[i].id) {
+        case FIELD_L5D_REQUIRE_ID:
+        case FIELD_L5D_ORIG_PROTO:
+        case FIELD_L5D_TIMEOUT:
+        case FIELD_L5D_REQUEST_TIMEOUT:
+        case FIELD_L5D_RESPONSE_TIMEOUT:
+        case FIELD_L5D_RETRY_HTTP:
+        case FIELD_L5D_RETRY_GRPC:
+        case FIELD_L5D_RETRY_LIMIT:
+        case FIELD_L5D_RETRY_TIMEOUT:
+            break;
+        case FIELD_L5D_DST_OVERRIDE:
+            if (is_ingress) {
+                break;
+            }
+            f->at[kept++] = f->at[i];
+            break;
+        default:
+            f->at[kept++] = f->at[i];
+            break;
+        }
+    }
+    f->count = kept;
+}
+
 static int headers_prepare(struct exchange *ex)
 {
     struct head *h = ex->request;
@@ -60,12 +92,16 @@ static int headers_prepare(struct exchange *ex)
             restore_orig_proto(ex);
         }
     } else {
-        fields_remove(&h->fields, FIELD_L5D_REQUIRE_ID);
-        fields_remove(&h->fields, FIELD_L5D_ORIG_PROTO);
+        strip_own(&h->fields, ex->conn->w->config->ingress_mode);
     }
     TRY(default_authority(ex));
     if (h->scheme.len == 0) {
         h->scheme = BYTES("http");
+    }
+    if (ex->plan != NULL && ex->plan->choice.rule != NULL) {
+        const struct rule *rule = ex->plan->choice.rule;
+
+        TRY(filters_edit_request(rule->filters, rule->filters_count, h));
     }
     return 0;
 }
@@ -86,7 +122,6 @@ static int override_authority(struct exchange *ex, const char *override)
 {
     struct head *f = &ex->forward;
 
-    TRY(fields_copy(&f->fields, &ex->request->fields));
     TRY(arena_copy(&ex->a->arena, bytes_str(override), &f->authority));
     TRY(fields_set(&f->fields, BYTES("host"), f->authority));
     fields_remove(&f->fields, FIELD_L5D_DST_CANONICAL);
@@ -106,6 +141,7 @@ static struct bytes orig_proto(const struct head *request)
 int headers_request(struct exchange *ex, enum link_kind kind)
 {
     const char *override = ex->up->endpoint->authority_override;
+    const struct weighted_backend *backend = ex->plan != NULL ? ex->plan->backend : NULL;
     struct head *f = &ex->forward;
 
     if (!ex->is_prepared) {
@@ -115,6 +151,12 @@ int headers_request(struct exchange *ex, enum link_kind kind)
     /* Fields are added to this one behind those that the two share, which are left as they are. */
     *f = *ex->request;
     f->version = kind == LINK_H2 ? HTTP_2 : HTTP_11;
+    if (override != NULL || (backend != NULL && backend->filters_count > 0)) {
+        TRY(fields_copy(&f->fields, &ex->request->fields));
+    }
+    if (backend != NULL) {
+        TRY(filters_edit_request(backend->filters, backend->filters_count, f));
+    }
     if (override != NULL) {
         TRY(override_authority(ex, override));
     }
@@ -148,4 +190,15 @@ void headers_response(struct exchange *ex, struct head *response)
         (void)!fields_set(f, BYTES(HEADER_ORIG_PROTO),
                           response->version == HTTP_10 ? BYTES("HTTP/1.0") : BYTES("HTTP/1.1"));
     }
+}
+
+int headers_filter_response(struct exchange *ex, struct head *response)
+{
+    const struct weighted_backend *backend = ex->plan->backend;
+    const struct rule *rule = ex->plan->choice.rule;
+
+    if (backend != NULL) { /* the nearer one first */
+        TRY(filters_edit_response(backend->filters, backend->filters_count, response));
+    }
+    return rule != NULL ? filters_edit_response(rule->filters, rule->filters_count, response) : 0;
 }

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/exchange.h"
+
+#include "core/err.h"
+
+/* The life of a plan, and its timeouts. */
+
+/* --- timeouts --------------------------------------------------------------------------------- */
+
+static void on_lifetime(struct timer *t)
+{
+    struct plan *p = CONTAINER_OF(t, struct plan, lifetime);
+    enum failure why = p->policy.request_timeout_failure;
+
+    exchange_fail(p->ex, why != FAILURE_NONE ? why : FAILURE_REQUEST_TIMEOUT, 0, NULL);
+}
+
+static void on_response(struct timer *t)
+{
+    exchange_fail(CONTAINER_OF(t, struct plan, response)->ex, FAILURE_RESPONSE_TIMEOUT, 0, NULL);
+}
+
+static void on_headers(struct timer *t)
+{
+    struct plan *p = CONTAINER_OF(t, struct plan, headers);
+
+    if (!plan_takes_failure(p, FAILURE_HEADERS_TIMEOUT)) {
+        exchange_fail(p->ex, FAILURE_HEADERS_TIMEOUT, 0, NULL);
+    }
+}
+
+/* Neither while the endpoint thinks nor between two attempts is a body on its way. */
+static bool has_body_under_way(const struct exchange *ex)
+{
+    return ex->d != NULL && (!ex->request_sent || (ex->response_begun && !ex->response_ended));
+}
+
+static void on_idle(struct timer *t)
+{
+    struct plan *p = CONTAINER_OF(t, struct plan, idle);
+    struct loop *l = p->ex->conn->w->loop;
+
+    if (!has_body_under_way(p->ex)) {
+        p->frame_ns = l->now_ns;
+    }
+    if (l->now_ns - p->frame_ns >= p->policy.idle_timeout_ns) {
+        exchange_fail(p->ex, FAILURE_IDLE_TIMEOUT, 0, NULL);
+    } else { /* a frame costs a note of the time, not the timer's move */
+        timer_arm(l, t, p->frame_ns + p->policy.idle_timeout_ns);
+    }
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+struct plan *exchange_plan(struct exchange *ex, const struct snapshot *held)
+{
+    struct plan *p = ex->plan;
+
+    if (p != NULL) {
+        return p;
+    }
+    p = arena_try(&ex->a->arena, sizeof(*p));
+    if (p == NULL) {
+        return NULL;
+    }
+    memset(p, 0, sizeof(*p));
+    p->ex = ex;
+    p->held = held;
+    if (held != NULL) {
+        snapshot_ref((struct snapshot *)(uintptr_t)held);
+    }
+    p->lifetime.run = on_lifetime;
+    p->response.run = on_response;
+    p->headers.run = on_headers;
+    p->idle.run = on_idle;
+    replay_begin(&p->replay, 0);
+    p->replay.is_lost = true;
+    ex->plan = p;
+    return p;
+}
+
+static bool may_be_replayed(const struct exchange *ex, const struct request_policy *policy)
+{
+    return policy->max_retries > 0 && !ex->request->is_upgrade &&
+           ex->request->content_length <= (int64_t)policy->max_body_bytes;
+}
+
+void exchange_govern(struct exchange *ex, const struct request_policy *policy)
+{
+    struct plan *p = ex->plan;
+    struct loop *l = ex->conn->w->loop;
+
+    p->policy = *policy;
+    p->policy.max_body_bytes = MIN(policy->max_body_bytes, REQUEST_BODY_BYTES_MAX);
+    if (may_be_replayed(ex, &p->policy)) {
+        replay_begin(&p->replay, p->policy.max_body_bytes);
+    }
+    if (p->policy.request_timeout_ns > 0) {
+        timer_arm(l, &p->lifetime, ex->start_ns + p->policy.request_timeout_ns);
+    }
+    if (p->policy.idle_timeout_ns > 0) {
+        p->frame_ns = l->now_ns;
+        timer_arm(l, &p->idle, p->frame_ns + p->policy.idle_timeout_ns);
+    }
+}
+
+void exchange_limit_attempt(struct exchange *ex, uint64_t timeout_ns)
+{
+    struct plan *p = ex->plan;
+    struct loop *l = ex->conn->w->loop;
+    uint64_t at_ns = timeout_ns > 0 ? l->now_ns + timeout_ns : UINT64_MAX;
+
+    if (p->policy.request_timeout_ns > 0) {
+        at_ns = MIN(at_ns, ex->start_ns + p->policy.request_timeout_ns);
+    }
+    if (at_ns == UINT64_MAX) {
+        timer_cancel(l, &p->lifetime);
+    } else {
+        timer_arm(l, &p->lifetime, at_ns);
+    }
+}
+
+void exchange_unplan(struct exchange *ex)
+{
+    struct plan *p = ex->plan;
+    struct loop *l = ex->conn->w->loop;
+
+    if (p == NULL) {
+        return;
+    }
+    ex->plan = NULL;
+    timer_cancel(l, &p->lifetime);
+    timer_cancel(l, &p->response);
+    timer_cancel(l, &p->headers);
+    timer_cancel(l, &p->idle);
+    timer_cancel(l, &p->backoff);
+    replay_clear(&p->replay);
+    stat_bundle_unref(p->retry_stats);
+    snapshot_unref((struct snapshot *)(uintptr_t)p->held);
+}
+
+/* --- what happens ----------------------------------------------------------------------------- */
+
+void plan_frame(struct plan *p)
+{
+    p->frame_ns = p->ex->conn->w->loop->now_ns;
+}
+
+void plan_request_data(struct plan *p, const struct chain *data)
+{
+    plan_frame(p);
+    replay_note(&p->replay, data, &p->ex->conn->w->loop->chunks);
+}
+
+/* Wire 6.3: the last attempt may take as long as the response may. */
+static bool is_last_attempt(const struct plan *p)
+{
+    return p->retries >= p->policy.max_retries || p->replay.is_lost;
+}
+
+void plan_request_sent(struct plan *p)
+{
+    struct loop *l = p->ex->conn->w->loop;
+
+    if (p->policy.response_timeout_ns > 0) {
+        timer_arm_in(l, &p->response, p->policy.response_timeout_ns);
+    }
+    if (p->policy.try_timeout_ns > 0 && !is_last_attempt(p)) {
+        timer_arm_in(l, &p->headers, p->policy.try_timeout_ns);
+    }
+}

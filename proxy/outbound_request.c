@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/accept.h"
+
+#include "core/alloc.h"
+#include "core/err.h"
+#include "proxy/filters.h"
+#include "proxy/request_headers.h"
+
+/*
+ * Outbound requests: by which route and to which backend (wire 5.6, 6.4), and what the route asks
+ * for besides.
+ *
+ * What a connection found out for its last requests is at hand for the next one. That holds for its
+ * newest policy alone: a request that is tried again under the one before finds its way anew.
+ */
+
+static const struct outbound_policy *conn_policy(const struct conn *c)
+{
+    return (const struct outbound_policy *)(const void *)c->policy;
+}
+
+/* --- where it is counted ---------------------------------------------------------------------- */
+
+/* Wire 7.2: the parent, route and backend of what is forwarded without a policy. */
+static const struct meta endpoint_meta = {.kind = {"default", 7}, .name = {"endpoint", 8}};
+static const struct route endpoint_route = {.meta = {.kind = {"default", 7},
+                                                     .name = {"endpoint", 8}}};
+static const struct backend endpoint_backend = {.kind = BACKEND_FORWARD,
+                                                .meta = {.kind = {"default", 7},
+                                                         .name = {"endpoint", 8}}};
+
+static struct route_names names_of(const struct exchange *ex, const struct outbound_policy *p,
+                                   const struct route *route)
+{
+    struct route_names n = {
+        .is_grpc = ex->is_grpc_route,
+        .parent = p->is_fallback ? &endpoint_meta : &p->meta,
+        .route = &route->meta,
+    };
+    struct bytes port;
+
+    if (ex->conn->w->config->hostname_labels) {
+        n.hostname = authority_host(ex->request->authority, &port);
+    }
+    return n;
+}
+
+static struct known_route *known_route(struct exchange *ex, const struct outbound_policy *p,
+                                       const struct route *route)
+{
+    struct conn *c = ex->conn;
+    struct route_names names;
+    struct known_route *known;
+
+    for (unsigned i = 0; i < CONN_KNOWN; i++) {
+        if (c->routes[i].route == route && !c->w->config->hostname_labels) {
+            return &c->routes[i];
+        }
+    }
+    known = &c->routes[c->next_known++ % CONN_KNOWN];
+    stat_bundle_unref(known->stats);
+    stat_bundle_unref(known->retries);
+    names = names_of(ex, p, route);
+    *known = (struct known_route){
+        .route = route,
+        .stats = route_stats_get(&c->w->stats, &names),
+    };
+    return known;
+}
+
+/* The request is one of the route's. */
+static void count_route(struct exchange *ex, const struct outbound_policy *p,
+                        const struct route *route)
+{
+    ex->is_grpc_route = p->protocol == PROTOCOL_GRPC && !p->is_fallback;
+    ex->route_stats = known_route(ex, p, route)->stats;
+    stat_bundle_ref(ex->route_stats);
+}
+
+/* --- where it goes ---------------------------------------------------------------------------- */
+
+static void find_backend(struct exchange *ex, const struct outbound_policy *p,
+                         const struct route *route, const struct backend *b,
+                         struct known_backend *out)
+{
+    struct proxy_worker *w = ex->conn->w;
+    struct route_names names = names_of(ex, p, route);
+
+    names.backend = &b->meta;
+    *out = (struct known_backend){
+        .route = route,
+        .backend = b,
+        .dest = b->kind == BACKEND_BALANCER ? dest_hold(w, b, false) : NULL,
+        .stats = backend_stats_get(&w->stats, &names),
+    };
+}
+
+static void release_backend(struct known_backend *k)
+{
+    if (k->dest != NULL) {
+        dest_release(k->dest);
+    }
+    stat_bundle_unref(k->stats);
+}
+
+/* A backend of the connection's own policy: found once for the requests that go there. */
+static struct known_backend *known_backend(struct exchange *ex, const struct outbound_policy *p,
+                                           const struct route *route, const struct backend *b)
+{
+    struct conn *c = ex->conn;
+    struct known_backend *known;
+
+    for (unsigned i = 0; i < CONN_BACKENDS; i++) {
+        if (c->backends[i].backend == b && c->backends[i].route == route) {
+            return &c->backends[i];
+        }
+    }
+    known = &c->backends[c->next_backend++ % CONN_BACKENDS];
+    release_backend(known);
+    find_backend(ex, p, route, b, known);
+    return known;
+}
+
+/* Where it goes, as references of the caller's. */
+static void way_to(struct exchange *ex, const struct outbound_policy *p, const struct route *route,
+                   const struct backend *b, struct known_backend *out)
+{
+    if (&p->ref != ex->conn->policy) {
+        find_backend(ex, p, route, b, out);
+        return;
+    }
+    *out = *known_backend(ex, p, route, b);
+    if (out->dest != NULL) {
+        dest_ref(out->dest);
+    }
+    stat_bundle_ref(out->stats);
+}
+
+/* To one endpoint; NULL: where the connection was going. Found once for all requests that go
+ * there. */
+static void request_forward(struct exchange *ex, const struct endpoint *e)
+{
+    struct conn *c = ex->conn;
+    struct endpoint *plain;
+
+    if (c->single != NULL && c->single_for != e) {
+        upstream_leave(c->single);
+        c->single = NULL;
+    }
+    if (c->single == NULL) {
+        plain = e == NULL ? endpoint_new_plain(&c->target) : NULL;
+        c->single = upstream_single(c->w, OUTBOUND, e != NULL ? e : plain);
+        c->single_for = e;
+        upstream_use(c->single);
+        endpoint_unref(plain);
+    }
+    exchange_to_upstream(ex, c->single);
+}
+
+static void request_to_backend(struct exchange *ex, const struct backend *b, struct dest *dest)
+{
+    switch (b->kind) {
+    case BACKEND_BALANCER:
+        exchange_to_dest(ex, dest);
+        break;
+    case BACKEND_FORWARD:
+        request_forward(ex, b->forward);
+        break;
+    case BACKEND_FAIL:
+        exchange_fail(ex, FAILURE_INVALID_BACKEND, 0, NULL);
+        break;
+    }
+}
+
+/* --- filters ---------------------------------------------------------------------------------- */
+
+static void inject(struct exchange *ex, const struct filter *f)
+{
+    char *message = bytes_dup(f->message);
+
+    /* One of a gRPC route names a gRPC code, one of an HTTP route a status, for which gRPC gets the
+     * failure's own code (wire 5.7). */
+    exchange_fail(ex, FAILURE_INJECTED, f->is_grpc == ex->is_grpc ? f->status : 0, message);
+    mem_free(message);
+}
+
+/* False: it is where the redirect would send it. */
+static bool redirect(struct exchange *ex, const struct filter *f, const struct route_match *match)
+{
+    struct bytes location;
+    int rc = filter_location(f, match, ex->request, &ex->a->arena, &location);
+
+    if (rc == E_NOT_FOUND) {
+        return false;
+    }
+    if (rc != 0) {
+        exchange_fail(ex, rc == E_LIMIT ? FAILURE_MEMORY : FAILURE_INVALID_POLICY, 0,
+                      "a redirect cannot be made for this request");
+    } else {
+        exchange_redirect(ex, f->status, location);
+    }
+    return true;
+}
+
+/* True: a filter has answered the request. */
+static bool request_filtered(struct exchange *ex, const struct filter *filters, size_t count,
+                             const struct route_match *match)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct filter *f = &filters[i];
+
+        if (f->kind == FILTER_FAIL && filter_strikes(f, &ex->conn->w->loop->rand)) {
+            inject(ex, f);
+            return true;
+        }
+        if (f->kind == FILTER_REDIRECT && redirect(ex, f, match)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* --- the choice among backends ---------------------------------------------------------------- */
+
+struct choosing {
+    struct exchange *ex;
+    const struct outbound_policy *policy;
+    const struct route *route;
+};
+
+static bool is_available(void *user, size_t backend)
+{
+    const struct choosing *c = user;
+    const struct backend *b = &c->policy->backends[backend];
+    struct known_backend way;
+    bool is_up;
+
+    if (b->kind != BACKEND_BALANCER) {
+        return true; /* also one that fails: it has its share */
+    }
+    way_to(c->ex, c->policy, c->route, b, &way);
+    is_up = dest_is_available(way.dest);
+    release_backend(&way);
+    return is_up;
+}
+
+/* E_NO_ENDPOINT when none is available, E_NOT_FOUND when the rule has none. */
+static int choose_backend(struct exchange *ex, const struct outbound_policy *p,
+                          const struct route_choice *choice, size_t *out_index)
+{
+    struct choosing c = {.ex = ex, .policy = p, .route = choice->route};
+
+    return route_pick_backend(choice->rule, &ex->conn->w->loop->rand, is_available, &c, out_index,
+                              NULL);
+}
+
+static void dispatch(struct exchange *ex, const struct outbound_policy *p,
+                     const struct route_choice *choice)
+{
+    const struct rule *rule = choice->rule;
+    const struct weighted_backend *to;
+    struct known_backend way;
+    size_t index = 0;
+    bool has_choice = rule->backends_count != 1;
+
+    if (rule->distribution == DISTRIBUTE_EMPTY || rule->backends_count == 0 ||
+        (has_choice && choose_backend(ex, p, choice, &index) != 0 &&
+         route_pick_backend(rule, &ex->conn->w->loop->rand, NULL, NULL, &index, NULL) != 0)) {
+        exchange_fail(ex, FAILURE_INVALID_BACKEND, 0, "the route has no backend");
+        return;
+    }
+    to = &rule->backends[index];
+    way_to(ex, p, choice->route, &p->backends[to->backend], &way);
+    stat_bundle_unref(ex->backend_stats);
+    ex->backend_stats = way.stats; /* its reference */
+    backend_stats_request(way.stats);
+    if (to->filters_count > 0 || to->request_timeout_ns > 0) {
+        struct plan *plan = exchange_plan(ex, &p->ref);
+
+        if (plan == NULL) {
+            exchange_fail(ex, FAILURE_MEMORY, 0, NULL);
+        } else {
+            plan->backend = to;
+            if (!request_filtered(ex, to->filters, to->filters_count, choice->match)) {
+                exchange_limit_attempt(ex, to->request_timeout_ns);
+                request_to_backend(ex, &p->backends[to->backend], way.dest);
+            }
+        }
+    } else {
+        request_to_backend(ex, &p->backends[to->backend], way.dest);
+    }
+    if (way.dest != NULL) {
+        dest_release(way.dest);
+    }
+}
+
+/* --- what the route asks for ------------------------------------------------------------------ */
+
+static bool has_way(struct exchange *ex)
+{
+    const struct plan *plan = ex->plan;
+    size_t index;
+
+    return choose_backend(ex, (const struct outbound_policy *)(const void *)plan->held,
+                          &plan->choice, &index) == 0;
+}
+
+static void again(struct exchange *ex)
+{
+    const struct plan *plan = ex->plan;
+    struct route_choice choice = plan->choice;
+
+    dispatch(ex, (const struct outbound_policy *)(const void *)plan->held, &choice);
+}
+
+static struct request_policy policy_of(const struct rule *rule)
+{
+    struct request_policy p = {
+        .request_timeout_ns = rule->request_timeout_ns,
+        .response_timeout_ns = rule->response_timeout_ns,
+        .idle_timeout_ns = rule->idle_timeout_ns,
+        .has_way = has_way,
+        .again = again,
+    };
+
+    if (rule->retry.is_on) {
+        p.try_timeout_ns = rule->retry.timeout_ns;
+        p.max_retries = rule->retry.max_retries;
+        p.max_body_bytes = rule->retry.max_request_bytes;
+        p.ranges = rule->retry.ranges;
+        p.ranges_count = rule->retry.ranges_count;
+        p.grpc_codes = rule->retry.grpc_codes;
+        p.backoff_min_ns = rule->retry.backoff_min_ns;
+        p.backoff_max_ns = rule->retry.backoff_max_ns;
+        p.backoff_jitter = rule->retry.backoff_jitter;
+    }
+    return p;
+}
+
+static bool needs_plan(const struct exchange *ex, const struct rule *rule)
+{
+    return rule->filters_count > 0 || rule->request_timeout_ns > 0 ||
+           rule->response_timeout_ns > 0 || rule->idle_timeout_ns > 0 || rule->retry.is_on ||
+           (rule->allow_request_headers && request_headers_exist(&ex->request->fields));
+}
+
+/* E_LIMIT: there is no room for a plan. */
+static int make_plan(struct exchange *ex, const struct outbound_policy *p,
+                     const struct route_choice *choice)
+{
+    struct request_policy policy = policy_of(choice->rule);
+    struct plan *plan = exchange_plan(ex, &p->ref);
+
+    if (plan == NULL) {
+        return E_LIMIT;
+    }
+    plan->choice = *choice;
+    if (choice->rule->allow_request_headers) {
+        TRY(request_headers_apply(&ex->request->fields, &ex->a->arena, &policy));
+    }
+    if (policy.max_retries > 0) {
+        struct known_route *known = known_route(ex, p, choice->route);
+
+        if (known->retries == NULL) {
+            struct route_names names = names_of(ex, p, choice->route);
+
+            known->retries = retry_stats_get(&ex->conn->w->stats, &names);
+        }
+        plan->retry_stats = known->retries;
+        stat_bundle_ref(plan->retry_stats);
+    }
+    exchange_govern(ex, &policy);
+    return 0;
+}
+
+/* --- requests --------------------------------------------------------------------------------- */
+
+static const struct route_list *request_routes(const struct exchange *ex,
+                                               const struct outbound_policy *p)
+{
+    if (p->protocol == PROTOCOL_GRPC) {
+        return &p->grpc;
+    }
+    return ex->a->version == HTTP_2 ? &p->http2 : &p->http1;
+}
+
+/* Nobody has a policy for the address (wire 3.5). */
+static void request_to_endpoint(struct exchange *ex, const struct outbound_policy *p)
+{
+    struct known_backend way;
+
+    count_route(ex, p, &endpoint_route);
+    way_to(ex, p, &endpoint_route, &endpoint_backend, &way);
+    ex->backend_stats = way.stats; /* its reference */
+    backend_stats_request(way.stats);
+    request_forward(ex, p->profile.endpoint);
+}
+
+void outbound_request(struct exchange *ex)
+{
+    struct conn *c = ex->conn;
+    const struct field *required = fields_get(&ex->request->fields, FIELD_L5D_REQUIRE_ID);
+    const struct outbound_policy *p;
+    struct route_choice choice;
+    const struct rule *rule;
+
+    ex->required_id = required != NULL ? required->value : BYTES_NONE;
+    ex->has_required_id = required != NULL;
+    (void)conn_refresh_policy(c);
+    p = conn_policy(c);
+    if (p->is_fallback) {
+        request_to_endpoint(ex, p);
+        return;
+    }
+    if (p->problem != NULL || p->is_refused) {
+        exchange_fail(ex, FAILURE_INVALID_POLICY, 0, p->problem);
+        return;
+    }
+    if (route_choose(request_routes(ex, p), ex->request, &choice, NULL) != 0) {
+        exchange_fail(ex, FAILURE_NO_ROUTE, 0, NULL);
+        return;
+    }
+    rule = choice.rule;
+    count_route(ex, p, choice.route);
+    if (needs_plan(ex, rule)) {
+        if (make_plan(ex, p, &choice) != 0) {
+            exchange_fail(ex, FAILURE_MEMORY, 0, NULL);
+            return;
+        }
+        if (request_filtered(ex, rule->filters, rule->filters_count, choice.match)) {
+            return;
+        }
+    }
+    dispatch(ex, p, &choice);
+}
