@@ -2,6 +2,7 @@
 #include "mesh/decode.h"
 
 #include "core/err.h"
+#include "http/message.h"
 
 /*
  * The parts of routes that inbound and outbound, HTTP and gRPC share: hosts, matches and filters.
@@ -273,6 +274,27 @@ static void decode_failure(struct decode *d,
     to->denominator = from->ratio->denominator;
 }
 
+/* A name or value that no message can carry would fail every request at the very end. */
+static struct bytes decode_name(struct decode *d, const char *from)
+{
+    struct bytes name = lower(decode_text(d, from));
+
+    if (decode_is_ok(d) && !http_is_token(name)) {
+        decode_refuse(d, "a header modifier names no header: %.64s", from);
+    }
+    return name;
+}
+
+static struct bytes decode_value(struct decode *d, const ProtobufCBinaryData *from)
+{
+    struct bytes value = decode_bytes(d, bytes_of(from->data, from->len));
+
+    if (decode_is_ok(d) && !http_is_field_value(value)) {
+        decode_refuse(d, "a header modifier has a value with control characters");
+    }
+    return value;
+}
+
 static void decode_edits(struct decode *d, const pb_headers *from, struct header_edit **out,
                          size_t *out_count)
 {
@@ -281,9 +303,8 @@ static void decode_edits(struct decode *d, const pb_headers *from, struct header
     *out = decode_array(d, count, sizeof(**out));
     for (size_t i = 0; i < count && decode_is_ok(d); i++) {
         (*out)[(*out_count)++] = (struct header_edit){
-            .name = lower(decode_text(d, from->headers[i]->name)),
-            .value = decode_bytes(
-                d, bytes_of(from->headers[i]->value.data, from->headers[i]->value.len)),
+            .name = decode_name(d, from->headers[i]->name),
+            .value = decode_value(d, &from->headers[i]->value),
         };
     }
 }
@@ -296,7 +317,7 @@ static void decode_header_edits(struct decode *d, enum filter_kind kind,
     decode_edits(d, from->set, &to->set, &to->set_count);
     to->remove = decode_array(d, from->n_remove, sizeof(*to->remove));
     for (size_t i = 0; i < from->n_remove && decode_is_ok(d); i++) {
-        to->remove[to->remove_count++] = lower(decode_text(d, from->remove[i]));
+        to->remove[to->remove_count++] = decode_name(d, from->remove[i]);
     }
 }
 
@@ -335,7 +356,8 @@ static void decode_redirect(struct decode *d, const pb_redirect *from, struct fi
         to->path = decode_text(d, from->path->full);
     } else if (from->path->replace_case ==
                IO__LINKERD__PROXY__HTTP_ROUTE__PATH_MODIFIER__REPLACE_PREFIX) {
-        to->path_prefix = decode_text(d, from->path->prefix);
+        to->path_prefix = from->path->prefix[0] != '\0' ? decode_text(d, from->path->prefix)
+                                                        : BYTES("/"); /* a prefix that goes away */
     }
 }
 
