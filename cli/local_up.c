@@ -274,6 +274,8 @@ int local_up(int argc, char **argv)
          &o.home.keep_identity},
         {"log-level", 0, OPT_STRING, "FILTER", "of the control plane and the proxies",
          &o.home.log_level},
+        {"allow-l5d-request-headers", 0, OPT_BOOL, NULL,
+         "requests may set their own timeouts and retries", &o.home.allow_request_headers},
         {"pod-subnet", 0, OPT_STRING, "CIDR", "addresses of pods (10.42.0.0/16)", &o.pods4},
         {"service-subnet", 0, OPT_STRING, "CIDR", "addresses of Services (10.43.0.0/16)",
          &o.services4},

@@ -28,6 +28,7 @@ struct control_env {
     size_t probe_networks_count;
     bool transport_header;         /* endpoints are reached through their proxy's inbound port */
     bool h2_upgrade;
+    bool allow_request_headers;    /* l5d-retry-* and l5d-*timeout of requests count (wire 5.5) */
     const char *issuer_dir;        /* crt.pem, key.pem; or tls.crt, tls.key */
     const char *trust_anchors_file;
     uint64_t issuance_lifetime_ns, clock_skew_ns;

@@ -11,7 +11,7 @@ struct values {
         *default_policy;
     const char *opaque_ports, *issuer_dir, *trust_anchors, *prometheus_url, *transport_mode, *bind,
         *log_format;
-    bool disable_h2_upgrade, version;
+    bool disable_h2_upgrade, allow_request_headers, version;
     uint64_t lifetime_ns, skew_ns;
 };
 
@@ -43,6 +43,8 @@ static size_t options_table(struct options *o, struct values *v, struct opt *to)
          &v->transport_mode},
         {"disable-h2-upgrade", 0, OPT_BOOL, NULL, "carry HTTP/1 between proxies as HTTP/1",
          &v->disable_h2_upgrade},
+        {"allow-l5d-request-headers", 0, OPT_BOOL, NULL,
+         "requests may set their own timeouts and retries", &v->allow_request_headers},
         {"identity-issuer-dir", 0, OPT_STRING, "DIR", "issuer certificate and key", &v->issuer_dir},
         {"identity-trust-anchors-file", 0, OPT_STRING, "FILE", "trust anchors, PEM",
          &v->trust_anchors},
@@ -115,6 +117,7 @@ static int values_apply(struct options *o, const struct values *v, struct contro
     env->issuance_lifetime_ns = v->lifetime_ns;
     env->clock_skew_ns = v->skew_ns;
     env->h2_upgrade = !v->disable_h2_upgrade;
+    env->allow_request_headers = v->allow_request_headers;
     env->transport_header = strcmp(v->transport_mode, "transport-header") == 0;
     o->log_json = strcmp(v->log_format, "json") == 0;
     if (!env->transport_header && strcmp(v->transport_mode, "transparent") != 0) {

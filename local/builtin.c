@@ -86,6 +86,9 @@ static json_t *controller(const struct home *h, const char *name, json_t *compon
         command, json_sprintf("--identity-trust-anchors-file=%s/identity/anchors.pem", h->path));
     json_array_append_new(command, json_sprintf("--prometheus-url=http://prometheus.%s.svc.%s:%d",
                                                 NS, h->values.cluster_domain, PORT_PROMETHEUS));
+    if (h->options->allow_request_headers) {
+        json_array_append_new(command, json_string("--allow-l5d-request-headers"));
+    }
     json_array_append_new(command, json_sprintf("--log-level=%s", h->options->log_level != NULL
                                                                       ? h->options->log_level
                                                                       : "info"));

@@ -55,6 +55,7 @@ struct home_options {
     struct net_config net;
     uint64_t wait_ns;             /* how long `up` waits for everything to be ready; 0: for ever */
     bool foreground, keep_identity;
+    bool allow_request_headers;   /* of requests: l5d-retry-* and l5d-*timeout */
     const char *log_level;        /* of the control plane and the proxies */
 };
 

@@ -253,6 +253,7 @@ static void answer_service(struct outbound *t, const struct object *service, con
     struct target of = {.ns = ns,
                         .name = name,
                         .port = port,
+                        .allows_headers = env->allow_request_headers,
                         .ref = message_service_ref(a, ns, name, port),
                         .http = "http",
                         .grpc = "grpc",
@@ -293,6 +294,7 @@ static void answer_network(struct outbound *t, const struct object *network, str
         .port = t->at.port,
         .is_egress = true,
         .is_denied = denied,
+        .allows_headers = env->allow_request_headers,
         .adds_default = true,
         .ref =
             resource_ref(a, GROUP_POLICY, "EgressNetwork", network->name, network->ns, t->at.port),

@@ -61,6 +61,7 @@ static void set_limits(struct reading *r, const struct target *t, const struct s
     }
     set_timeouts(to, &timeouts, r->arena);
     to->retry = retry;
+    to->allow_l5d_request_headers = t->allows_headers;
 }
 
 /* --- HTTP and gRPC ------------------------------------------------------------------------------- */

@@ -21,6 +21,7 @@ struct target {
     uint16_t port;
     bool is_egress;        /* an EgressNetwork, not a Service */
     bool is_denied;        /* it lets nothing out unless a route does */
+    bool allows_headers;   /* requests may set their own timeouts and retries */
     bool adds_default;     /* behind routes of the user's, too */
     message_metadata *ref;
     backend *backend;      /* where traffic goes without a route */

@@ -6,8 +6,9 @@ A server that does what each request asks for:  server.py ROLE=PORT...
   http    HTTP/1. /echo tells what arrived; /sink counts the body; /mirror sends it back as it comes; /source?bytes=N
           sends N bytes; /stall?id=X reads no byte of the body before /release?id=X came; /progress?id=X tells
           how many bytes requests of that id have moved, and how many requests are under way; /broken?bytes=N&id=X
-          sends half of that and closes when /release?id=X comes. Further parameters of all: status, delay (seconds),
-          chunked, trailers, until-close, close, reason, version (of the response), id.
+          sends half of that and closes when /release?id=X comes. /attempts?id=X tells how many requests of that id
+          came. Further parameters of all: status, delay (seconds), chunked, trailers, until-close, close, reason,
+          version (of the response), id; first=N: status and delay are those of the first N requests of the id.
   grpc    gRPC: the service tulle.Test, see Grpc
   ws      WebSocket that echoes
   echo    TCP: sends back what it gets; at the end of the stream it says "bye" and closes
@@ -33,6 +34,7 @@ import h1  # noqa: E402
 NAME = os.environ.get("POD_NAME", "server")
 BLOCK = bytes(range(256)) * 1024
 progress = {}
+attempts = {}
 released = {}
 grpc_servers = []
 last_request = time.monotonic()
@@ -42,6 +44,13 @@ active = 0
 def seen():
     global last_request
     last_request = time.monotonic()
+
+
+def is_past(ask):
+    """Have the first requests, of which the further parameters speak, come before this one?"""
+    name = ask.get("id", "")
+    attempts[name] = attempts.get(name, 0) + 1
+    return "first" in ask and attempts[name] > int(ask["first"])
 
 
 def gate(name):
@@ -63,6 +72,9 @@ class Exchange:
         self.is_last = h1.has_token(fields, "connection", "close") or "close" in self.ask or (
             self.version == "HTTP/1.0" and not h1.has_token(fields, "connection", "keep-alive"))
         self.is_chunked = "chunked" in self.ask
+        if self.path != "/attempts" and is_past(self.ask):
+            self.ask.pop("status", None)
+            self.ask.pop("delay", None)
 
     async def body(self):
         if h1.find(self.fields, "expect").lower() == "100-continue":
@@ -153,6 +165,8 @@ class Exchange:
             await self.send({})
         elif self.path == "/progress":
             await self.send({"bytes": progress.get(self.id, 0), "active": active})
+        elif self.path == "/attempts":
+            await self.send({"attempts": attempts.get(self.id, 0)})
         elif self.path == "/broken":
             self.send_head(int(self.ask["bytes"]))
             await self.send_part(BLOCK[:int(self.ask["bytes"]) // 2])
@@ -228,13 +242,17 @@ def guarded(serve):
 
 class Grpc:
     """tulle.Test: requests and answers are JSON. Unary answers with what it was asked; `code` fails with this status
-    and `message`; `count` is for the streams; `sleep` waits before the answer."""
+    and `message`; `count` is for the streams; `sleep` waits before the answer; with `first` they are those of the
+    first N calls of the `id`."""
 
     def __init__(self, grpc):
         self.grpc = grpc
 
     async def begin(self, ask, context):
         seen()
+        if is_past(ask):
+            ask.pop("code", None)
+            ask.pop("sleep", None)
         metadata = {k: v for k, v in context.invocation_metadata() if isinstance(v, str)}
         await context.send_initial_metadata([("x-server", NAME)])
         context.set_trailing_metadata([("x-trailer", ask.get("trailer", "none")), ("x-binary-bin", b"\x00\xff")])

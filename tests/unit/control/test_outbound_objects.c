@@ -366,6 +366,24 @@ static void retries_by_annotation(void **state)
     asker_clear(&a);
 }
 
+/* Wire 9.6: by a flag of the controller, for all routes, default ones too. */
+static void requests_may_govern_themselves(void **state)
+{
+    struct engines *e = *state;
+    struct asker a;
+
+    e->env.allow_request_headers = true;
+    web_open(e, &a, WEB_SERVICE);
+    put(e, "route.yaml", HTTP_ROUTE("r", ""));
+    assert_has(answer(e, &a), "allow_l5d_request_headers=true");
+    remove_file(e->f, "route.yaml");
+    assert_has(answer(e, &a), "allow_l5d_request_headers=true");
+    e->env.allow_request_headers = false;
+    put(e, "route.yaml", HTTP_ROUTE("r", ""));
+    assert_has_not(answer(e, &a), "allow_l5d_request_headers");
+    asker_clear(&a);
+}
+
 static void odd_annotations_are_left_out(void **state)
 {
     static const struct {
@@ -570,6 +588,7 @@ int main(void)
         ENGINES_TEST(one_tcp_route_a_port),
         ENGINES_TEST(timeouts_by_spec_and_by_annotation),
         ENGINES_TEST(retries_by_annotation),
+        ENGINES_TEST(requests_may_govern_themselves),
         ENGINES_TEST(odd_annotations_are_left_out),
         ENGINES_TEST(failure_accrual_and_load),
         ENGINES_TEST(egress_networks_are_picked),
