@@ -5,6 +5,7 @@
 
 static const struct asked_ops *const ops[QUESTION_COUNT] = {
     [QUESTION_OUTBOUND] = &outbound_ops,
+    [QUESTION_NAME] = &name_ops,
     [QUESTION_ENDPOINTS] = &endpoints_ops,
     [QUESTION_INBOUND] = &inbound_ops,
 };
@@ -126,6 +127,7 @@ static void answer_overload(struct discovery *d, struct cache_link *link, enum q
     log_warn("too many destinations are asked for at once: refused; limit=%d", QUESTIONS_MAX);
     switch (q) {
     case QUESTION_OUTBOUND:
+    case QUESTION_NAME:
         outbound = outbound_policy_new_problem("the proxy follows too many destinations");
         answer = &outbound->ref;
         break;

@@ -6,10 +6,12 @@
  * What the proxy learns while it runs, one stream to the control plane per question per proxy,
  * shared by all workers (decision D6).
  *
- * Three kinds of question, one mechanism:
+ * Four kinds of question, one mechanism:
  *   OUTBOUND   key: struct addr (original destination)   -> struct outbound_policy
  *              (OutboundPolicies.Watch always; GetProfile when the IP is in the profile networks;
  *              both awaited)
+ *   NAME       key: "svc.ns.svc.cluster.local:80"        -> struct outbound_policy
+ *              (the same two questions by name: GetProfile for one with a profile suffix)
  *   ENDPOINTS  key: "svc.ns.svc.cluster.local:80"        -> struct endpoint_set
  *              (Destination.Get; a name outside the profile suffixes is resolved by DNS instead)
  *   INBOUND    key: struct addr with only the port       -> struct server_policy
@@ -29,7 +31,13 @@
 #include "mesh/control.h"
 #include "mesh/policy.h"
 
-enum question { QUESTION_OUTBOUND, QUESTION_ENDPOINTS, QUESTION_INBOUND, QUESTION_COUNT };
+enum question {
+    QUESTION_OUTBOUND,
+    QUESTION_NAME,
+    QUESTION_ENDPOINTS,
+    QUESTION_INBOUND,
+    QUESTION_COUNT
+};
 
 struct discovery_config {         /* pointers must outlive the discovery */
     const char *context_token;    /* DESTINATION_CONTEXT */

@@ -293,7 +293,7 @@ static void resolve(struct timer *t)
 }
 
 /* Is `name` one of those that the control plane knows? "." stands for every name. */
-static bool is_mesh_name(const char *suffixes, struct bytes name)
+bool is_mesh_name(const char *suffixes, struct bytes name)
 {
     struct bytes rest = bytes_str(suffixes), suffix, labels;
 

@@ -1,20 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/names.h"
 #include "core/alloc.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "mesh/discovery_private.h"
 
 /*
- * What is behind an original destination: OutboundPolicies.Watch and, for addresses of the profile
- * networks, Destination.GetProfile, asked at once and both awaited (wire 3.5). Later messages of
- * either make a new answer from the newest of both.
+ * What is behind an original destination or a name: OutboundPolicies.Watch and, for addresses of the
+ * profile networks and names with a profile suffix, Destination.GetProfile, asked at once and both
+ * awaited (wire 3.5, 11.3). Later messages of either make a new answer from the newest of both.
  */
+#define PROFILE_PATIENCE_NS (500 * NS_PER_MS) /* wire 2.1: for the profile of a name */
+
 enum part { PART_PENDING, PART_KNOWN, PART_NONE, PART_REFUSED };
 
 struct outbound_asked {
     struct asked asked;
-    struct addr target;
+    struct addr target; /* of a name only the port */
+    char *name;         /* "host:port"; owned; NULL: an address is asked for */
     struct control_watch policy, profile;
+    struct timer patience; /* of a name, whose profile is not waited for without end */
     enum part policy_part, profile_part;
     struct bytes policy_message, profile_message; /* the newest; owned */
 };
@@ -42,7 +47,7 @@ static void publish(struct outbound_asked *o)
     }
     if (p->problem != NULL) {
         log_debug("the policy of a destination is invalid; target=%s reason=\"%s\"",
-                  addr_format(&o->target, at), p->problem);
+                  o->name != NULL ? o->name : addr_format(&o->target, at), p->problem);
     }
     asked_publish(&o->asked, &p->ref);
 }
@@ -73,6 +78,17 @@ static void on_profile(struct control_watch *w, struct bytes message, bool is_fi
 
     (void)is_first;
     learn(o, &o->profile_part, &o->profile_message, message);
+}
+
+/* One that comes later still counts. */
+static void on_patience(struct timer *t)
+{
+    struct outbound_asked *o = CONTAINER_OF(t, struct outbound_asked, patience);
+
+    if (o->profile_part == PART_PENDING) {
+        o->profile_part = PART_NONE;
+        publish(o);
+    }
 }
 
 static bool is_refusal(enum grpc_status status)
@@ -119,7 +135,12 @@ static enum control_verdict on_profile_end(struct control_watch *w, enum grpc_st
 static bool has_profile(const struct outbound_asked *o)
 {
     const struct discovery_config *config = &o->asked.discovery->config;
+    struct bytes host, port;
 
+    if (o->name != NULL) {
+        (void)bytes_split(bytes_str(o->name), ':', &host, &port);
+        return is_mesh_name(config->profile_suffixes, host);
+    }
     for (size_t i = 0; i < config->profile_networks_count; i++) {
         if (cidr_contains(&config->profile_networks[i], &o->target)) {
             return true;
@@ -137,12 +158,17 @@ static struct bytes policy_request(const struct outbound_asked *o)
 
     io__linkerd__proxy__outbound__traffic_spec__init(&spec);
     io__linkerd__proxy__net__tcp_address__init(&addr);
-    addr_encode_ip(&o->target, &ip, &v6);
-    addr.ip = &ip;
-    addr.port = o->target.port;
     spec.source_workload = (char *)(uintptr_t)o->asked.discovery->config.workload;
-    spec.target_case = IO__LINKERD__PROXY__OUTBOUND__TRAFFIC_SPEC__TARGET_ADDR;
-    spec.addr = &addr;
+    if (o->name != NULL) {
+        spec.target_case = IO__LINKERD__PROXY__OUTBOUND__TRAFFIC_SPEC__TARGET_AUTHORITY;
+        spec.authority = o->name;
+    } else {
+        addr_encode_ip(&o->target, &ip, &v6);
+        addr.ip = &ip;
+        addr.port = o->target.port;
+        spec.target_case = IO__LINKERD__PROXY__OUTBOUND__TRAFFIC_SPEC__TARGET_ADDR;
+        spec.addr = &addr;
+    }
     return request_pack(&spec.base);
 }
 
@@ -153,20 +179,17 @@ static struct bytes profile_request(const struct outbound_asked *o)
     char path[ADDR_TEXT_BYTES];
 
     io__linkerd__proxy__destination__get_destination__init(&get);
-    (void)addr_format(&o->target, path);
-    get.path = path;
+    get.path = o->name != NULL ? o->name : (char *)(uintptr_t)addr_format(&o->target, path);
     if (token != NULL) {
         get.context_token = (char *)(uintptr_t)token;
     }
     return request_pack(&get.base);
 }
 
-static void outbound_start(struct asked *a)
+static void start(struct outbound_asked *o)
 {
-    struct outbound_asked *o = CONTAINER_OF(a, struct outbound_asked, asked);
-    struct discovery *d = a->discovery;
+    struct discovery *d = o->asked.discovery;
 
-    o->target = addr_of_key(a->key);
     o->policy.path = GRPC_OUTBOUND_WATCH;
     o->policy.request = policy_request(o);
     o->policy.on_message = on_policy;
@@ -177,26 +200,59 @@ static void outbound_start(struct asked *a)
         o->profile.on_message = on_profile;
         o->profile.on_end = on_profile_end;
         control_watch_start(d->destination, &o->profile);
+        if (o->name != NULL) {
+            o->patience.run = on_patience;
+            timer_arm_in(d->loop, &o->patience, PROFILE_PATIENCE_NS);
+        }
     } else {
         o->profile_part = PART_NONE;
     }
     control_watch_start(d->policy, &o->policy);
 }
 
+static void outbound_start(struct asked *a)
+{
+    struct outbound_asked *o = CONTAINER_OF(a, struct outbound_asked, asked);
+
+    o->target = addr_of_key(a->key);
+    start(o);
+}
+
+static void name_start(struct asked *a)
+{
+    struct outbound_asked *o = CONTAINER_OF(a, struct outbound_asked, asked);
+    struct bytes host, port;
+    uint64_t number = 0;
+
+    o->name = bytes_dup(a->key);
+    (void)bytes_split(a->key, ':', &host, &port);
+    (void)!bytes_to_u64(port, UINT16_MAX, &number); /* who asks has looked at it */
+    o->target.port = (uint16_t)number;
+    start(o);
+}
+
 static void outbound_stop(struct asked *a)
 {
     struct outbound_asked *o = CONTAINER_OF(a, struct outbound_asked, asked);
 
+    timer_cancel(a->discovery->loop, &o->patience);
     control_watch_stop(&o->policy);
     control_watch_stop(&o->profile);
     mem_free((char *)(uintptr_t)o->policy.request.at);
     mem_free((char *)(uintptr_t)o->profile.request.at);
     mem_free((char *)(uintptr_t)o->policy_message.at);
     mem_free((char *)(uintptr_t)o->profile_message.at);
+    mem_free(o->name);
 }
 
 const struct asked_ops outbound_ops = {
     .bytes = sizeof(struct outbound_asked),
     .start = outbound_start,
+    .stop = outbound_stop,
+};
+
+const struct asked_ops name_ops = {
+    .bytes = sizeof(struct outbound_asked),
+    .start = name_start,
     .stop = outbound_stop,
 };

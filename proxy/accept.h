@@ -26,5 +26,9 @@ void outbound_opaque(struct conn *c); /* by the opaque routes of its policy */
 void inbound_policy_changed(struct conn *c); /* of an opaque connection */
 void inbound_request(struct exchange *ex);
 void outbound_request(struct exchange *ex);
+/* By this policy, which is the connection's or, of the same worker, that of a name. */
+void outbound_route(struct exchange *ex, const struct outbound_policy *p);
+/* outbound_ingress.c: by the name that the request gives (ingress mode). */
+void outbound_to_name(struct exchange *ex, struct bytes override);
 
 #endif

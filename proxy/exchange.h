@@ -19,6 +19,7 @@
 #include "proxy/conn.h"
 #include "proxy/plan.h"
 
+struct ingress;
 struct exchange {
     struct list node; /* in its connection's list */
     struct conn *conn;
@@ -42,6 +43,7 @@ struct exchange {
     bool has_required_id;
     bool wants_fresh;    /* not another kept connection: one was stale */
     bool is_reused_link; /* the link had carried a request before */
+    struct ingress *ingress; /* the name that the request gave; NULL: none */
     struct plan *plan;   /* timeouts, retries, filters; NULL: it needs none */
     /* what it is */
     bool is_grpc;
@@ -104,6 +106,11 @@ int exchange_grpc_status(const struct exchange *ex, const struct fields *fields)
 
 /* Pass on of the request what there is room for, and ask for more. May end the exchange. */
 void exchange_pump(struct exchange *ex);
+
+/* --- outbound_ingress.c ----------------------------------------------------------------------- */
+
+struct bytes exchange_name(const struct exchange *ex); /* "host:port"; empty: it gave none */
+void exchange_leave_name(struct exchange *ex); /* before its accepted stream goes; idempotent */
 
 /* --- headers.c: the fields that the proxy adds, rewrites and strips (wire 5.3 to 5.5) --------- */
 

@@ -125,6 +125,7 @@ void exchange_unplan(struct exchange *ex)
     struct plan *p = ex->plan;
     struct loop *l = ex->conn->w->loop;
 
+    exchange_leave_name(ex);
     if (p == NULL) {
         return;
     }

@@ -2,6 +2,7 @@
 #include "proxy/accept.h"
 
 #include "core/alloc.h"
+#include "core/clock.h"
 #include "core/err.h"
 #include "proxy/filters.h"
 #include "proxy/request_headers.h"
@@ -13,6 +14,9 @@
  * What a connection found out for its last requests is at hand for the next one. That holds for its
  * newest policy alone: a request that is tried again under the one before finds its way anew.
  */
+
+#define DEFAULT_RTT_NS   (30 * NS_PER_MS) /* wire 9.6 */
+#define DEFAULT_DECAY_NS (10 * NS_PER_S)
 
 static const struct outbound_policy *conn_policy(const struct conn *c)
 {
@@ -45,6 +49,7 @@ static struct route_names names_of(const struct exchange *ex, const struct outbo
     return n;
 }
 
+/* A route of the connection's own policy: found once for the requests that take it. */
 static struct known_route *known_route(struct exchange *ex, const struct outbound_policy *p,
                                        const struct route *route)
 {
@@ -68,13 +73,42 @@ static struct known_route *known_route(struct exchange *ex, const struct outboun
     return known;
 }
 
+static bool is_own_policy(const struct exchange *ex, const struct outbound_policy *p)
+{
+    return &p->ref == ex->conn->policy;
+}
+
 /* The request is one of the route's. */
 static void count_route(struct exchange *ex, const struct outbound_policy *p,
                         const struct route *route)
 {
     ex->is_grpc_route = p->protocol == PROTOCOL_GRPC && !p->is_fallback;
-    ex->route_stats = known_route(ex, p, route)->stats;
-    stat_bundle_ref(ex->route_stats);
+    if (is_own_policy(ex, p)) {
+        ex->route_stats = known_route(ex, p, route)->stats;
+        stat_bundle_ref(ex->route_stats);
+    } else {
+        struct route_names names = names_of(ex, p, route);
+
+        ex->route_stats = route_stats_get(&ex->conn->w->stats, &names);
+    }
+}
+
+/* A reference to the route's retry figures. */
+static struct stat_bundle *retries_of(struct exchange *ex, const struct outbound_policy *p,
+                                      const struct route *route)
+{
+    struct route_names names = names_of(ex, p, route);
+    struct known_route *known;
+
+    if (!is_own_policy(ex, p)) {
+        return retry_stats_get(&ex->conn->w->stats, &names);
+    }
+    known = known_route(ex, p, route);
+    if (known->retries == NULL) {
+        known->retries = retry_stats_get(&ex->conn->w->stats, &names);
+    }
+    stat_bundle_ref(known->retries);
+    return known->retries;
 }
 
 /* --- where it goes ---------------------------------------------------------------------------- */
@@ -125,7 +159,7 @@ static struct known_backend *known_backend(struct exchange *ex, const struct out
 static void way_to(struct exchange *ex, const struct outbound_policy *p, const struct route *route,
                    const struct backend *b, struct known_backend *out)
 {
-    if (&p->ref != ex->conn->policy) {
+    if (!is_own_policy(ex, p)) {
         find_backend(ex, p, route, b, out);
         return;
     }
@@ -138,11 +172,16 @@ static void way_to(struct exchange *ex, const struct outbound_policy *p, const s
 
 /* To one endpoint; NULL: where the connection was going. Found once for all requests that go
  * there. */
-static void request_forward(struct exchange *ex, const struct endpoint *e)
+static void request_forward(struct exchange *ex, const struct outbound_policy *p,
+                            const struct endpoint *e)
 {
     struct conn *c = ex->conn;
     struct endpoint *plain;
 
+    if (!is_own_policy(ex, p) && e != NULL) {
+        exchange_to_upstream(ex, upstream_single(c->w, OUTBOUND, e));
+        return;
+    }
     if (c->single != NULL && c->single_for != e) {
         upstream_leave(c->single);
         c->single = NULL;
@@ -157,14 +196,15 @@ static void request_forward(struct exchange *ex, const struct endpoint *e)
     exchange_to_upstream(ex, c->single);
 }
 
-static void request_to_backend(struct exchange *ex, const struct backend *b, struct dest *dest)
+static void request_to_backend(struct exchange *ex, const struct outbound_policy *p,
+                               const struct backend *b, struct dest *dest)
 {
     switch (b->kind) {
     case BACKEND_BALANCER:
         exchange_to_dest(ex, dest);
         break;
     case BACKEND_FORWARD:
-        request_forward(ex, b->forward);
+        request_forward(ex, p, b->forward);
         break;
     case BACKEND_FAIL:
         exchange_fail(ex, FAILURE_INVALID_BACKEND, 0, NULL);
@@ -283,11 +323,11 @@ static void dispatch(struct exchange *ex, const struct outbound_policy *p,
             plan->backend = to;
             if (!request_filtered(ex, to->filters, to->filters_count, choice->match)) {
                 exchange_limit_attempt(ex, to->request_timeout_ns);
-                request_to_backend(ex, &p->backends[to->backend], way.dest);
+                request_to_backend(ex, p, &p->backends[to->backend], way.dest);
             }
         }
     } else {
-        request_to_backend(ex, &p->backends[to->backend], way.dest);
+        request_to_backend(ex, p, &p->backends[to->backend], way.dest);
     }
     if (way.dest != NULL) {
         dest_release(way.dest);
@@ -359,15 +399,7 @@ static int make_plan(struct exchange *ex, const struct outbound_policy *p,
         TRY(request_headers_apply(&ex->request->fields, &ex->a->arena, &policy));
     }
     if (policy.max_retries > 0) {
-        struct known_route *known = known_route(ex, p, choice->route);
-
-        if (known->retries == NULL) {
-            struct route_names names = names_of(ex, p, choice->route);
-
-            known->retries = retry_stats_get(&ex->conn->w->stats, &names);
-        }
-        plan->retry_stats = known->retries;
-        stat_bundle_ref(plan->retry_stats);
+        plan->retry_stats = retries_of(ex, p, choice->route);
     }
     exchange_govern(ex, &policy);
     return 0;
@@ -384,30 +416,39 @@ static const struct route_list *request_routes(const struct exchange *ex,
     return ex->a->version == HTTP_2 ? &p->http2 : &p->http1;
 }
 
-/* Nobody has a policy for the address (wire 3.5). */
+/*
+ * Nobody has a policy for the address (wire 3.5): to the profile's endpoint, or where the connection
+ * was going. A name without a policy is looked up as it is.
+ */
 static void request_to_endpoint(struct exchange *ex, const struct outbound_policy *p)
 {
+    struct backend by_name = endpoint_backend;
+    bool is_name = p->profile.endpoint == NULL && exchange_name(ex).len > 0;
     struct known_backend way;
 
+    if (is_name) {
+        by_name.kind = BACKEND_BALANCER;
+        by_name.path = exchange_name(ex);
+        by_name.default_rtt_ns = DEFAULT_RTT_NS;
+        by_name.decay_ns = DEFAULT_DECAY_NS;
+    }
     count_route(ex, p, &endpoint_route);
-    way_to(ex, p, &endpoint_route, &endpoint_backend, &way);
+    way_to(ex, p, &endpoint_route, is_name ? &by_name : &endpoint_backend, &way);
     ex->backend_stats = way.stats; /* its reference */
     backend_stats_request(way.stats);
-    request_forward(ex, p->profile.endpoint);
+    if (is_name) {
+        exchange_to_dest(ex, way.dest);
+        dest_release(way.dest);
+    } else {
+        request_forward(ex, p, p->profile.endpoint);
+    }
 }
 
-void outbound_request(struct exchange *ex)
+void outbound_route(struct exchange *ex, const struct outbound_policy *p)
 {
-    struct conn *c = ex->conn;
-    const struct field *required = fields_get(&ex->request->fields, FIELD_L5D_REQUIRE_ID);
-    const struct outbound_policy *p;
     struct route_choice choice;
     const struct rule *rule;
 
-    ex->required_id = required != NULL ? required->value : BYTES_NONE;
-    ex->has_required_id = required != NULL;
-    (void)conn_refresh_policy(c);
-    p = conn_policy(c);
     if (p->is_fallback) {
         request_to_endpoint(ex, p);
         return;
@@ -432,4 +473,21 @@ void outbound_request(struct exchange *ex)
         }
     }
     dispatch(ex, p, &choice);
+}
+
+void outbound_request(struct exchange *ex)
+{
+    struct conn *c = ex->conn;
+    const struct fields *fields = &ex->request->fields;
+    const struct field *required = fields_get(fields, FIELD_L5D_REQUIRE_ID), *override;
+
+    ex->required_id = required != NULL ? required->value : BYTES_NONE;
+    ex->has_required_id = required != NULL;
+    (void)conn_refresh_policy(c);
+    override = c->w->config->ingress_mode ? fields_get(fields, FIELD_L5D_DST_OVERRIDE) : NULL;
+    if (override != NULL) {
+        outbound_to_name(ex, override->value);
+    } else {
+        outbound_route(ex, conn_policy(c));
+    }
 }

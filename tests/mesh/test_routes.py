@@ -102,7 +102,7 @@ def objects():
         *server("one", {"http": HTTP, "grpc": GRPC}), *server("two", {"http": HTTP}), *server("zero", {"http": HTTP}),
         *[service(name, [HTTP], app="one", annotations=notes) for name, notes in SERVICES.items()],
         service("rpc", [GRPC], app="one"),
-        client(), *ROUTES,
+        client(), client("edge", annotations={"linkerd.io/inject": "ingress"}), *ROUTES,
     ]
 
 
@@ -365,3 +365,35 @@ def test_a_request_limits_itself(driver, counted):
     answer = driver.get("self", HTTP, "/echo?delay=3", headers=[["l5d-timeout", "200ms"]])
     assert answer["status"] == 504
     expect_count(counted, 1, ROUTE + "request_statuses_total", parent_name="self", error="REQUEST_TIMEOUT")
+
+
+# --- ingress mode --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("override, want", [
+    ("two.t.svc.cluster.local:8080", "two"),
+    ("TWO.t.svc.cluster.local.:8080", "two"),
+    (None, "one"),
+])
+def test_an_ingress_names_the_service(home, override, want):
+    """Whatever address the request is sent to, the name that it gives is where it goes, by that name's routes."""
+    edge = home.driver("t", "edge")
+    headers = [["l5d-dst-override", override]] if override else []
+    request = seen(edge.get("one", HTTP, headers=[["Host", "shop.example"], *headers]))
+    assert request["server"].split("-")[0] == want
+    assert field(request, "l5d-dst-override") == []
+    assert field(request, "host") == ["shop.example"]
+    # It is meshed traffic of the named service.
+    metrics = home.proxy_metrics("t", home.pod("t", "edge")["name"])
+    assert metrics.sum("request_total", direction="outbound", tls="true", dst_service=want) > 0
+
+
+def test_an_ingress_has_the_routes_of_the_name(home):
+    edge = home.driver("t", "edge")
+    answer = edge.get("one", HTTP, headers=[["l5d-dst-override", "edits.t.svc.cluster.local:8080"]])
+    assert field(seen(answer), "x-set") == ["route"] and field(answer, "x-answer") == ["route"]
+    assert edge.get("one", HTTP, "/echo?id=edge&status=503&first=2", headers=[
+        ["l5d-dst-override", "retry.t.svc.cluster.local:8080"]])["status"] == 200
+    assert attempts(edge, "edge") == 3
+    assert edge.get("one", HTTP, headers=[["l5d-dst-override", "10.0.0.1:8080"]])["status"] == 400
+    assert edge.get("one", HTTP, headers=[["l5d-dst-override", "nobody.t.svc.cluster.local:8080"]])["status"] == 504

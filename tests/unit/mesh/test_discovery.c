@@ -192,6 +192,49 @@ static void policy_and_profile_are_both_awaited(void **state)
     let_go(&asker);
 }
 
+/* Ingress mode (wire 11.3): the same two questions, about a name. */
+static void names_are_asked_about_like_addresses(void **state)
+{
+    (void)state;
+    ask(&asker, QUESTION_NAME, BYTES(WEB));
+    UNTIL(&loop, CALLED(OUTBOUND) && CALLED(PROFILE));
+    assert_true(bytes_eq(plane_call(&plane, OUTBOUND, 0)->request,
+                         CAT(STR(1, WORKLOAD), STR(3, WEB))));
+    assert_true(
+        bytes_eq(plane_call(&plane, PROFILE, 0)->request, CAT(STR(2, WEB), STR(3, TOKEN))));
+    plane_send(&plane, OUTBOUND, POLICY("web"));
+    settle(&loop);
+    assert_int_equal(asker.answers, 0);
+    plane_send(&plane, PROFILE, STR(5, "web.app"));
+    UNTIL(&loop, asker.answers == 1);
+    assert_bytes(policy_of(&asker)->meta.name, "web");
+    assert_bytes(policy_of(&asker)->profile.name, "web.app");
+    let_go(&asker);
+    UNTIL(&loop, discovery_count(discovery, QUESTION_NAME) == 0 && !CALLED(OUTBOUND));
+    /* Outside the profile suffixes there is no profile. */
+    ask(&asker, QUESTION_NAME, BYTES("db.example.org:5432"));
+    UNTIL(&loop, CALLED(OUTBOUND));
+    plane_finish(&plane, OUTBOUND, GRPC_NOT_FOUND);
+    UNTIL(&loop, asker.answers == 1);
+    assert_true(policy_of(&asker)->is_fallback);
+    let_go(&asker);
+}
+
+/* Wire 2.1: a name goes on without its profile after a while, and takes it when it comes. */
+static void the_profile_of_a_name_may_come_later(void **state)
+{
+    (void)state;
+    ask(&asker, QUESTION_NAME, BYTES(WEB));
+    UNTIL(&loop, CALLED(OUTBOUND) && CALLED(PROFILE));
+    plane_send(&plane, OUTBOUND, POLICY("web"));
+    UNTIL(&loop, asker.answers == 1);
+    assert_int_equal(policy_of(&asker)->profile.name.len, 0);
+    plane_send(&plane, PROFILE, STR(5, "web.app"));
+    UNTIL(&loop, asker.changes == 2);
+    assert_bytes(policy_of(&asker)->profile.name, "web.app");
+    let_go(&asker);
+}
+
 static void profiles_only_for_their_networks(void **state)
 {
     (void)state;
@@ -805,6 +848,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(policy_and_profile_are_both_awaited),
+        TEST(names_are_asked_about_like_addresses),
+        TEST(the_profile_of_a_name_may_come_later),
         TEST(profiles_only_for_their_networks),
         TEST(unknown_targets_fall_back),
         TEST(refusals),
