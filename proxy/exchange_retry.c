@@ -51,8 +51,8 @@ static uint64_t backoff_ns(struct plan *p)
         delay *= 2;
     }
     delay = MIN(delay, policy->backoff_max_ns);
-    delay += (uint64_t)((double)delay * policy->backoff_jitter *
-                        rand_unit(&p->ex->conn->w->loop->rand));
+    delay +=
+        (uint64_t)((double)delay * policy->backoff_jitter * rand_unit(&p->ex->conn->w->loop->rand));
     return MIN(delay, policy->backoff_max_ns);
 }
 
@@ -69,9 +69,8 @@ static bool may_retry(struct plan *p, uint64_t delay_ns)
         retry_stats_count(p->retry_stats, ROUTE_RETRY_LIMIT_EXCEEDED);
         return false;
     }
-    if (p->replay.is_lost ||
-        (p->policy.request_timeout_ns > 0 &&
-         now_ns + delay_ns >= ex->start_ns + p->policy.request_timeout_ns)) {
+    if (p->replay.is_lost || (p->policy.request_timeout_ns > 0 &&
+                              now_ns + delay_ns >= ex->start_ns + p->policy.request_timeout_ns)) {
         return false;
     }
     if ((p->policy.has_way != NULL && !p->policy.has_way(ex)) ||
@@ -106,6 +105,7 @@ static void attempt_end(struct plan *p, const struct head *response)
     }
     timer_cancel(l, &p->response);
     timer_cancel(l, &p->headers);
+    exchange_limit_attempt(ex, 0); /* what its backend allowed is over with it */
     p->pending = NULL;
     p->backend = NULL;
     ex->d = NULL;

@@ -27,11 +27,10 @@ static const struct outbound_policy *conn_policy(const struct conn *c)
 
 /* Wire 7.2: the parent, route and backend of what is forwarded without a policy. */
 static const struct meta endpoint_meta = {.kind = {"default", 7}, .name = {"endpoint", 8}};
-static const struct route endpoint_route = {.meta = {.kind = {"default", 7},
-                                                     .name = {"endpoint", 8}}};
-static const struct backend endpoint_backend = {.kind = BACKEND_FORWARD,
-                                                .meta = {.kind = {"default", 7},
-                                                         .name = {"endpoint", 8}}};
+static const struct route endpoint_route = {
+    .meta = {.kind = {"default", 7}, .name = {"endpoint", 8}}};
+static const struct backend endpoint_backend = {
+    .kind = BACKEND_FORWARD, .meta = {.kind = {"default", 7}, .name = {"endpoint", 8}}};
 
 static struct route_names names_of(const struct exchange *ex, const struct outbound_policy *p,
                                    const struct route *route)

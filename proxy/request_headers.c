@@ -113,8 +113,8 @@ static int apply_retries(const struct fields *f, struct arena *arena, struct req
     size_t count = ranges_of(f, ranges);
     uint32_t codes = codes_of(f);
     uint64_t retries = 0, timeout_ns = 0;
-    bool has_limit = limit != NULL && bytes_to_u64(bytes_trim(limit->value, " \t"),
-                                                   RETRY_LIMIT_MAX, &retries) == 0;
+    bool has_limit = limit != NULL &&
+                     bytes_to_u64(bytes_trim(limit->value, " \t"), RETRY_LIMIT_MAX, &retries) == 0;
     bool has_timeout = duration_of(f, FIELD_L5D_RETRY_TIMEOUT, &timeout_ns);
     struct bytes copy;
 

@@ -26,9 +26,8 @@ enum { BACKEND_REQUESTS, BACKEND_DURATION, BACKEND_FRAME };
         [BACKEND_FRAME] = STAT_##p##_BACKEND_FRAME,                                                \
     }
 
-static const enum stat_id http_route[] = ROUTE_FAMILIES(HTTP),
-                          grpc_route[] = ROUTE_FAMILIES(GRPC), http_retry[] = RETRY_FAMILIES(HTTP),
-                          grpc_retry[] = RETRY_FAMILIES(GRPC),
+static const enum stat_id http_route[] = ROUTE_FAMILIES(HTTP), grpc_route[] = ROUTE_FAMILIES(GRPC),
+                          http_retry[] = RETRY_FAMILIES(HTTP), grpc_retry[] = RETRY_FAMILIES(GRPC),
                           http_backend[] = BACKEND_FAMILIES(HTTP),
                           grpc_backend[] = BACKEND_FAMILIES(GRPC);
 

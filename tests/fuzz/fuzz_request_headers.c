@@ -52,9 +52,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check(&p);
         again = p;
         rc = request_headers_apply(&fields, &arena, &again);
-        assert(rc == E_LIMIT || (again.max_retries == p.max_retries &&
-                                 again.ranges_count == p.ranges_count &&
-                                 again.request_timeout_ns == p.request_timeout_ns));
+        assert(rc == E_LIMIT ||
+               (again.max_retries == p.max_retries && again.ranges_count == p.ranges_count &&
+                again.request_timeout_ns == p.request_timeout_ns));
     }
     arena_clear(&arena);
     arena_cache_clear();

@@ -71,15 +71,24 @@ static void the_table(void **state)
         unsigned status, grpc;
         bool closes;
     } rows[] = {
-        {FAILURE_INTERNAL, 500, 13, true},     {FAILURE_INVALID_POLICY, 500, 13, true},
-        {FAILURE_CONNECT, 502, 14, true},      {FAILURE_FIRST_BYTE, 502, 14, true},
-        {FAILURE_BAD_RESPONSE, 502, 14, true}, {FAILURE_TLS_IDENTITY, 502, 14, true},
-        {FAILURE_OVERLOAD, 503, 14, true},     {FAILURE_MEMORY, 503, 14, true},
-        {FAILURE_NO_ENDPOINT, 504, 4, true},   {FAILURE_CONNECT_TIMEOUT, 504, 4, true},
-        {FAILURE_NO_ROUTE, 404, 5, false},     {FAILURE_DENIED, 403, 7, false},
-        {FAILURE_LOOP, 508, 10, true},         {FAILURE_REQUEST_TIMEOUT, 504, 4, false},
-        {FAILURE_RESPONSE_TIMEOUT, 504, 4, false}, {FAILURE_HEADERS_TIMEOUT, 504, 4, false},
-        {FAILURE_REDIRECTED, 301, 5, false},   {FAILURE_INVALID_BACKEND, 502, 14, true},
+        {FAILURE_INTERNAL, 500, 13, true},
+        {FAILURE_INVALID_POLICY, 500, 13, true},
+        {FAILURE_CONNECT, 502, 14, true},
+        {FAILURE_FIRST_BYTE, 502, 14, true},
+        {FAILURE_BAD_RESPONSE, 502, 14, true},
+        {FAILURE_TLS_IDENTITY, 502, 14, true},
+        {FAILURE_OVERLOAD, 503, 14, true},
+        {FAILURE_MEMORY, 503, 14, true},
+        {FAILURE_NO_ENDPOINT, 504, 4, true},
+        {FAILURE_CONNECT_TIMEOUT, 504, 4, true},
+        {FAILURE_NO_ROUTE, 404, 5, false},
+        {FAILURE_DENIED, 403, 7, false},
+        {FAILURE_LOOP, 508, 10, true},
+        {FAILURE_REQUEST_TIMEOUT, 504, 4, false},
+        {FAILURE_RESPONSE_TIMEOUT, 504, 4, false},
+        {FAILURE_HEADERS_TIMEOUT, 504, 4, false},
+        {FAILURE_REDIRECTED, 301, 5, false},
+        {FAILURE_INVALID_BACKEND, 502, 14, true},
     };
 
     (void)state;

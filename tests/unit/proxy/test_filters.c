@@ -40,14 +40,17 @@ static void assert_fields(const char *want)
     size_t len = 0;
 
     for (unsigned i = 0; i < head.fields.count; i++) {
-        len += (size_t)snprintf(text + len, sizeof(text) - len, BYTES_FMT "=" BYTES_FMT ";",
-                                BYTES_ARG(head.fields.at[i].name),
-                                BYTES_ARG(head.fields.at[i].value));
+        len +=
+            (size_t)snprintf(text + len, sizeof(text) - len, BYTES_FMT "=" BYTES_FMT ";",
+                             BYTES_ARG(head.fields.at[i].name), BYTES_ARG(head.fields.at[i].value));
     }
     assert_string_equal(text, want);
 }
 
-#define EDIT(n, v) {.name = {n, sizeof(n) - 1}, .value = {v, sizeof(v) - 1}}
+#define EDIT(n, v)                                                                                 \
+    {                                                                                              \
+        .name = {n, sizeof(n) - 1}, .value = { v, sizeof(v) - 1 }                                  \
+    }
 
 /* --- header modifiers ------------------------------------------------------------------------- */
 
@@ -81,9 +84,10 @@ static void adds_then_sets_then_removes(void **state)
 static void framing_is_out_of_reach(void **state)
 {
     static const char *const names[] = {
-        "connection", "keep-alive", "proxy-connection", "transfer-encoding", "content-length",
-        "upgrade",    "expect",     "te",               "trailer",           "http2-settings",
-        ":authority", "",           "l5d-orig-proto",
+        "connection",     "keep-alive",     "proxy-connection", "transfer-encoding",
+        "content-length", "upgrade",        "expect",           "te",
+        "trailer",        "http2-settings", ":authority",       "",
+        "l5d-orig-proto",
     };
     struct header_edit edit;
     struct bytes gone;
@@ -221,8 +225,8 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(adds_then_sets_then_removes), TEST(framing_is_out_of_reach),
-        TEST(host_is_the_authority),       TEST(too_many_fields_are_refused),
+        TEST(adds_then_sets_then_removes),     TEST(framing_is_out_of_reach),
+        TEST(host_is_the_authority),           TEST(too_many_fields_are_refused),
         TEST(injectors_strike_by_their_ratio), TEST(redirects),
         TEST(a_redirect_needs_a_host),
     };

@@ -84,8 +84,7 @@ static void conditions_alone_mean_one_retry(void **state)
 static void grpc_conditions(void **state)
 {
     (void)state;
-    apply("l5d-retry-grpc",
-          "cancelled,Deadline-Exceeded,internal,resource-exhausted,unavailable");
+    apply("l5d-retry-grpc", "cancelled,Deadline-Exceeded,internal,resource-exhausted,unavailable");
     assert_int_equal(policy.grpc_codes, 1u << 1 | 1u << 4 | 1u << 8 | 1u << 13 | 1u << 14);
     assert_int_equal(policy.max_retries, 1);
 }
@@ -113,11 +112,21 @@ static void a_request_overrides_its_route(void **state)
 static void malformed_values_count_as_none(void **state)
 {
     static const char *const pairs[][2] = {
-        {"l5d-retry-http", ""},         {"l5d-retry-http", "5x"},      {"l5d-retry-http", "99"},
-        {"l5d-retry-http", "600"},      {"l5d-retry-http", "504-502"}, {"l5d-retry-http", "500-"},
-        {"l5d-retry-http", "500,what"}, {"l5d-retry-grpc", "ok"},      {"l5d-retry-grpc", "14"},
-        {"l5d-retry-limit", "-1"},      {"l5d-retry-limit", "65536"},  {"l5d-retry-limit", ""},
-        {"l5d-retry-timeout", "1"},     {"l5d-timeout", "1.5s"},       {"l5d-timeout", "-1s"},
+        {"l5d-retry-http", ""},
+        {"l5d-retry-http", "5x"},
+        {"l5d-retry-http", "99"},
+        {"l5d-retry-http", "600"},
+        {"l5d-retry-http", "504-502"},
+        {"l5d-retry-http", "500-"},
+        {"l5d-retry-http", "500,what"},
+        {"l5d-retry-grpc", "ok"},
+        {"l5d-retry-grpc", "14"},
+        {"l5d-retry-limit", "-1"},
+        {"l5d-retry-limit", "65536"},
+        {"l5d-retry-limit", ""},
+        {"l5d-retry-timeout", "1"},
+        {"l5d-timeout", "1.5s"},
+        {"l5d-timeout", "-1s"},
         {"l5d-retry-http", "1-2-3"},
         {"l5d-retry-http", "501,502,503,504,505,506,507,508,509,510,511,512,513,514,515,516,517"},
     };

@@ -402,6 +402,27 @@ static void the_request_timeout_covers_all_attempts(void **state)
     assert_int_equal(rig_sum("outbound_http_errors_total", "error=\"response timeout\"", NULL), 1);
 }
 
+/* What a backend allows an attempt is not taken from the next one. */
+static void a_backends_timeout_is_of_one_attempt(void **state)
+{
+    struct peer *client, *server;
+
+    (void)state;
+    retry_on_server_errors(1);
+    rule->backends[0].request_timeout_ns = 300 * NS_PER_MS;
+    rule->retry.backoff_min_ns = rule->retry.backoff_max_ns = 400 * NS_PER_MS;
+    know();
+    client = peer_dial(OUTBOUND);
+    peer_send(client, GET);
+    server = expect(NULL, "GET /a");
+    answer(server, BUSY);
+    server = expect(server, "GET /a");
+    RIG_UNTIL(peer_has(client, "504 Gateway"));
+    rig_settle();
+    assert_retries(1, 0, 0, 0);
+    assert_int_equal(backend_statuses("http_status=\"\"", "error=\"REQUEST_TIMEOUT\""), 1);
+}
+
 /* It begins when the request has been sent, however long that takes. */
 static void the_response_timeout_begins_with_the_requests_end(void **state)
 {
@@ -474,7 +495,10 @@ static void grpc_learns_of_a_timeout_from_trailers(void **state)
 
 /* --- filters ---------------------------------------------------------------------------------- */
 
-#define EDIT(n, v) {.name = {n, sizeof(n) - 1}, .value = {v, sizeof(v) - 1}}
+#define EDIT(n, v)                                                                                 \
+    {                                                                                              \
+        .name = {n, sizeof(n) - 1}, .value = { v, sizeof(v) - 1 }                                  \
+    }
 
 static void headers_are_edited_both_ways(void **state)
 {
@@ -482,9 +506,15 @@ static void headers_are_edited_both_ways(void **state)
                               down = EDIT("x-down", "route"), below = EDIT("x-down", "backend");
     static struct bytes gone = {"x-gone", 6}, cookie = {"set-cookie", 10};
     struct filter on_route[] = {
-        {.kind = FILTER_REQUEST_HEADERS, .set = &up, .set_count = 1, .remove = &gone,
+        {.kind = FILTER_REQUEST_HEADERS,
+         .set = &up,
+         .set_count = 1,
+         .remove = &gone,
          .remove_count = 1},
-        {.kind = FILTER_RESPONSE_HEADERS, .add = &down, .add_count = 1, .remove = &cookie,
+        {.kind = FILTER_RESPONSE_HEADERS,
+         .add = &down,
+         .add_count = 1,
+         .remove = &cookie,
          .remove_count = 1},
     };
     struct filter on_backend[] = {
@@ -640,8 +670,8 @@ static void a_request_names_its_destination(void **state)
 
 static void malformed_names_are_refused(void **state)
 {
-    static const char *const requests[] = {TO(""),         TO(":80"),     TO("a b"),
-                                           TO("shop:0"),   TO("shop:x"),  TO("shop:65536"),
+    static const char *const requests[] = {TO(""),         TO(":80"),      TO("a b"),
+                                           TO("shop:0"),   TO("shop:x"),   TO("shop:65536"),
                                            TO("10.1.2.3"), TO("[::1]:80"), TO("shop:80:90")};
 
     (void)state;
@@ -703,16 +733,15 @@ static void without_a_policy_it_is_the_endpoint(void **state)
     answer(server, OK);
     RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
     rig_settle();
-    assert_int_equal(
-        rig_sum("outbound_http_route_backend_response_statuses_total",
-                "parent_group=\"\",parent_kind=\"default\",parent_namespace=\"\","
-                "parent_name=\"endpoint\",parent_port=\"\",parent_section_name=\"\","
-                "route_group=\"\",route_kind=\"default\",route_namespace=\"\","
-                "route_name=\"endpoint\",backend_group=\"\",backend_kind=\"default\","
-                "backend_namespace=\"\",backend_name=\"endpoint\",backend_port=\"\","
-                "backend_section_name=\"\",http_status=\"200\",error=\"\"",
-                NULL),
-        1);
+    assert_int_equal(rig_sum("outbound_http_route_backend_response_statuses_total",
+                             "parent_group=\"\",parent_kind=\"default\",parent_namespace=\"\","
+                             "parent_name=\"endpoint\",parent_port=\"\",parent_section_name=\"\","
+                             "route_group=\"\",route_kind=\"default\",route_namespace=\"\","
+                             "route_name=\"endpoint\",backend_group=\"\",backend_kind=\"default\","
+                             "backend_namespace=\"\",backend_name=\"endpoint\",backend_port=\"\","
+                             "backend_section_name=\"\",http_status=\"200\",error=\"\"",
+                             NULL),
+                     1);
     assert_int_equal(rig_sum("outbound_http_route_request_frame_size_bytes_count", NULL, NULL), 1);
     assert_int_equal(rig_sum("outbound_http_route_request_frame_size_bytes_sum", NULL, NULL), 5);
     assert_int_equal(
@@ -735,6 +764,7 @@ int main(int argc, char **argv)
         TEST(a_held_back_head_comes_with_its_end),
         TEST(a_refused_stream_is_tried_again),
         TEST(the_request_timeout_covers_all_attempts),
+        TEST(a_backends_timeout_is_of_one_attempt),
         TEST(the_response_timeout_begins_with_the_requests_end),
         TEST(a_response_that_stalls_breaks_off),
         TEST(grpc_learns_of_a_timeout_from_trailers),
