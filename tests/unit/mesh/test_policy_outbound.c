@@ -337,6 +337,10 @@ static void broken_rules_make_a_problem(void **state)
         {FILTERED(MSG(1, NUM(1, 42))), "no HTTP status"},
         {FILTERED(MSG(1, NUM(1, 500), MSG(3, NUM(1, 1)))), "divides by 0"},
         {FILTERED(MSG(3, NUM(4, 70000))), "no port"},
+        {FILTERED(MSG(2, MSG(1, MSG(1, STR(1, "a b"), STR(2, "1"))))), "names no header"},
+        {FILTERED(MSG(2, MSG(2, MSG(1, STR(2, "1"))))), "names no header"},
+        {FILTERED(MSG(4, STR(3, ""))), "names no header"},
+        {FILTERED(MSG(4, MSG(2, MSG(1, STR(1, "a"), STR(2, "1\r\nb: 2"))))), "control characters"},
         {MATCHED(MSG(1, NONE)), "path match"},
         {MATCHED(MSG(1, STR(3, "("))), "regular expression"},
         {MATCHED(MSG(2, STR(1, "x"))), "header match"},
@@ -384,6 +388,9 @@ static void what_is_allowed_at_the_edges(void **state)
     snapshot_unref(&p->ref);
     p = outbound_policy_new(FILTERED(MSG(3, STR(2, "h"))), BYTES_NONE);
     assert_int_equal(p->http1.at[0].rules[0].filters[0].status, 301); /* wire 3.1 */
+    snapshot_unref(&p->ref);
+    p = outbound_policy_new(FILTERED(MSG(3, MSG(3, STR(2, "")))), BYTES_NONE);
+    assert_bytes(p->http1.at[0].rules[0].filters[0].path_prefix, "/"); /* it goes away */
     snapshot_unref(&p->ref);
     p = outbound_policy_new(HTTP(NONE), BYTES_NONE);
     assert_null(p->problem);

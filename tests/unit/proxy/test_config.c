@@ -89,6 +89,7 @@ static void defaults(void **state)
     assert_int_equal(c.connection_window, 1048576);
     assert_true(c.metrics_idle_ns == 600 * NS_PER_S && c.shutdown_grace_ns == 120 * NS_PER_S);
     assert_false(c.shutdown_endpoint || c.hide_headers || c.ingress_mode || c.log_json);
+    assert_false(c.hostname_labels);
     assert_true(c.workers >= 1 && c.chunks_max >= 64);
 }
 

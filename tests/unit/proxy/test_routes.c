@@ -749,6 +749,29 @@ static void without_a_policy_it_is_the_endpoint(void **state)
     rig_check_labels();
 }
 
+/* Wire 2.1: the hostname label is filled where the configuration says so. */
+static void hosts_are_told_apart_when_asked(void **state)
+{
+    struct peer *client, *server = NULL;
+
+    (void)state;
+    rig.config.hostname_labels = true;
+    know();
+    client = peer_dial(OUTBOUND);
+    for (unsigned i = 0; i < 3; i++) {
+        text_reset(&client->in);
+        peer_send(client, i == 1 ? "GET / HTTP/1.1\r\nHost: b:80\r\n\r\n"
+                                 : "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        server = expect(server, "GET /");
+        answer(server, OK);
+        RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+    }
+    rig_settle();
+    assert_int_equal(route_statuses("hostname=\"a\"", "http_status=\"200\""), 2);
+    assert_int_equal(route_statuses("hostname=\"b\"", "http_status=\"200\""), 1);
+    rig_check_labels();
+}
+
 int main(int argc, char **argv)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -776,6 +799,7 @@ int main(int argc, char **argv)
         TEST(malformed_names_are_refused),
         TEST(names_that_are_waited_for),
         TEST(without_a_policy_it_is_the_endpoint),
+        TEST(hosts_are_told_apart_when_asked),
     };
 
     return rig_run(tests, argc, argv);
