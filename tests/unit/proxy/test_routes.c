@@ -229,9 +229,11 @@ static void fail_fast_overflows(void **state)
 /* A client that goes while its request waits for another attempt, and a policy that changes. */
 static void a_retry_outlives_its_policy_and_not_its_client(void **state)
 {
+    struct outbound_policy *next = policy_to(PROTOCOL_DETECT, NULL, PATH);
     struct peer *client, *other, *server = NULL;
 
     (void)state;
+    next->meta = next->backends[0].meta = policy->meta; /* of the same service, as before */
     retry_on_server_errors(1);
     rule->retry.backoff_min_ns = rule->retry.backoff_max_ns = 200 * NS_PER_MS;
     know();
@@ -241,7 +243,7 @@ static void a_retry_outlives_its_policy_and_not_its_client(void **state)
     server = expect(server, "hello");
     answer(server, BUSY);
     rig_settle();
-    rig_know_target(&rig.target[OUTBOUND], policy_to(PROTOCOL_DETECT, NULL, PATH));
+    rig_know_target(&rig.target[OUTBOUND], next);
     server = expect(server, "hello");
     answer(server, BUSY);
     RIG_UNTIL(peer_has(client, "HTTP/1.1 503"));
