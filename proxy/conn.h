@@ -123,7 +123,7 @@ void conn_wait_policy(struct conn *c, enum question q, const struct addr *key);
 const char *conn_doing(const struct conn *c);
 
 /* opaque.c: connect the other side and tunnel. */
-void opaque_to_backend(struct conn *c, const struct backend *b);
+void opaque_to_backend(struct conn *c, const struct backend *b, const struct meta *parent);
 void opaque_to_endpoint(struct conn *c, const struct endpoint *e);
 void opaque_close(struct conn *c, int err); /* idempotent */
 /* An upgraded HTTP/1 exchange becomes a tunnel of its connection. Takes both ios (metered) and

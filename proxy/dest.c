@@ -264,8 +264,10 @@ static struct dest *dest_new(struct proxy_worker *w, const struct backend *b, st
     return d;
 }
 
-struct dest *dest_hold(struct proxy_worker *w, const struct backend *b, bool is_tcp)
+struct dest *dest_hold(struct proxy_worker *w, const struct backend *b, const struct meta *parent,
+                       bool is_tcp)
 {
+    (void)parent;
     char key[512];
     struct dest *d;
 
@@ -326,15 +328,17 @@ static void dest_free(struct dest *d)
     loop_free_later(d->w->loop, &d->grave, dest_bury);
 }
 
-void dest_begin(struct dest *d, struct member *m)
+void dest_begin(struct dest *d, struct member *m, const void *by)
 {
     (void)d;
+    (void)by;
     m->load.pending++;
 }
 
-void dest_end(struct dest *d, struct member *m)
+void dest_end(struct dest *d, struct member *m, const void *by)
 {
     (void)d;
+    (void)by;
     assert(m->load.pending > 0);
     m->load.pending--;
     if (m->is_removed && m->load.pending == 0) {
@@ -342,9 +346,11 @@ void dest_end(struct dest *d, struct member *m)
     }
 }
 
-void dest_observe(struct dest *d, struct member *m, uint64_t rtt_ns)
+void dest_respond(struct dest *d, struct member *m, const struct response_outcome *o)
 {
-    load_observe(&m->load, rtt_ns, d->decay_ns, d->w->loop->now_ns);
+    if (o->rtt_ns > 0 && !o->is_connection_error) {
+        load_observe(&m->load, o->rtt_ns, d->decay_ns, d->w->loop->now_ns);
+    }
 }
 
 bool dest_is_available(const struct dest *d)

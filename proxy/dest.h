@@ -25,21 +25,41 @@ struct pick { /* somebody who waits; embedded; zeroed before first use */
     void (*on_pick)(struct pick *p, struct member *m, enum failure why);
 };
 
-/* Found or made; held until dest_release(). `path` is "svc.ns.svc.cd:80". */
-struct dest *dest_hold(struct proxy_worker *w, const struct backend *b, bool is_tcp);
+/*
+ * What came of one attempt: of a request that was given to an endpoint. Told once, when the first
+ * byte of the response's body comes, or the response ends without one (so that the status of
+ * trailers is known); or when the connection broke. When the body goes on (`is_open`), its end is
+ * told by a second one, with the same `by`.
+ * What the client gave up, and what may be sent again as if it had never been sent, is not told.
+ */
+struct response_outcome {
+    const void *by;          /* who began the attempt, as in dest_begin() */
+    uint64_t rtt_ns;         /* from when the endpoint was given the request; 0: told before */
+    unsigned status;         /* 0: no head came */
+    int grpc_status;         /* -1: none */
+    bool is_open;            /* there is more to come, which may fail */
+    bool is_connection_error;
+    uint64_t retry_after_ns; /* the endpoint's wish (retry_after.h); 0: none */
+};
+
+/* Found or made; held until dest_release(). `parent`: whose policy it is; parents do not share a
+ * destination. A backend with other parameters than before changes those of the destination. */
+struct dest *dest_hold(struct proxy_worker *w, const struct backend *b, const struct meta *parent,
+                       bool is_tcp);
 void dest_ref(struct dest *d); /* held once more */
 void dest_release(struct dest *d);
 /* A ready member now, or NULL: then dest_wait(). */
 struct member *dest_pick(struct dest *d);
 void dest_wait(struct dest *d, struct pick *p);
 void dest_wait_cancel(struct pick *p); /* idempotent */
-/* A request or connection on this member begins and ends; the member and its upstream stay valid
- * in between. */
-void dest_begin(struct dest *d, struct member *m);
-void dest_end(struct dest *d, struct member *m);
-void dest_observe(struct dest *d, struct member *m, uint64_t rtt_ns);
-/* Would a request have a chance now? For the choice among backends; a new one has. */
+/* Some endpoint can be picked, or might be soon: nobody who comes fails at once. True also while
+ * nothing is known yet. For the split of traffic over backends (wire 6.4). */
 bool dest_is_available(const struct dest *d);
+/* A request or connection on this member begins and ends; the member and its upstream stay valid
+ * in between. `by` names the attempt, and is only compared. */
+void dest_begin(struct dest *d, struct member *m, const void *by);
+void dest_respond(struct dest *d, struct member *m, const struct response_outcome *o);
+void dest_end(struct dest *d, struct member *m, const void *by);
 struct bytes dest_authority(const struct dest *d); /* its path without ":80"; borrowed while held */
 static inline struct upstream *member_upstream(const struct member *m)
 {

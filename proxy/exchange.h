@@ -60,6 +60,7 @@ struct exchange {
     /* what came of it */
     unsigned status;
     int grpc_status; /* -1: none */
+    uint64_t retry_after_ns; /* the endpoint's wish; 0: none */
     enum failure failure;
     enum reset reset;            /* why the endpoint's stream ended early */
     struct request_stats *stats; /* reference; NULL: not counted */
@@ -100,8 +101,6 @@ void exchange_repeat(struct exchange *ex);
 /* --- exchange_join.c -------------------------------------------------------------------------- */
 
 void exchange_request_sent(struct exchange *ex); /* all of it, to the endpoint at hand */
-/* Wire 6.1, 7.2: the first byte of the response's body, or the end when there is none. */
-void exchange_first_byte(struct exchange *ex);
 int exchange_grpc_status(const struct exchange *ex, const struct fields *fields); /* -1: none */
 
 /* Pass on of the request what there is room for, and ask for more. May end the exchange. */
@@ -111,6 +110,14 @@ void exchange_pump(struct exchange *ex);
 
 struct bytes exchange_name(const struct exchange *ex); /* "host:port"; empty: it gave none */
 void exchange_leave_name(struct exchange *ex); /* before its accepted stream goes; idempotent */
+
+/* --- exchange_outcome.c: what a destination is told of an attempt ----------------------------- */
+
+/* The head of a final response. */
+void exchange_outcome_head(struct exchange *ex, const struct head *head);
+/* The first byte of its body, when `ends` is not set; its end, whose gRPC status is known. */
+void exchange_outcome_body(struct exchange *ex, bool ends);
+void exchange_outcome_broken(struct exchange *ex); /* the endpoint's connection or stream broke */
 
 /* --- headers.c: the fields that the proxy adds, rewrites and strips (wire 5.3 to 5.5) --------- */
 

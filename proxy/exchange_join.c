@@ -169,16 +169,6 @@ static void note_grpc_status(struct exchange *ex, const struct fields *fields)
     }
 }
 
-void exchange_first_byte(struct exchange *ex)
-{
-    if (ex->first_byte_ns == 0) {
-        ex->first_byte_ns = ex->conn->w->loop->now_ns;
-        if (ex->member != NULL) {
-            dest_observe(ex->dest, ex->member, ex->first_byte_ns - ex->sent_ns);
-        }
-    }
-}
-
 /* 101, or 2xx to CONNECT: the codecs let go of both sockets, and a tunnel joins them. */
 static void exchange_upgrade(struct exchange *ex, struct head *head)
 {
@@ -193,8 +183,8 @@ static void exchange_upgrade(struct exchange *ex, struct head *head)
                       "the protocol was switched before the request ended");
         return;
     }
-    exchange_first_byte(ex);
     ex->status = head->status;
+    exchange_outcome_body(ex, true);
     rc = stream_send_head(ex->a, head, false);
     ex->response_begun = rc == 0;
     exchange_unplan(ex); /* it goes with the stream */
@@ -270,11 +260,12 @@ static void d_on_head(void *user, struct head *head)
         pass_interim(ex, head);
         return;
     }
+    exchange_outcome_head(ex, head);
     if ((ex->plan != NULL && plan_takes_head(ex->plan, head)) || !pass_head(ex, head)) {
         return;
     }
     if (head->ends) {
-        exchange_first_byte(ex);
+        exchange_outcome_body(ex, true);
         ex->response_ended = true;
         exchange_check_end(ex);
     } else {
@@ -292,7 +283,7 @@ static void d_on_data(void *user, struct chain *bytes)
             return;
         }
     }
-    exchange_first_byte(ex);
+    exchange_outcome_body(ex, false);
     backend_stats_frame(ex->backend_stats, chain_size(bytes));
     stream_send_data(ex->a, bytes);
 }
@@ -312,10 +303,10 @@ static void d_on_end(void *user, struct fields *trailers)
          !pass_head(ex, plan_release_head(ex->plan)))) {
         return;
     }
-    exchange_first_byte(ex);
     if (trailers != NULL) {
         note_grpc_status(ex, trailers);
     }
+    exchange_outcome_body(ex, true);
     stream_send_end(ex->a, trailers);
     if (!ex->a
              ->sent_end) { /* it could not be written: what the client has must not pass for the whole */
@@ -342,12 +333,18 @@ static void d_on_reset(void *user, enum reset why, int err)
     }
     if (ex->response_ended) {
         exchange_check_end(ex);
-    } else if (ex->plan != NULL && why == RESET_REFUSED &&
-               plan_takes_failure(ex->plan, FAILURE_RESET)) {
+        return;
+    }
+    if (ex->plan != NULL && why == RESET_REFUSED && plan_takes_failure(ex->plan, FAILURE_RESET)) {
         log_debug("the endpoint refused the stream of a request that is retried");
-    } else if (exchange_may_repeat(ex, why)) {
+        return;
+    }
+    if (exchange_may_repeat(ex, why)) {
         exchange_repeat(ex);
-    } else if (ex->a->version == HTTP_2 && !ex->is_orig_proto && why != RESET_CONNECTION) {
+        return;
+    }
+    exchange_outcome_broken(ex);
+    if (ex->a->version == HTTP_2 && !ex->is_orig_proto && why != RESET_CONNECTION) {
         exchange_note(ex, failure, err_text(err));
         exchange_end(ex, why, RESET_NONE); /* the same code goes on to the client */
     } else {

@@ -17,7 +17,10 @@ static void on_lifetime(struct timer *t)
 
 static void on_response(struct timer *t)
 {
-    exchange_fail(CONTAINER_OF(t, struct plan, response)->ex, FAILURE_RESPONSE_TIMEOUT, 0, NULL);
+    struct exchange *ex = CONTAINER_OF(t, struct plan, response)->ex;
+
+    exchange_outcome_broken(ex);
+    exchange_fail(ex, FAILURE_RESPONSE_TIMEOUT, 0, NULL);
 }
 
 static void on_headers(struct timer *t)
@@ -25,6 +28,7 @@ static void on_headers(struct timer *t)
     struct plan *p = CONTAINER_OF(t, struct plan, headers);
 
     if (!plan_takes_failure(p, FAILURE_HEADERS_TIMEOUT)) {
+        exchange_outcome_broken(p->ex);
         exchange_fail(p->ex, FAILURE_HEADERS_TIMEOUT, 0, NULL);
     }
 }

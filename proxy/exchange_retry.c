@@ -101,7 +101,9 @@ static void attempt_end(struct plan *p, const struct head *response)
     bool is_whole = response != NULL && response->ends && ex->request_sent;
 
     if (response != NULL) {
-        exchange_first_byte(ex);
+        exchange_outcome_body(ex, true);
+    } else if (d != NULL) {
+        exchange_outcome_broken(ex); /* its time ran out */
     }
     timer_cancel(l, &p->response);
     timer_cancel(l, &p->headers);

@@ -21,7 +21,7 @@ void exchange_leave(struct exchange *ex)
         ex->up = NULL;
     }
     if (ex->member != NULL) {
-        dest_end(ex->dest, ex->member);
+        dest_end(ex->dest, ex->member, ex);
         ex->member = NULL;
     }
 }
@@ -114,7 +114,7 @@ void exchange_to_upstream(struct exchange *ex, struct upstream *up)
 
 static void exchange_to_member(struct exchange *ex, struct member *m)
 {
-    dest_begin(ex->dest, m);
+    dest_begin(ex->dest, m, ex);
     ex->member = m;
     exchange_to_upstream(ex, member_upstream(m));
 }

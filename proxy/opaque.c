@@ -51,7 +51,7 @@ static void opaque_leave(struct opaque *o)
         o->up = NULL;
     }
     if (o->member != NULL) {
-        dest_end(o->dest, o->member);
+        dest_end(o->dest, o->member, o);
         o->member = NULL;
     }
 }
@@ -158,7 +158,7 @@ static void on_pick(struct pick *p, struct member *m, enum failure why)
         conn_fail(o->conn, why, E_NO_ENDPOINT, NULL);
         return;
     }
-    dest_begin(o->dest, m);
+    dest_begin(o->dest, m, o);
     o->member = m;
     opaque_to_upstream(o, member_upstream(m));
 }
@@ -175,12 +175,12 @@ static void opaque_dial(struct opaque *o)
     }
 }
 
-void opaque_to_backend(struct conn *c, const struct backend *b)
+void opaque_to_backend(struct conn *c, const struct backend *b, const struct meta *parent)
 {
     struct opaque *o = opaque_new(c);
 
     conn_next(c, CONN_DIAL);
-    o->dest = dest_hold(c->w, b, true);
+    o->dest = dest_hold(c->w, b, parent, true);
     opaque_dial(o);
 }
 

@@ -48,7 +48,7 @@ void outbound_opaque(struct conn *c)
     b = &p->backends[rule->backends[index].backend];
     switch (b->kind) {
     case BACKEND_BALANCER:
-        opaque_to_backend(c, b);
+        opaque_to_backend(c, b, &p->meta);
         break;
     case BACKEND_FORWARD:
         forward_opaque(c, b->forward);

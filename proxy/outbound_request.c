@@ -123,7 +123,7 @@ static void find_backend(struct exchange *ex, const struct outbound_policy *p,
     *out = (struct known_backend){
         .route = route,
         .backend = b,
-        .dest = b->kind == BACKEND_BALANCER ? dest_hold(w, b, false) : NULL,
+        .dest = b->kind == BACKEND_BALANCER ? dest_hold(w, b, &p->meta, false) : NULL,
         .stats = backend_stats_get(&w->stats, &names),
     };
 }
