@@ -95,8 +95,8 @@ static void eject(struct accrual *a, const struct accrual_config *c, uint64_t no
                   struct rand *rand)
 {
     unsigned shift = MIN(a->ejections, (uint32_t)SHIFT_MAX);
-    uint64_t base =
-        c->backoff_min_ns > c->backoff_max_ns >> shift ? c->backoff_max_ns : c->backoff_min_ns << shift;
+    uint64_t base = c->backoff_min_ns > c->backoff_max_ns >> shift ? c->backoff_max_ns
+                                                                   : c->backoff_min_ns << shift;
 
     a->state = ACCRUAL_EJECTED;
     a->ejections++;
@@ -120,8 +120,8 @@ static bool record_closed(struct accrual *a, const struct accrual_config *c,
 static bool record_probe(struct accrual *a, const struct accrual_config *c,
                          enum accrual_result result, uint64_t now_ns, struct rand *rand)
 {
-    bool is_failure = result == ACCRUAL_FAILURE ||
-                      (result == ACCRUAL_BUSY && c->success_rate_threshold > 0.0);
+    bool is_failure =
+        result == ACCRUAL_FAILURE || (result == ACCRUAL_BUSY && c->success_rate_threshold > 0.0);
 
     if (is_failure) {
         eject(a, c, now_ns, rand);

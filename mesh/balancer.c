@@ -14,23 +14,32 @@ struct balancer {
     struct map members; /* by address */
     struct member **ready;
     size_t ready_count, ready_capacity;
-    uint64_t default_rtt_ns, decay_ns;
+    struct load_config load;
     const struct balancer_events *events;
     void *user;
     unsigned round; /* marks the members that the set at hand holds */
 };
 
-struct balancer *balancer_new(uint64_t default_rtt_ns, uint64_t decay_ns,
-                              const struct balancer_events *events, void *user)
+struct balancer *balancer_new(const struct load_config *load, const struct balancer_events *events,
+                              void *user)
 {
     struct balancer *b = mem_new(sizeof(*b));
 
     map_init(&b->members);
-    b->default_rtt_ns = default_rtt_ns;
-    b->decay_ns = decay_ns;
+    b->load = *load;
     b->events = events;
     b->user = user;
     return b;
+}
+
+void balancer_configure(struct balancer *b, const struct load_config *load)
+{
+    b->load = *load;
+}
+
+const struct load_config *balancer_load(const struct balancer *b)
+{
+    return &b->load;
 }
 
 void balancer_free(struct balancer *b)
@@ -71,7 +80,8 @@ void member_free(struct member *m)
     mem_free(m);
 }
 
-static void member_upsert(struct balancer *b, const struct endpoint *e, uint64_t now_ns)
+static void member_upsert(struct balancer *b, const struct endpoint *e, uint64_t now_ns,
+                          struct balancer_delta *delta)
 {
     struct addr key = e->addr;
     struct member *m = map_get(&b->members, addr_key(&key));
@@ -81,9 +91,10 @@ static void member_upsert(struct balancer *b, const struct endpoint *e, uint64_t
         m->endpoint = e;
         m->slot = NOT_READY;
         endpoint_ref(e);
-        load_init(&m->load, b->default_rtt_ns, now_ns);
+        load_init(&m->load, &b->load, now_ns);
         m->round = b->round;
         (void)map_put(&b->members, addr_key(&key), m);
+        delta->added++;
         b->events->on_add(b->user, m);
         return;
     }
@@ -93,19 +104,17 @@ static void member_upsert(struct balancer *b, const struct endpoint *e, uint64_t
 
         m->endpoint = e;
         endpoint_ref(e);
+        delta->changed++;
         b->events->on_change(b->user, m, old);
         endpoint_unref(old);
     }
 }
 
-void balancer_update(struct balancer *b, const struct endpoint_set *set, uint64_t now_ns)
+/* Those that the set does not hold. */
+static void members_remove(struct balancer *b, struct balancer_delta *delta)
 {
     struct map_iter it = MAP_ITER(&b->members);
 
-    b->round++;
-    for (size_t i = 0; set != NULL && i < set->count; i++) {
-        member_upsert(b, set->at[i], now_ns);
-    }
     while (map_next(&it)) {
         struct member *m = it.value;
 
@@ -113,9 +122,23 @@ void balancer_update(struct balancer *b, const struct endpoint_set *set, uint64_
             (void)map_remove(&b->members, it.key);
             member_set_ready(b, m, false);
             m->is_removed = true;
+            delta->removed++;
             b->events->on_remove(b->user, m);
         }
     }
+}
+
+void balancer_update(struct balancer *b, const struct endpoint_set *set, uint64_t now_ns,
+                     struct balancer_delta *out)
+{
+    struct balancer_delta delta = {0};
+
+    b->round++;
+    for (size_t i = 0; set != NULL && i < set->count; i++) {
+        member_upsert(b, set->at[i], now_ns, &delta);
+    }
+    members_remove(b, &delta);
+    *out = delta;
 }
 
 struct member *balancer_pick(struct balancer *b, struct rand *rand, uint64_t now_ns)
@@ -134,9 +157,8 @@ struct member *balancer_pick(struct balancer *b, struct rand *rand, uint64_t now
     k += k >= i; /* two different ones */
     one = b->ready[i];
     two = b->ready[k];
-    return load_get(&one->load, b->decay_ns, now_ns) <= load_get(&two->load, b->decay_ns, now_ns)
-               ? one
-               : two;
+    return load_get(&one->load, &b->load, now_ns) <= load_get(&two->load, &b->load, now_ns) ? one
+                                                                                            : two;
 }
 
 size_t balancer_count(const struct balancer *b)

@@ -15,15 +15,33 @@
 #include "core/rand.h"
 #include "mesh/endpoint.h"
 
-struct load { /* load.c: peak EWMA of latency, and requests in flight */
+/*
+ * load.c: peak EWMA of latency, and requests in flight.
+ *
+ * With a penalty, a failed response counts as if it had taken that long, or as long as the endpoint
+ * wishes to be left alone; so that one that fails fast does not attract requests. An estimate that
+ * is such a penalty decays at its own pace.
+ * Connections are not requests: how long one lasts says nothing of its endpoint. Where a balancer
+ * spreads them (`by_count`), load is what is open, and nothing is observed.
+ */
+struct load_config {
+    uint64_t default_rtt_ns, decay_ns;
+    uint64_t penalty_ns; /* 0: failures count by their latency, as successes do */
+    uint64_t max_retry_after_ns, penalty_decay_ns; /* of the wish; 0 for the latter: as decay_ns */
+    bool by_count;
+};
+struct load {
     double estimate_ns;
     uint64_t updated_ns;
     uint32_t pending;
+    bool is_penalty; /* the estimate is one */
 };
-void load_init(struct load *l, uint64_t default_rtt_ns, uint64_t now_ns);
+void load_init(struct load *l, const struct load_config *c, uint64_t now_ns);
 /* Decayed estimate x (pending + 1). */
-double load_get(struct load *l, uint64_t decay_ns, uint64_t now_ns);
-void load_observe(struct load *l, uint64_t rtt_ns, uint64_t decay_ns, uint64_t now_ns);
+double load_get(struct load *l, const struct load_config *c, uint64_t now_ns);
+void load_observe(struct load *l, const struct load_config *c, uint64_t rtt_ns, uint64_t now_ns);
+/* A failure, where there is a penalty: `wish_ns` counts when it is longer, up to its maximum. */
+void load_penalize(struct load *l, const struct load_config *c, uint64_t wish_ns, uint64_t now_ns);
 
 struct member {
     const struct endpoint *endpoint;
@@ -41,15 +59,23 @@ struct balancer_events {
     void (*on_change)(void *user, struct member *m, const struct endpoint *old);
     void (*on_remove)(void *user, struct member *m);
 };
-struct balancer *balancer_new(uint64_t default_rtt_ns, uint64_t decay_ns,
-                              const struct balancer_events *events, void *user);
-/* All members must be gone: call balancer_update(b, NULL) before. */
+struct balancer *balancer_new(const struct load_config *load, const struct balancer_events *events,
+                              void *user);
+/* From now on; members keep what was measured. */
+void balancer_configure(struct balancer *b, const struct load_config *load);
+const struct load_config *balancer_load(const struct balancer *b);
+/* All members must be gone: call balancer_update() with NULL before. */
 void balancer_free(struct balancer *b);
 /*
  * Apply a set (NULL: empty): members by address; adds, changes and removes are reported, others
- * keep their load.
+ * keep their load. One look-up for each endpoint of the set, however large it is; an address that
+ * stands in it twice counts once.
  */
-void balancer_update(struct balancer *b, const struct endpoint_set *set, uint64_t now_ns);
+struct balancer_delta {
+    size_t added, changed, removed;
+};
+void balancer_update(struct balancer *b, const struct endpoint_set *set, uint64_t now_ns,
+                     struct balancer_delta *out);
 /* The better of two random ready members; NULL when none is ready. */
 struct member *balancer_pick(struct balancer *b, struct rand *rand, uint64_t now_ns);
 size_t balancer_count(const struct balancer *b);

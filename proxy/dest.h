@@ -6,12 +6,23 @@
  * A balanced destination as one worker sees it: the endpoint set that discovery streams, the
  * balancer over it, an upstream for each member, and the queue of those who wait for a ready one.
  *
+ * An endpoint may be picked while both of these hold:
+ *   - it can be reached: its last dial did not fail, or its back-off ran out and one may try again
+ *     (upstream.h);
+ *   - it does not fail what it is given, where the policy counts that (accrual.h), or its probation
+ *     is over and one may try.
+ *
  * Fail-fast (wire 6.1): when somebody waits, and no endpoint became ready for the side's failfast
  * time, all who wait and all who come fail at once, until one is ready. An endpoint that is new
- * counts as ready, one whose last dial failed only when a connection to it stands again; meanwhile
- * it is tried with back-off, by one of those who wait or by the next who comes.
+ * counts as ready; one that failed only when a connection to it stands again, or its probe
+ * succeeded. Meanwhile it is tried with back-off, by one of those who wait or by the next who comes.
  *
- * Limits: the side's queue capacity; who comes beyond it is shed.
+ * Requests are balanced one by one, whatever connection of the application they came on. So a new
+ * endpoint gets its share of the requests of connections that are older than it is; only streams
+ * and tunnels that are open stay where they are until they end.
+ *
+ * Limits: the side's queue capacity; who comes beyond it is shed. An endpoint takes a few hundred
+ * bytes until it is picked for the first time; only then has it an upstream, and series of its own.
  * Ownership: held by connections and exchanges; an unheld one goes after the discovery idle time.
  */
 #include "mesh/balancer.h"
@@ -21,6 +32,7 @@ struct dest;
 struct pick { /* somebody who waits; embedded; zeroed before first use */
     struct list node;
     struct dest *dest;
+    uint64_t since_ns;
     /* From a task or timer; member NULL: `why`. */
     void (*on_pick)(struct pick *p, struct member *m, enum failure why);
 };
@@ -61,10 +73,7 @@ void dest_begin(struct dest *d, struct member *m, const void *by);
 void dest_respond(struct dest *d, struct member *m, const struct response_outcome *o);
 void dest_end(struct dest *d, struct member *m, const void *by);
 struct bytes dest_authority(const struct dest *d); /* its path without ":80"; borrowed while held */
-static inline struct upstream *member_upstream(const struct member *m)
-{
-    return m->user;
-}
+struct upstream *member_upstream(const struct member *m); /* between dest_begin() and dest_end() */
 bool dest_sweep(struct proxy_worker *w); /* true: some are left that will be idle long enough */
 void dest_clear(struct proxy_worker *w); /* at the worker's end */
 

@@ -28,6 +28,12 @@ static const struct metric_family families[STAT_COUNT] = {
 #define COUNTER(id, name_, help_)                                                                  \
     [STAT_##id] = {.name = name_, .help = help_, .kind = METRIC_COUNTER},
 #define GAUGE(id, name_, help_) [STAT_##id] = {.name = name_, .help = help_, .kind = METRIC_GAUGE},
+#define GAUGE_LARGEST(id, name_, scale_, help_)                                                    \
+    [STAT_##id] = {.name = name_,                                                                  \
+                   .help = help_,                                                                  \
+                   .kind = METRIC_GAUGE,                                                           \
+                   .scale = scale_,                                                                \
+                   .is_largest = true},
 #define HISTOGRAM(id, name_, bounds_, scale_, help_)                                               \
     [STAT_##id] = {.name = name_,                                                                  \
                    .help = help_,                                                                  \
@@ -38,6 +44,7 @@ static const struct metric_family families[STAT_COUNT] = {
 #include "proxy/stats.def"
 #undef COUNTER
 #undef GAUGE
+#undef GAUGE_LARGEST
 #undef HISTOGRAM
 };
 

@@ -33,10 +33,12 @@
 enum stat_id {
 #define COUNTER(id, name, help)                  STAT_##id,
 #define GAUGE(id, name, help)                    STAT_##id,
+#define GAUGE_LARGEST(id, name, scale, help)     STAT_##id,
 #define HISTOGRAM(id, name, bounds, scale, help) STAT_##id,
 #include "proxy/stats.def"
 #undef COUNTER
 #undef GAUGE
+#undef GAUGE_LARGEST
 #undef HISTOGRAM
     STAT_COUNT
 };

@@ -79,7 +79,7 @@ struct upstream {
     struct request_stats *requests; /* reference; NULL inbound */
     /* May be picked, or not; `is_proven`: a connection stands. NULL for a single one. */
     void (*on_ready)(struct upstream *u, bool is_ready, bool is_proven);
-    void *user;        /* the balancer's member */
+    void *user;        /* its place in a destination */
     struct dest *dest; /* NULL for a single one */
 };
 

@@ -250,6 +250,10 @@ static void sample_add_up(struct metric_sample *to, const struct metric_sample *
     assert(to->family->kind == from->family->kind);
     assert(to->family->bounds_count == from->family->bounds_count);
     assert(to->is_computed == from->is_computed);
+    if (to->family->is_largest) {
+        to->count = MAX(to->count, from->count);
+        return;
+    }
     to->count += from->count;
     to->sum += from->sum;
     to->computed += from->computed;

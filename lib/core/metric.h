@@ -29,6 +29,7 @@ struct metric_family {
     const double *bounds; /* histogram upper bounds in exposed units, ascending, +Inf left out */
     unsigned bounds_count;
     double scale;         /* exposed value = recorded value * scale (ns to s: 1e-9); 0 means 1 */
+    bool is_largest;      /* gauge: of equal series the largest is shown, not their sum */
 };
 
 struct series {

@@ -8,10 +8,11 @@
 static const double bounds[] = {1, 2.5, 10};
 
 static const struct metric_family
-    requests = {"request_total", "Requests.", METRIC_COUNTER, NULL, 0, 0},
-    open_now = {"open_connections", "Open \"now\".\nSecond \\ line.", METRIC_GAUGE, NULL, 0, 0},
-    latency = {"latency_ms", "Latency.", METRIC_HISTOGRAM, bounds, ARRAY_LEN(bounds), 1e-6},
-    cpu = {"cpu_seconds", "CPU.", METRIC_COUNTER, NULL, 0, 1e-9};
+    requests = {"request_total", "Requests.", METRIC_COUNTER, NULL, 0, 0, false},
+    open_now = {"open_connections", "Open \"now\".\nSecond \\ line.", METRIC_GAUGE, NULL, 0, 0, false},
+    latency = {"latency_ms", "Latency.", METRIC_HISTOGRAM, bounds, ARRAY_LEN(bounds), 1e-6, false},
+    cpu = {"cpu_seconds", "CPU.", METRIC_COUNTER, NULL, 0, 1e-9, false},
+    newest = {"newest_seconds", "Newest.", METRIC_GAUGE, NULL, 0, 1e-9, true};
 
 static struct metrics metrics;
 static struct metric_samples samples;
@@ -145,6 +146,8 @@ static void shards_add_up(void **state UNUSED)
     series_add(metrics_series(&shard, &requests, BYTES("a=\"0\"")), 5);
     series_sub(metrics_series(&shard, &open_now, BYTES_NONE), 1);
     series_add(metrics_series(&metrics, &open_now, BYTES_NONE), 3);
+    series_set(metrics_series(&metrics, &newest, BYTES_NONE), 7 * NS_PER_S);
+    series_set(metrics_series(&shard, &newest, BYTES_NONE), 5 * NS_PER_S);
     h = metrics_series(&metrics, &latency, BYTES_NONE);
     series_observe(h, 2e6);
     series_observe(metrics_series(&shard, &latency, BYTES_NONE), 3e6);
@@ -154,15 +157,16 @@ static void shards_add_up(void **state UNUSED)
     metric_samples_gauge(&other, &cpu, BYTES_NONE, 1.5);
     metric_samples_merge(&samples, &other);
     assert_int_equal(other.count, 0);
-    assert_int_equal(samples.count, 6);
+    assert_int_equal(samples.count, 7);
     assert_non_null(
         strstr(print(METRIC_TEXT), "request_total{a=\"0\"} 5\nrequest_total{a=\"1\"} 11\n"));
     assert_true(has_line(print(METRIC_TEXT), "open_connections 2"));
+    assert_true(has_line(print(METRIC_TEXT), "newest_seconds 7")); /* a time is not added up */
     assert_true(has_line(print(METRIC_TEXT), "cpu_seconds 2.75"));
     assert_true(has_line(print(METRIC_TEXT), "latency_ms_bucket{le=\"2.5\"} 1"));
     assert_true(has_line(print(METRIC_TEXT), "latency_ms_count 2"));
     metric_samples_merge(&samples, &other); /* nothing to add */
-    assert_int_equal(samples.count, 6);
+    assert_int_equal(samples.count, 7);
     metrics_clear(&shard);
 }
 

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/dest_stats.h"
+
+#include "core/clock.h"
+
+#include <stdio.h>
+
+/* What each figure is a series of: the family, and a label of its own where the family has one. */
+static const struct {
+    enum stat_id http, tcp;
+    const char *label, *value;
+} figures[DEST_STAT_COUNT] = {
+#define FIGURE(id, family, label_, value_)                                                         \
+    [DEST_STAT_##id] = {.http = STAT_HTTP_BALANCER_##family,                                       \
+                        .tcp = STAT_TCP_BALANCER_##family,                                         \
+                        .label = label_,                                                           \
+                        .value = value_}
+    FIGURE(ENDPOINTS_READY, ENDPOINTS, "endpoint_state", "ready"),
+    FIGURE(ENDPOINTS_PENDING, ENDPOINTS, "endpoint_state", "pending"),
+    FIGURE(P2C_ENDPOINTS, P2C_ENDPOINTS, NULL, NULL),
+    FIGURE(RESETS, P2C_UPDATES, "op", "Reset"),
+    FIGURE(ADDS, P2C_UPDATES, "op", "Add"),
+    FIGURE(REMOVES, P2C_UPDATES, "op", "Remove"),
+    FIGURE(QUEUE_LENGTH, QUEUE_LENGTH, NULL, NULL),
+    FIGURE(QUEUE_REQUESTS, QUEUE_REQUESTS, NULL, NULL),
+    FIGURE(QUEUE_LATENCY, QUEUE_LATENCY, NULL, NULL),
+    FIGURE(GATE_OPENED, GATE_OPEN, NULL, NULL),
+    FIGURE(GATE_SHUT, GATE_SHUT, NULL, NULL),
+    FIGURE(GATE_OPEN_TIME, GATE_OPEN_TIME, NULL, NULL),
+    FIGURE(GATE_SHUT_TIME, GATE_SHUT_TIME, NULL, NULL),
+    FIGURE(GATE_TIMEOUT, GATE_TIMEOUT, NULL, NULL),
+#undef FIGURE
+};
+
+/* --- labels ----------------------------------------------------------------------------------- */
+
+static void meta_labels(struct labels *l, const char *of, const struct meta *m)
+{
+    const struct {
+        const char *name;
+        struct bytes value;
+    } parts[] = {
+        {"group", m->group},
+        {"kind", m->kind},
+        {"namespace", m->ns},
+        {"name", m->name},
+    };
+    char key[32];
+
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        (void)snprintf(key, sizeof(key), "%s_%s", of, parts[i].name);
+        label_add(&l->text, key, parts[i].value);
+    }
+    (void)snprintf(key, sizeof(key), "%s_port", of);
+    if (m->port != 0) {
+        label_add_u64(&l->text, key, m->port);
+    } else {
+        label_add(&l->text, key, BYTES(""));
+    }
+    (void)snprintf(key, sizeof(key), "%s_section_name", of);
+    label_add(&l->text, key, m->section);
+}
+
+void dest_labels(struct labels *l, const struct meta *parent, const struct backend *b, bool is_tcp)
+{
+    labels_init(l);
+    meta_labels(l, "parent", parent);
+    meta_labels(l, "backend", &b->meta);
+    if (is_tcp) {
+        label_add(&l->text, "logical", b->path);
+        label_add(&l->text, "concrete", b->path);
+    }
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+static struct series *figure(struct dest_stats *s, enum dest_stat which)
+{
+    struct labels l;
+
+    if (s->series[which] == NULL) {
+        labels_init(&l);
+        labels_add(&l, s->labels);
+        if (figures[which].label != NULL) {
+            label_add(&l.text, figures[which].label, bytes_str(figures[which].value));
+        }
+        s->series[which] =
+            stat_series(s->stats, s->is_tcp ? figures[which].tcp : figures[which].http, &l);
+    }
+    return s->series[which];
+}
+
+void dest_stats_add(struct dest_stats *s, enum dest_stat which)
+{
+    series_add(figure(s, which), 1);
+}
+
+void dest_stats_set(struct dest_stats *s, enum dest_stat which, uint64_t value)
+{
+    series_set(figure(s, which), value);
+}
+
+void dest_stats_open(struct dest_stats *s, struct stats *stats, struct bytes labels, bool is_tcp,
+                     uint64_t failfast_ns)
+{
+    *s = (struct dest_stats){.stats = stats, .labels = labels, .is_tcp = is_tcp};
+    (void)figure(s, DEST_STAT_QUEUE_REQUESTS);
+    (void)figure(s, DEST_STAT_QUEUE_LATENCY);
+    dest_stats_set(s, DEST_STAT_QUEUE_LENGTH, 0);
+    dest_stats_set(s, DEST_STAT_GATE_TIMEOUT, failfast_ns);
+}
+
+void dest_stats_close(struct dest_stats *s)
+{
+    for (unsigned i = 0; i < DEST_STAT_COUNT; i++) {
+        struct series *series = s->series[i];
+
+        if (series != NULL && series->family->kind == METRIC_GAUGE) {
+            series_set(series, 0);
+        }
+        series_unref(series);
+    }
+}
+
+void dest_stats_gate(struct dest_stats *s, bool is_open)
+{
+    dest_stats_add(s, is_open ? DEST_STAT_GATE_OPENED : DEST_STAT_GATE_SHUT);
+    dest_stats_set(s, is_open ? DEST_STAT_GATE_OPEN_TIME : DEST_STAT_GATE_SHUT_TIME,
+                   clock_wall_ns());
+}
