@@ -65,6 +65,38 @@ void link_close(struct link *l, int err)
     link_retire(l);
 }
 
+/* --- age -------------------------------------------------------------------------------------- */
+
+#define AGE_JITTER 0.2 /* of LINK_AGE_NS: links that were made together do not end together */
+
+static void link_born(struct link *l)
+{
+    struct loop *loop = l->up->w->loop;
+
+    l->old_at_ns = loop->now_ns + LINK_AGE_NS +
+                   (uint64_t)(rand_unit(&loop->rand) * AGE_JITTER * (double)LINK_AGE_NS);
+    if (l->kind == LINK_H2) {
+        timer_arm_in(loop, &l->timer, LINK_UNUSED_NS);
+    }
+}
+
+bool link_is_old(const struct link *l)
+{
+    return l->up->w->loop->now_ns >= l->old_at_ns;
+}
+
+/* From time to time: an HTTP/2 link that nobody uses any more is closed. */
+static void link_look(struct link *l)
+{
+    if (http_client_streams(l->client) == 0 && list_is_empty(&l->up->waiting) &&
+        (!l->is_used || link_is_old(l))) {
+        link_close(l, 0);
+        return;
+    }
+    l->is_used = false;
+    timer_arm_in(l->up->w->loop, &l->timer, LINK_UNUSED_NS);
+}
+
 /* --- dialing ---------------------------------------------------------------------------------- */
 
 static void link_fail(struct link *l, int err)
@@ -120,6 +152,7 @@ static void link_opened(struct link *l)
 
     l->state = LINK_OPEN;
     timer_cancel(u->w->loop, &l->timer);
+    link_born(l);
     l->io = NULL;
     if (l->kind == LINK_H2) {
         l->client = http2_client_new(io, &limits, &client_events, l);
@@ -180,7 +213,9 @@ static void on_timeout(struct timer *t)
 {
     struct link *l = CONTAINER_OF(t, struct link, timer);
 
-    if (l->state == LINK_OPEN) { /* idle in the pool for long enough */
+    if (l->state == LINK_OPEN && l->kind == LINK_H2) {
+        link_look(l);
+    } else if (l->state == LINK_OPEN) { /* idle in the pool for long enough */
         link_close(l, 0);
     } else {
         link_fail(l, E_TIMEOUT);
@@ -226,10 +261,17 @@ void link_return(struct link *l)
 {
     struct upstream *u = l->up;
 
-    if (l->kind != LINK_H1 || l->state != LINK_OPEN) {
+    if (l->state != LINK_OPEN || l->kind == LINK_RAW) {
         return;
     }
-    if (l->is_upgrade || u->is_retired || u->h1_idle_count >= worker_side(u->w, u->dir)->pool_max) {
+    if (l->kind == LINK_H2) {
+        if (link_is_old(l) && http_client_streams(l->client) == 0) {
+            link_close(l, 0);
+        }
+        return;
+    }
+    if (l->is_upgrade || u->is_retired || link_is_old(l) ||
+        u->h1_idle_count >= worker_side(u->w, u->dir)->pool_max) {
         link_close(l, 0);
         return;
     }

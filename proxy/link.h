@@ -14,6 +14,7 @@ struct link *link_dial(struct upstream *u, enum link_kind kind, struct dial *d);
 void link_close(struct link *l,
                 int err);       /* silent; idempotent; memory goes at the end of the turn */
 void link_busy(struct link *l); /* leaves the idle list */
+bool link_is_old(const struct link *l);
 
 void upstream_link_open(struct upstream *u, struct link *l);
 void upstream_link_failed(struct upstream *u, struct link *l, enum failure why, const char *detail);

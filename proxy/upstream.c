@@ -9,6 +9,8 @@
 
 #define H2_LINKS_MAX 16               /* to one endpoint, when its streams are used up */
 #define H2_MORE_NS   (20 * NS_PER_MS) /* a wait for a stream that asks for another link */
+#define H2_AGAIN_NS                                                                                \
+    (10 * NS_PER_S) /* until another successor of an old link is dialed, should that fail */
 
 /* --- labels ----------------------------------------------------------------------------------- */
 
@@ -238,18 +240,45 @@ enum link_kind upstream_kind(const struct upstream *u, enum http_version version
     return LINK_H2;
 }
 
+/* An old link serves while nothing better stands, and its successor is dialed meanwhile; not too
+ * often, should that fail. */
+static struct link *use_old_link(struct upstream *u, struct link *l)
+{
+    if (!is_dialing_h2(u) && u->h2_count < H2_LINKS_MAX) {
+        l->has_successor = true;
+        l->old_at_ns = u->w->loop->now_ns + H2_AGAIN_NS;
+        (void)link_dial(u, LINK_H2, NULL);
+    }
+    l->is_used = true;
+    return l;
+}
+
+static struct link *h2_link(struct upstream *u)
+{
+    struct link *old = NULL;
+
+    LIST_FOREACH(node, &u->h2)
+    {
+        struct link *l = LIST_ITEM(node, struct link, node);
+
+        if (l->state != LINK_OPEN || http_client_capacity(l->client) == 0) {
+            continue;
+        }
+        if (!link_is_old(l)) {
+            l->is_used = true;
+            return l;
+        }
+        old = l;
+    }
+    return old != NULL ? use_old_link(u, old) : NULL;
+}
+
 struct link *upstream_link(struct upstream *u, enum link_kind kind)
 {
     if (kind == LINK_H2) {
-        LIST_FOREACH(node, &u->h2)
-        {
-            struct link *l = LIST_ITEM(node, struct link, node);
-
-            if (l->state == LINK_OPEN && http_client_capacity(l->client) > 0) {
-                return l;
-            }
-        }
-    } else if (kind == LINK_H1) {
+        return h2_link(u);
+    }
+    if (kind == LINK_H1) {
         while (!list_is_empty(&u->h1_idle)) {
             struct link *l = LIST_ITEM(u->h1_idle.prev, struct link, node); /* the one used last */
 
@@ -309,10 +338,27 @@ void upstream_dial_cancel(struct dial *d)
 
 /* --- what links report ------------------------------------------------------------------------ */
 
+/* A successor stands: those that waited for it take no new stream. */
+static void retire_old_links(struct upstream *u)
+{
+    LIST_FOREACH(node, &u->h2)
+    {
+        struct link *l = LIST_ITEM(node, struct link, node);
+
+        if (l->has_successor && l->state == LINK_OPEN) {
+            l->old_at_ns = u->w->loop->now_ns;
+            link_return(l);
+        }
+    }
+}
+
 void upstream_link_open(struct upstream *u, struct link *l)
 {
     struct dial *d = l->dial;
 
+    if (l->kind == LINK_H2) {
+        retire_old_links(u);
+    }
     u->failures = 0;
     u->probe = NULL;
     if (u->state != UPSTREAM_READY) {

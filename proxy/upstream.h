@@ -11,12 +11,25 @@
  *     one, and more only while the peer allows no more streams on those that there are;
  *   - HTTP/1 links, one stream at a time, kept idle for the pool's idle time;
  *   - raw links, handed over to a tunnel.
+ * Age: a link carries the certificate and the trust of when it was made, stays with the one of the
+ * peer's workers that accepted it, and, where the address is that of a balancer outside of the mesh,
+ * with the one machine that stood behind it then. So no link is used for ever: after LINK_AGE_NS
+ * and a random part of it an HTTP/1 link is closed when its request is done, and an HTTP/2 link
+ * gets a successor, and is closed when its last stream is done. No request waits for that: until
+ * the successor stands, the old one serves. Nothing of this is needed to give a new endpoint its
+ * share, for requests are balanced one by one (dest.h).
+ * An HTTP/2 link on which no stream was opened for LINK_UNUSED_NS, twice that at most, is closed
+ * (the reference keeps it as long as the endpoint is known, which no peer can tell from this):
+ * in a set of thousands of endpoints each link costs memory at both ends and a ping every few
+ * seconds. Its endpoint stays known, and the next request makes another one.
+ *
  * A failed dial puts the upstream of a destination into back-off. When that ran out, one dial may
  * try again; it is ready for good once a connection stands.
  *
  * Ownership: whoever uses one counts in `users` (upstream_use()); it lives at least until the last
  * user's upstream_leave(). A dial that waits belongs to a user.
  */
+#include "core/clock.h"
 #include "http/conn.h"
 #include "proxy/failure.h"
 #include "proxy/stats.h"
@@ -24,9 +37,12 @@
 
 struct dest;
 struct upstream;
+#define LINK_AGE_NS    (3600 * NS_PER_S)
+#define LINK_UNUSED_NS (300 * NS_PER_S)
+
 struct link {
     struct task task;
-    struct timer timer; /* of the dial; later, of an idle HTTP/1 link */
+    struct timer timer; /* of the dial; then of an idle HTTP/1 link, or a look at an HTTP/2 link */
     struct grave grave;
     struct list node; /* in one of its upstream's lists */
     struct upstream *up;
@@ -39,6 +55,9 @@ struct link {
     bool is_upgrade; /* HTTP/1 for an Upgrade: never pooled */
     bool is_reused;  /* carried a request before */
     bool is_idle;    /* in h1_idle */
+    bool is_used;    /* HTTP/2: a stream was opened since the last look */
+    bool has_successor; /* HTTP/2: another one was dialed in its place */
+    uint64_t old_at_ns;
 };
 
 struct dial { /* somebody who waits for a link; embedded; zeroed before first use */
