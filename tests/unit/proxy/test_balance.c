@@ -40,6 +40,7 @@ static struct backend *new_policy(enum protocol protocol)
                                  .ns = BYTES("app"),
                                  .port = 80};
     policy->backends[0].meta = policy->meta;
+    policy->backends[0].decay_ns = NS_PER_MS; /* whatever a busy machine measures is soon forgotten */
     return &policy->backends[0];
 }
 
@@ -168,7 +169,7 @@ static void a_failing_endpoint_is_taken_out_and_probed(void **state)
     know_policy();
     know_endpoints(true, true);
     hosts(BAD, OK);
-    for (unsigned i = 0; i < 100 && first.requests < 2; i++) {
+    for (unsigned i = 0; i < 10000 && first.requests < 2; i++) {
         failed += ask(client) == 500;
     }
     assert_int_equal(failed, 2);
@@ -272,7 +273,7 @@ static void broken_connections_count(void **state)
     know_endpoints(true, true);
     hosts(NULL, OK);
     for (unsigned failed = 0, i = 0; failed < 2; i++) {
-        assert_true(i < 100);
+        assert_true(i < 200);
         client = peer_dial(OUTBOUND);
         peer_send(client, "POST / HTTP/1.1\r\nHost: web\r\ncontent-length: 0\r\n\r\n");
         HOSTS_UNTIL(first.requests > failed || peer_has(client, "200 OK"));
@@ -417,15 +418,16 @@ static void who_is_busy_is_left_alone(void **state)
 
     (void)state;
     b->penalty_ns = 5 * NS_PER_S;
+    b->penalty_decay_ns = 100 * NS_PER_S;
     b->penalty_max_retry_after_ns = 300 * NS_PER_S;
     know_policy();
     know_endpoints(true, true);
     hosts(BUSY, OK);
-    for (unsigned i = 0; i < 100 && first.requests == 0; i++) {
+    for (unsigned i = 0; i < 10000 && first.requests == 0; i++) {
         (void)ask(client);
     }
     assert_int_equal(first.requests, 1);
-    assert_true(seat_at(&one)->member->load.estimate_ns > 19e9);
+    assert_true(seat_at(&one)->member->load.estimate_ns > 15e9);
     for (unsigned i = 0; i < 50; i++) {
         assert_int_equal(ask(client), 200);
     }
