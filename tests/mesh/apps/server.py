@@ -6,8 +6,8 @@ A server that does what each request asks for:  server.py ROLE=PORT...
   http    HTTP/1. /echo tells what arrived; /sink counts the body; /mirror sends it back as it comes; /source?bytes=N
           sends N bytes; /stall?id=X reads no byte of the body before /release?id=X came; /progress?id=X tells
           how many bytes requests of that id have moved, and how many requests are under way; /broken?bytes=N&id=X
-          sends half of that and closes when /release?id=X comes. /attempts?id=X tells how many requests of that id
-          came. Further parameters of all: status, delay (seconds), chunked, trailers, until-close, close, reason,
+          sends half of that and closes when /release?id=X comes; /attempts?id=X tells how many requests of that id
+          came; /mood?delay=S&status=N is how /echo answers from now on when it is not told otherwise. Further parameters of all: status, delay (seconds), chunked, trailers, until-close, close, reason,
           version (of the response), id; first=N: status and delay are those of the first N requests of the id.
   grpc    gRPC: the service tulle.Test, see Grpc
   ws      WebSocket that echoes
@@ -35,6 +35,7 @@ NAME = os.environ.get("POD_NAME", "server")
 BLOCK = bytes(range(256)) * 1024
 progress = {}
 attempts = {}
+mood = {}
 released = {}
 grpc_servers = []
 last_request = time.monotonic()
@@ -119,6 +120,7 @@ class Exchange:
 
     async def echo(self):
         data = b"".join([part async for part in self.body()])
+        self.ask = {**mood, **self.ask}
         if "delay" in self.ask:
             await asyncio.sleep(float(self.ask["delay"]))
         await self.send({
@@ -162,6 +164,11 @@ class Exchange:
             await self.sink()
         elif self.path == "/release":
             gate(self.id).set()
+            await self.send({})
+        elif self.path == "/mood":
+            mood.clear()
+            mood.update(self.ask)
+            self.ask = {}
             await self.send({})
         elif self.path == "/progress":
             await self.send({"bytes": progress.get(self.id, 0), "active": active})
