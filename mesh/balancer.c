@@ -110,34 +110,48 @@ static void member_upsert(struct balancer *b, const struct endpoint *e, uint64_t
     }
 }
 
-/* Those that the set does not hold. */
-static void members_remove(struct balancer *b, struct balancer_delta *delta)
+static void member_leave(struct balancer *b, const struct endpoint *e, struct balancer_delta *delta)
 {
-    struct map_iter it = MAP_ITER(&b->members);
+    struct addr key = e->addr;
+    struct member *m = map_get(&b->members, addr_key(&key));
 
-    while (map_next(&it)) {
-        struct member *m = it.value;
-
-        if (m->round != b->round) {
-            (void)map_remove(&b->members, it.key);
-            member_set_ready(b, m, false);
-            m->is_removed = true;
-            delta->removed++;
-            b->events->on_remove(b->user, m);
-        }
+    assert(m != NULL);
+    if (m->round == b->round) {
+        return; /* it is in the new set, too */
     }
+    (void)map_remove(&b->members, addr_key(&key));
+    member_set_ready(b, m, false);
+    m->is_removed = true;
+    delta->removed++;
+    b->events->on_remove(b->user, m);
 }
 
-void balancer_update(struct balancer *b, const struct endpoint_set *set, uint64_t now_ns,
-                     struct balancer_delta *out)
+/*
+ * What did not change is the same object at both ends of both sets. Between these ends each address
+ * is looked up: the members of the new set are marked, so that those that are left stand out.
+ */
+void balancer_update(struct balancer *b, const struct endpoint_set *before,
+                     const struct endpoint_set *set, uint64_t now_ns, struct balancer_delta *out)
 {
+    size_t old_count = before != NULL ? before->count : 0, new_count = set != NULL ? set->count : 0;
+    size_t least = MIN(old_count, new_count), head = 0, tail = 0;
     struct balancer_delta delta = {0};
 
+    assert(old_count == map_count(&b->members));
+    while (head < least && before->at[head] == set->at[head]) {
+        head++;
+    }
+    while (tail < least - head &&
+           before->at[old_count - 1 - tail] == set->at[new_count - 1 - tail]) {
+        tail++;
+    }
     b->round++;
-    for (size_t i = 0; set != NULL && i < set->count; i++) {
+    for (size_t i = head; i < new_count - tail; i++) {
         member_upsert(b, set->at[i], now_ns, &delta);
     }
-    members_remove(b, &delta);
+    for (size_t i = head; i < old_count - tail; i++) {
+        member_leave(b, before->at[i], &delta);
+    }
     *out = delta;
 }
 

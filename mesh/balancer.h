@@ -64,18 +64,19 @@ struct balancer *balancer_new(const struct load_config *load, const struct balan
 /* From now on; members keep what was measured. */
 void balancer_configure(struct balancer *b, const struct load_config *load);
 const struct load_config *balancer_load(const struct balancer *b);
-/* All members must be gone: call balancer_update() with NULL before. */
+/* All members must be gone: call balancer_update() to no set before. */
 void balancer_free(struct balancer *b);
 /*
- * Apply a set (NULL: empty): members by address; adds, changes and removes are reported, others
- * keep their load. One look-up for each endpoint of the set, however large it is; an address that
- * stands in it twice counts once.
+ * Apply a set (NULL: empty) in place of the one that was applied `before` (NULL: none yet): members
+ * by address, which is there once in a set; adds, changes and removes are reported, others keep
+ * their load. One change costs a comparison of pointers for each endpoint of the set and one
+ * look-up.
  */
 struct balancer_delta {
     size_t added, changed, removed;
 };
-void balancer_update(struct balancer *b, const struct endpoint_set *set, uint64_t now_ns,
-                     struct balancer_delta *out);
+void balancer_update(struct balancer *b, const struct endpoint_set *before,
+                     const struct endpoint_set *set, uint64_t now_ns, struct balancer_delta *out);
 /* The better of two random ready members; NULL when none is ready. */
 struct member *balancer_pick(struct balancer *b, struct rand *rand, uint64_t now_ns);
 size_t balancer_count(const struct balancer *b);

@@ -38,7 +38,7 @@ static void on_set(struct discovery_user *user, const struct snapshot *answer)
 
     d->set = set;
     snapshot_ref((struct snapshot *)(uintptr_t)&set->ref);
-    balancer_update(d->balancer, set, d->w->loop->now_ns, &delta);
+    balancer_update(d->balancer, before, set, d->w->loop->now_ns, &delta);
     count_updates(d, before == NULL, &delta);
     dest_count_endpoints(d);
     set_unref(before);
@@ -181,7 +181,7 @@ static void dest_free(struct dest *d)
     assert(d->holders == 0);
     discovery_unfollow(&d->user);
     discovery_release(d->w->cache, d->entry);
-    balancer_update(d->balancer, NULL, d->w->loop->now_ns, &delta);
+    balancer_update(d->balancer, d->set, NULL, d->w->loop->now_ns, &delta);
     balancer_free(d->balancer);
     dest_queue_clear(d);
     dest_stats_close(&d->stats);

@@ -13,7 +13,8 @@ static const struct load_config load_config = {.default_rtt_ns = RTT_NS, .decay_
 
 struct seen {
     struct balancer *balancer;
-    struct member *at[MANY]; /* by the last byte of the address */
+    const struct endpoint_set *set; /* applied */
+    struct member *at[MANY];        /* by the last byte of the address */
     unsigned added, changed, removed;
     const struct endpoint *old;
 };
@@ -87,7 +88,8 @@ static struct balancer_delta apply(struct seen *s, const struct endpoint_set *se
 {
     struct balancer_delta delta;
 
-    balancer_update(s->balancer, set, 0, &delta);
+    balancer_update(s->balancer, s->set, set, 0, &delta);
+    s->set = set;
     return delta;
 }
 
@@ -127,6 +129,43 @@ static void sets_are_applied_as_differences(void **state)
     some_close(&two);
 }
 
+/* Whatever two sets have in common, at their ends, in their middle, or not at all. */
+static void any_two_sets(void **state)
+{
+    struct some all;
+    struct rand r;
+
+    (void)state;
+    rand_seed(&r, 3);
+    some_open(&all, 1, 12);
+    for (unsigned round = 0; round < 500; round++) {
+        struct some sets[6];
+        struct seen s;
+
+        seen_open(&s);
+        for (unsigned n = 0; n < ARRAY_LEN(sets); n++) {
+            unsigned mask = (unsigned)rand_below(&r, 1u << 12);
+
+            memset(&sets[n], 0, sizeof(sets[n]));
+            sets[n].set.at = sets[n].at;
+            for (unsigned i = 0; i < 12; i++) {
+                if ((mask >> i & 1u) != 0) {
+                    sets[n].at[sets[n].set.count++] = all.at[i];
+                }
+            }
+            (void)apply(&s, &sets[n].set);
+            assert_int_equal(balancer_count(s.balancer), sets[n].set.count);
+            for (unsigned i = 0; i < 12; i++) {
+                assert_true((s.at[i + 1] != NULL) == ((mask >> i & 1u) != 0));
+            }
+        }
+        assert_int_equal(s.changed, 0);
+        seen_close(&s);
+        assert_int_equal(s.added, s.removed);
+    }
+    some_close(&all);
+}
+
 static void changed_facts_are_reported(void **state)
 {
     struct seen s;
@@ -144,9 +183,9 @@ static void changed_facts_are_reported(void **state)
     assert_int_equal(apply(&s, &two.set).changed, 1);
     assert_int_equal(s.changed, 1);
     assert_string_equal(s.at[2]->endpoint->identity, "web");
+    seen_close(&s);
     some_close(&one);
     some_close(&two);
-    seen_close(&s); /* members held what they need */
 }
 
 static void only_ready_members_are_picked(void **state)
@@ -268,7 +307,7 @@ static void ten_thousand_endpoints(void **state)
     static const struct balancer_events crowd_events = {
         .on_add = crowd_add, .on_change = crowd_change, .on_remove = crowd_remove};
     static const struct endpoint *at[CROWD];
-    struct endpoint_set set = {.state = ENDPOINTS_EXIST, .at = at, .count = CROWD};
+    struct endpoint_set all = {.state = ENDPOINTS_EXIST, .at = at, .count = CROWD}, set = all;
     struct balancer_delta delta;
     struct rand r;
 
@@ -280,10 +319,10 @@ static void ten_thousand_endpoints(void **state)
 
         at[i] = endpoint_new_plain(&a);
     }
-    balancer_update(crowd.balancer, &set, 0, &delta);
+    balancer_update(crowd.balancer, NULL, &set, 0, &delta);
     assert_int_equal(balancer_ready(crowd.balancer), CROWD);
     set.count--; /* the last one goes */
-    balancer_update(crowd.balancer, &set, 0, &delta);
+    balancer_update(crowd.balancer, &all, &set, 0, &delta);
     assert_int_equal(delta.removed, 1);
     assert_int_equal(delta.added + delta.changed, 0);
     for (unsigned i = 0; i < 4 * CROWD; i++) {
@@ -292,7 +331,7 @@ static void ten_thousand_endpoints(void **state)
     for (unsigned i = 0; i < 4 * CROWD; i++) {
         assert_true(balancer_pick(crowd.balancer, &r, 0)->load.pending <= 12);
     }
-    balancer_update(crowd.balancer, NULL, 0, &delta);
+    balancer_update(crowd.balancer, &set, NULL, 0, &delta);
     assert_int_equal(crowd.added, CROWD);
     assert_int_equal(crowd.removed, CROWD);
     balancer_free(crowd.balancer);
@@ -326,6 +365,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sets_are_applied_as_differences),
+        cmocka_unit_test(any_two_sets),
         cmocka_unit_test(changed_facts_are_reported),
         cmocka_unit_test(only_ready_members_are_picked),
         cmocka_unit_test(the_better_of_two_wins),

@@ -40,7 +40,8 @@ static struct backend *new_policy(enum protocol protocol)
                                  .ns = BYTES("app"),
                                  .port = 80};
     policy->backends[0].meta = policy->meta;
-    policy->backends[0].decay_ns = NS_PER_MS; /* whatever a busy machine measures is soon forgotten */
+    policy->backends[0].decay_ns =
+        NS_PER_MS; /* whatever a busy machine measures is soon forgotten */
     return &policy->backends[0];
 }
 
@@ -514,6 +515,55 @@ static void a_probe_opens_the_gate(void **state)
     assert_false(the_dest()->is_failing);
 }
 
+/* Wire 6.1: so many may wait; who comes beyond is shed, and those who wait are served in their
+ * order. */
+static void the_queue_is_bounded(void **state)
+{
+    struct peer *clients[4];
+
+    (void)state;
+    rig.config.outbound.queue_capacity = 3;
+    (void)new_policy(PROTOCOL_DETECT);
+    know_policy();
+    know_endpoints(false, false);
+    hosts(OK, OK);
+    for (unsigned i = 0; i < ARRAY_LEN(clients); i++) {
+        clients[i] = peer_dial(OUTBOUND);
+        peer_send(clients[i], GET);
+        rig_settle();
+    }
+    RIG_UNTIL(peer_has(clients[3], "503 "));
+    assert_int_equal(the_dest()->waiting_count, 3);
+    assert_int_equal(rig_sum("outbound_http_errors_total", "error=\"loadshed\"", NULL), 1);
+    peer_abort(clients[1]);
+    RIG_UNTIL(the_dest()->waiting_count == 2);
+    know_endpoints(true, false);
+    HOSTS_UNTIL(peer_has(clients[0], "200 OK") && peer_has(clients[2], "200 OK"));
+    assert_int_equal(the_dest()->waiting_count, 0);
+    assert_int_equal(first.requests, 2);
+}
+
+/* Who is out and goes leaves nothing behind; who comes in its place begins anew. */
+static void an_endpoint_that_is_out_may_go(void **state)
+{
+    struct peer *client = peer_dial(OUTBOUND);
+
+    (void)state;
+    (void)new_policy_accruing(PROTOCOL_DETECT);
+    know_policy();
+    know_endpoints(true, false);
+    hosts(BAD, OK);
+    assert_int_equal(ask(client), 500);
+    assert_int_equal(ask(client), 500);
+    assert_int_equal(seat_at(&one)->accrual->state.state, ACCRUAL_EJECTED);
+    know_endpoints(false, true);
+    assert_int_equal(ask(client), 200);
+    know_endpoints(true, false);
+    first.answer = OK;
+    assert_int_equal(seat_at(&one)->accrual->state.state, ACCRUAL_CLOSED);
+    assert_int_equal(ask(client), 200);
+}
+
 /* --- figures ---------------------------------------------------------------------------------- */
 
 /* Wire 7.2, with the labels of parent and backend. */
@@ -650,6 +700,8 @@ int main(int argc, char **argv)
         TEST(latency_is_that_of_the_first_byte),
         TEST(availability_follows_the_gate),
         TEST(a_probe_opens_the_gate),
+        TEST(the_queue_is_bounded),
+        TEST(an_endpoint_that_is_out_may_go),
         TEST(a_balancer_has_its_figures),
         TEST(connections_are_spread_by_their_number),
         TEST(ten_thousand_endpoints),
