@@ -97,7 +97,8 @@ void dest_stats_add(struct dest_stats *s, enum dest_stat which)
 
 void dest_stats_set(struct dest_stats *s, enum dest_stat which, uint64_t value)
 {
-    series_set(figure(s, which), value);
+    series_add(figure(s, which), value - s->parts[which]); /* modulo 2^64 */
+    s->parts[which] = value;
 }
 
 void dest_stats_open(struct dest_stats *s, struct stats *stats, struct bytes labels, bool is_tcp,
@@ -107,24 +108,22 @@ void dest_stats_open(struct dest_stats *s, struct stats *stats, struct bytes lab
     (void)figure(s, DEST_STAT_QUEUE_REQUESTS);
     (void)figure(s, DEST_STAT_QUEUE_LATENCY);
     dest_stats_set(s, DEST_STAT_QUEUE_LENGTH, 0);
-    dest_stats_set(s, DEST_STAT_GATE_TIMEOUT, failfast_ns);
+    series_set(figure(s, DEST_STAT_GATE_TIMEOUT), failfast_ns);
 }
 
 void dest_stats_close(struct dest_stats *s)
 {
     for (unsigned i = 0; i < DEST_STAT_COUNT; i++) {
-        struct series *series = s->series[i];
-
-        if (series != NULL && series->family->kind == METRIC_GAUGE) {
-            series_set(series, 0);
+        if (s->parts[i] != 0) {
+            series_sub(s->series[i], s->parts[i]);
         }
-        series_unref(series);
+        series_unref(s->series[i]);
     }
 }
 
 void dest_stats_gate(struct dest_stats *s, bool is_open)
 {
     dest_stats_add(s, is_open ? DEST_STAT_GATE_OPENED : DEST_STAT_GATE_SHUT);
-    dest_stats_set(s, is_open ? DEST_STAT_GATE_OPEN_TIME : DEST_STAT_GATE_SHUT_TIME,
-                   clock_wall_ns());
+    series_set(figure(s, is_open ? DEST_STAT_GATE_OPEN_TIME : DEST_STAT_GATE_SHUT_TIME),
+               clock_wall_ns());
 }

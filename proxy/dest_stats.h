@@ -8,7 +8,8 @@
  *
  * Each worker has a balancer of its own over the same endpoints: gauges of endpoints and times are
  * not added up over workers, the largest is shown.
- * A proxy may know thousands of destinations: what counts events has no series before the first one.
+ * A proxy may know thousands of destinations: what counts events has no series before the first one,
+ * and where the series are too many several destinations share one, to which each adds its part.
  */
 #include "mesh/policy.h"
 #include "proxy/stats.h"
@@ -36,6 +37,7 @@ struct dest_stats {
     struct bytes labels; /* borrowed */
     bool is_tcp;
     struct series *series[DEST_STAT_COUNT]; /* references; NULL: nothing to say yet */
+    uint64_t parts[DEST_STAT_COUNT];        /* of gauges that add up: ours */
 };
 
 /* The labels that tell balancers apart: `parent`, `backend`; of TCP also `logical`, `concrete`. */
@@ -43,10 +45,10 @@ void dest_labels(struct labels *l, const struct meta *parent, const struct backe
 /* `labels` stay valid until dest_stats_close(). */
 void dest_stats_open(struct dest_stats *s, struct stats *stats, struct bytes labels, bool is_tcp,
                      uint64_t failfast_ns);
-void dest_stats_close(struct dest_stats *s); /* gauges go to 0 */
+void dest_stats_close(struct dest_stats *s); /* gauges lose our part */
 
 void dest_stats_add(struct dest_stats *s, enum dest_stat which);
-void dest_stats_set(struct dest_stats *s, enum dest_stat which, uint64_t value);
+void dest_stats_set(struct dest_stats *s, enum dest_stat which, uint64_t value); /* a gauge that adds up */
 /* Somebody came; somebody got an endpoint after waiting for so long. Both for every request. */
 static inline void dest_stats_came(struct dest_stats *s)
 {

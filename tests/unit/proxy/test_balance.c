@@ -635,12 +635,24 @@ static void connections_are_spread_by_their_number(void **state)
 
 #define CROWD 10000
 
+static size_t lines_of_metrics(void)
+{
+    char *text = rig_metrics();
+    size_t lines = 0;
+
+    for (const char *at = text; (at = strchr(at, '\n')) != NULL; at++) {
+        lines++;
+    }
+    mem_free(text);
+    return lines;
+}
+
 /* What an endpoint costs before it is picked is its place; series come with the first request. */
 static void ten_thousand_endpoints(void **state)
 {
     static struct endpoint *at[CROWD];
     struct peer *client = peer_dial(OUTBOUND);
-    size_t series;
+    size_t lines;
 
     (void)state;
     (void)new_policy(PROTOCOL_DETECT);
@@ -648,7 +660,7 @@ static void ten_thousand_endpoints(void **state)
     hosts(OK, OK);
     know_endpoints(true, false);
     assert_int_equal(ask(client), 200);
-    series = map_count(&rig.w.stats.metrics.series);
+    lines = lines_of_metrics();
     for (unsigned i = 0; i < CROWD; i++) {
         struct addr a = i == 0 ? one.at : addr_v4(0x0b000000 + i, 80);
 
@@ -656,7 +668,7 @@ static void ten_thousand_endpoints(void **state)
     }
     rig_know_endpoints(PATH, at, CROWD);
     assert_int_equal(balancer_ready(the_dest()->balancer), CROWD);
-    assert_int_equal(map_count(&rig.w.stats.metrics.series), series + 1); /* op="Add" */
+    assert_int_equal(lines_of_metrics(), lines + 1); /* op="Add" */
     assert_int_equal(rig_sum("outbound_http_balancer_p2c_endpoints", NULL, NULL), CROWD);
     know_endpoints(true, false);
     assert_int_equal(balancer_count(the_dest()->balancer), 1);
