@@ -2,8 +2,7 @@
 #include "proxy/dest_stats.h"
 
 #include "core/clock.h"
-
-#include <stdio.h>
+#include "proxy/route_stats.h"
 
 /* What each figure is a series of: the family, and a label of its own where the family has one. */
 static const struct {
@@ -34,38 +33,11 @@ static const struct {
 
 /* --- labels ----------------------------------------------------------------------------------- */
 
-static void meta_labels(struct labels *l, const char *of, const struct meta *m)
-{
-    const struct {
-        const char *name;
-        struct bytes value;
-    } parts[] = {
-        {"group", m->group},
-        {"kind", m->kind},
-        {"namespace", m->ns},
-        {"name", m->name},
-    };
-    char key[32];
-
-    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-        (void)snprintf(key, sizeof(key), "%s_%s", of, parts[i].name);
-        label_add(&l->text, key, parts[i].value);
-    }
-    (void)snprintf(key, sizeof(key), "%s_port", of);
-    if (m->port != 0) {
-        label_add_u64(&l->text, key, m->port);
-    } else {
-        label_add(&l->text, key, BYTES(""));
-    }
-    (void)snprintf(key, sizeof(key), "%s_section_name", of);
-    label_add(&l->text, key, m->section);
-}
-
 void dest_labels(struct labels *l, const struct meta *parent, const struct backend *b, bool is_tcp)
 {
     labels_init(l);
-    meta_labels(l, "parent", parent);
-    meta_labels(l, "backend", &b->meta);
+    labels_meta(l, "parent", parent, true);
+    labels_meta(l, "backend", &b->meta, true);
     if (is_tcp) {
         label_add(&l->text, "logical", b->path);
         label_add(&l->text, "concrete", b->path);

@@ -47,7 +47,7 @@ static const struct bundle_kind backend_kinds[2] = {
 
 /* --- labels (wire 7.1) ------------------------------------------------------------------------ */
 
-static void label_meta(struct labels *l, const char *of, const struct meta *m, bool is_target)
+void labels_meta(struct labels *l, const char *of, const struct meta *m, bool is_target)
 {
     const struct {
         const char *key;
@@ -75,8 +75,8 @@ static void label_meta(struct labels *l, const char *of, const struct meta *m, b
 static void label_route(struct labels *l, const struct route_names *n)
 {
     labels_init(l);
-    label_meta(l, "parent", n->parent, true);
-    label_meta(l, "route", n->route, false);
+    labels_meta(l, "parent", n->parent, true);
+    labels_meta(l, "route", n->route, false);
 }
 
 struct stat_bundle *route_stats_get(struct stats *s, const struct route_names *n)
@@ -101,7 +101,7 @@ struct stat_bundle *backend_stats_get(struct stats *s, const struct route_names 
     struct labels l;
 
     label_route(&l, n);
-    label_meta(&l, "backend", n->backend, true);
+    labels_meta(&l, "backend", n->backend, true);
     return stat_bundle_get(s, &backend_kinds[n->is_grpc], labels_end(&l));
 }
 

@@ -12,6 +12,10 @@
 #include "mesh/policy.h"
 #include "proxy/stats_bundle.h"
 
+/* group, kind, namespace and name of an object, each behind `of` and a `_`; of what traffic goes to
+ * also port and section_name (wire 7.1). */
+void labels_meta(struct labels *l, const char *of, const struct meta *m, bool is_target);
+
 /* Whose they are; `route`, `backend` as far as the bundle is about them. */
 struct route_names {
     bool is_grpc;

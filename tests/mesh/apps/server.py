@@ -3,12 +3,14 @@
 """
 A server that does what each request asks for:  server.py ROLE=PORT...
 
-  http    HTTP/1. /echo tells what arrived; /sink counts the body; /mirror sends it back as it comes; /source?bytes=N
-          sends N bytes; /stall?id=X reads no byte of the body before /release?id=X came; /progress?id=X tells
-          how many bytes requests of that id have moved, and how many requests are under way; /broken?bytes=N&id=X
-          sends half of that and closes when /release?id=X comes; /attempts?id=X tells how many requests of that id
-          came; /mood?delay=S&status=N is how /echo answers from now on when it is not told otherwise. Further parameters of all: status, delay (seconds), chunked, trailers, until-close, close, reason,
-          version (of the response), id; first=N: status and delay are those of the first N requests of the id.
+  http    HTTP/1. /echo tells what arrived; /sink counts the body; /mirror sends it back as it comes;
+          /source?bytes=N sends N bytes; /stall?id=X reads no byte of the body before /release?id=X came;
+          /progress?id=X tells how many bytes requests of that id have moved, and how many requests are under
+          way; /broken?bytes=N&id=X sends half of that and closes when /release?id=X comes; /attempts?id=X
+          tells how many requests of that id came; /mood?delay=S&status=N is how /echo answers from now on
+          when it is not told otherwise. Further parameters of all: status, delay (seconds), chunked,
+          trailers, until-close, close, reason, version (of the response), id; first=N: status and delay are
+          those of the first N requests of the id.
   grpc    gRPC: the service tulle.Test, see Grpc
   ws      WebSocket that echoes
   echo    TCP: sends back what it gets; at the end of the stream it says "bye" and closes

@@ -328,6 +328,42 @@ static void grpc_statuses_count(void **state)
     h2_free(server);
 }
 
+/* Attempts that are retried have outcomes of their own, and one whose time ran out has failed. */
+static void retried_and_timed_out_attempts_count(void **state)
+{
+    static const struct status_range errors = {.start = 500, .end = 599};
+    struct peer *client = peer_dial(OUTBOUND);
+    struct rule *rule;
+
+    (void)state;
+    (void)new_policy_accruing(PROTOCOL_DETECT);
+    rule = policy->http1.at[0].rules;
+    rule->retry = (struct retry){.is_on = true,
+                                 .max_retries = 1,
+                                 .max_request_bytes = 65536,
+                                 .ranges = (struct status_range *)(uintptr_t)&errors,
+                                 .ranges_count = 1,
+                                 .backoff_min_ns = NS_PER_MS,
+                                 .backoff_max_ns = NS_PER_MS};
+    know_policy();
+    know_endpoints(true, false);
+    hosts(BAD, NULL);
+    assert_int_equal(ask(client), 500);
+    assert_int_equal(first.requests, 2);
+    assert_int_equal(seat_at(&one)->accrual->state.state, ACCRUAL_EJECTED);
+
+    (void)new_policy_accruing(PROTOCOL_DETECT);
+    policy->backends[0].max_failures = 1;
+    policy->http1.at[0].rules->response_timeout_ns = 20 * NS_PER_MS;
+    know_policy();
+    first.answer = OK;
+    assert_int_equal(ask(client), 200);
+    assert_int_equal(seat_at(&one)->accrual->state.state, ACCRUAL_CLOSED);
+    first.answer = NULL;
+    assert_int_equal(ask(client), 504);
+    assert_int_equal(seat_at(&one)->accrual->state.state, ACCRUAL_EJECTED);
+}
+
 /* --- parameters that change ------------------------------------------------------------------- */
 
 /* Failures do not count any more: who was out is back at once; they count again: from nothing. The
@@ -705,6 +741,7 @@ int main(int argc, char **argv)
         TEST(a_probe_whose_client_goes_is_given_back),
         TEST(broken_connections_count),
         TEST(grpc_statuses_count),
+        TEST(retried_and_timed_out_attempts_count),
         TEST(accrual_is_switched_while_requests_go_on),
         TEST(who_is_out_stays_out_when_parameters_change),
         TEST(parents_have_destinations_of_their_own),
