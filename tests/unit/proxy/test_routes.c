@@ -389,7 +389,7 @@ static void the_request_timeout_covers_all_attempts(void **state)
 
     (void)state;
     retry_on_server_errors(1);
-    rule->request_timeout_ns = 60 * NS_PER_MS;
+    rule->request_timeout_ns = 300 * NS_PER_MS;
     know();
     client = peer_dial(OUTBOUND);
     peer_send(client, GET);
@@ -452,17 +452,17 @@ static void a_response_that_stalls_breaks_off(void **state)
     struct peer *client, *server;
 
     (void)state;
-    rule->idle_timeout_ns = 40 * NS_PER_MS;
+    rule->idle_timeout_ns = 250 * NS_PER_MS;
     know();
     client = peer_dial(OUTBOUND);
     peer_send(client, GET);
     server = expect(NULL, "GET /a");
-    for (uint64_t start = rig.l->now_ns; rig.l->now_ns - start < 90 * NS_PER_MS;) {
+    for (uint64_t start = rig.l->now_ns; rig.l->now_ns - start < 400 * NS_PER_MS;) {
         rig_turn(); /* no body is on its way: that is the response's timeout's business */
     }
     answer(server, "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n");
     for (unsigned i = 0; i < 4; i++) {
-        for (uint64_t start = rig.l->now_ns; rig.l->now_ns - start < 20 * NS_PER_MS;) {
+        for (uint64_t start = rig.l->now_ns; rig.l->now_ns - start < 80 * NS_PER_MS;) {
             rig_turn();
         }
         peer_send(server, "x");
@@ -479,7 +479,7 @@ static void grpc_learns_of_a_timeout_from_trailers(void **state)
     struct call *call, *attempt;
 
     (void)state;
-    rule->request_timeout_ns = 80 * NS_PER_MS;
+    rule->request_timeout_ns = 300 * NS_PER_MS;
     know();
     client = h2_dial(OUTBOUND);
     call = h2_call(client, "POST", "/svc/Method", true, grpc_fields);
