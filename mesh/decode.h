@@ -12,7 +12,8 @@
  *
  * Limits: what a message unpacks to is at most DECODE_SCRATCH_MAX bytes, what is kept of it
  * DECODE_KEPT_MAX; a peer that sends more is refused. protobuf-c recurses once for each level of a
- * schema; the one schema that refers to itself (RequestMatch) is cut out before (profile.c).
+ * message; where a schema refers to itself (the conditions of a profile) what nests too deep is cut
+ * out before (profile.c).
  * Ownership: results live in the arena given at init, which outlives the decode; regexes and
  * endpoints in it are noted in `*held` and go with policy_held_free().
  */
@@ -36,6 +37,7 @@ typedef Io__Linkerd__Proxy__Net__TcpAddress pb_addr;
 typedef Io__Linkerd__Proxy__Meta__Metadata pb_meta;
 typedef Io__Linkerd__Proxy__Meta__Resource pb_resource;
 typedef Io__Linkerd__Proxy__Destination__WeightedAddr pb_weighted_addr;
+typedef Io__Linkerd__Proxy__HttpTypes__HttpMethod pb_method;
 typedef Io__Linkerd__Proxy__HttpRoute__HttpRouteMatch pb_http_match;
 typedef Io__Linkerd__Proxy__GrpcRoute__GrpcRouteMatch pb_grpc_match;
 typedef Io__Linkerd__Proxy__HttpRoute__HeaderMatch pb_header_match;
@@ -131,6 +133,7 @@ endpoint_new(const pb_weighted_addr *from,
 
 /* --- parts of routes (policy_route.c) --------------------------------------------------------- */
 
+struct bytes decode_method(struct decode *d, const pb_method *from);
 void decode_hosts(struct decode *d, pb_host_match **from, size_t count, struct route *to);
 void decode_http_matches(struct decode *d, pb_http_match **from, size_t count, struct rule *to);
 void decode_grpc_matches(struct decode *d, pb_grpc_match **from, size_t count, struct rule *to);
@@ -159,6 +162,7 @@ uint64_t decode_backoff(struct decode *d, const pb_backoff *from, uint64_t *out_
 
 struct outbound_policy *outbound_policy_new_refused(void); /* is_refused */
 struct outbound_policy *outbound_policy_new_problem(const char *problem);
-void decode_profile(struct decode *d, struct bytes message, struct profile *to); /* profile.c */
+/* Of a target with that port; 0: not known. Sets nothing but `to` when it is refused. */
+void decode_profile(struct decode *d, struct bytes message, uint16_t port, struct profile *to);
 
 #endif

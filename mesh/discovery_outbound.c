@@ -43,7 +43,7 @@ static void publish(struct outbound_asked *o)
     } else if (o->policy_part == PART_KNOWN && o->policy_message.len == 0) {
         p = outbound_policy_new_problem("the policy is empty"); /* and not the lack of one */
     } else {
-        p = outbound_policy_new(o->policy_message, o->profile_message);
+        p = outbound_policy_new_at(o->policy_message, o->profile_message, o->target.port);
     }
     if (p->problem != NULL) {
         log_debug("the policy of a destination is invalid; target=%s reason=\"%s\"",

@@ -131,12 +131,13 @@ enum protocol {
     PROTOCOL_GRPC
 };
 
+struct service_profile;
 struct profile { /* DestinationProfile */
     bool is_opaque;
     struct bytes name; /* fully_qualified_name */
     struct meta parent;
     const struct endpoint *endpoint; /* for an address of a pod; NULL otherwise */
-    /* routes, retry budget and dst_overrides are decoded where service profiles are used */
+    const struct service_profile *service; /* its routes and overrides; NULL: none (profile.h) */
 };
 
 struct policy_held; /* internal: regexes and endpoints that go with a policy */
@@ -163,6 +164,9 @@ struct outbound_policy {
  */
 struct outbound_policy *outbound_policy_new(struct bytes policy_message,
                                             struct bytes profile_message);
+/* The same of a target whose port is known: a service profile has routes only with one. */
+struct outbound_policy *outbound_policy_new_at(struct bytes policy_message,
+                                               struct bytes profile_message, uint16_t port);
 /* For addresses that nobody knows: detect, forward to the original destination. */
 struct outbound_policy *outbound_policy_new_fallback(void);
 

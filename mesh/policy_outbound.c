@@ -374,8 +374,8 @@ static void policy_set_problem(struct outbound_policy *p, const char *problem)
     p->backends_count = 0;
 }
 
-struct outbound_policy *outbound_policy_new(struct bytes policy_message,
-                                            struct bytes profile_message)
+struct outbound_policy *outbound_policy_new_at(struct bytes policy_message,
+                                               struct bytes profile_message, uint16_t port)
 {
     struct decode d;
     struct outbound_policy *p = policy_new(&d);
@@ -390,13 +390,19 @@ struct outbound_policy *outbound_policy_new(struct bytes policy_message,
         p->arena.bytes_max += sizeof(d.problem) + ARENA_BLOCK_BYTES;
         policy_set_problem(p, d.problem);
     } else if (profile_message.len > 0) {
-        decode_profile(&d, profile_message, &p->profile);
+        decode_profile(&d, profile_message, port, &p->profile);
         if (!decode_is_ok(&d)) { /* as if there were none: the policy itself is sound */
             memset(&p->profile, 0, sizeof(p->profile));
         }
     }
     decode_clear(&d);
     return p;
+}
+
+struct outbound_policy *outbound_policy_new(struct bytes policy_message,
+                                            struct bytes profile_message)
+{
+    return outbound_policy_new_at(policy_message, profile_message, 0);
 }
 
 struct outbound_policy *outbound_policy_new_fallback(void)

@@ -7,7 +7,6 @@
 /*
  * The parts of routes that inbound and outbound, HTTP and gRPC share: hosts, matches and filters.
  */
-typedef Io__Linkerd__Proxy__HttpTypes__HttpMethod pb_method;
 typedef Io__Linkerd__Proxy__HttpTypes__Headers pb_headers;
 typedef Io__Linkerd__Proxy__HttpRoute__PathMatch pb_path_match;
 typedef Io__Linkerd__Proxy__HttpRoute__QueryParamMatch pb_query_match;
@@ -141,7 +140,7 @@ static void decode_queries(struct decode *d, pb_query_match **from, size_t count
     }
 }
 
-static struct bytes decode_method(struct decode *d, const pb_method *from)
+struct bytes decode_method(struct decode *d, const pb_method *from)
 {
     static const char *const names[] = {"GET",     "POST",    "PUT",  "DELETE", "PATCH",
                                         "OPTIONS", "CONNECT", "HEAD", "TRACE"};

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "mesh/decode.h"
+#include "mesh/profile_private.h"
 
 #include "core/err.h"
 
 /*
  * `destination.DestinationProfile`: what it says of a target beside its policy.
- *
- * Its routes are cut out of the bytes before they are unpacked. Their conditions nest without
- * limit, and protobuf-c would follow them down the stack.
  */
 #define FIELD_ROUTES        1
 #define FIELD_DST_OVERRIDES 3
@@ -33,8 +30,7 @@ static int take_varint(struct bytes *io, uint64_t *out)
     return E_PROTOBUF;
 }
 
-/* The next field of a message, whole with its tag. */
-static int take_field(struct bytes *io, uint64_t *out_number, struct bytes *out_field)
+int wire_field_take(struct bytes *io, struct wire_field *out)
 {
     struct bytes rest = *io;
     uint64_t tag, skip = 0;
@@ -60,40 +56,41 @@ static int take_field(struct bytes *io, uint64_t *out_number, struct bytes *out_
     if (skip > rest.len) {
         return E_PROTOBUF;
     }
+    out->number = tag >> 3;
+    out->is_len = (tag & 7) == WIRE_LEN;
+    out->payload = out->is_len ? bytes_first(rest, (size_t)skip) : BYTES_NONE;
     rest = bytes_from(rest, (size_t)skip);
-    *out_number = tag >> 3;
-    *out_field = bytes_first(*io, io->len - rest.len);
+    out->whole = bytes_first(*io, io->len - rest.len);
     *io = rest;
     return 0;
 }
 
-static struct bytes without_routes(struct decode *d, struct bytes message)
+struct bytes wire_without(struct decode *d, struct bytes message, uint64_t a, uint64_t b)
 {
     char *to = arena_try(&d->scratch, message.len);
     size_t len = 0;
-    uint64_t number;
-    struct bytes field;
+    struct wire_field field;
 
     if (to == NULL) {
         decode_refuse(d, "the profile is too large");
         return BYTES_NONE;
     }
     while (message.len > 0) {
-        if (take_field(&message, &number, &field) != 0) {
+        if (wire_field_take(&message, &field) != 0) {
             decode_refuse(d, "the profile is malformed");
             return BYTES_NONE;
         }
-        if (number != FIELD_ROUTES && number != FIELD_DST_OVERRIDES) {
-            memcpy(to + len, field.at, field.len);
-            len += field.len;
+        if (field.number != a && field.number != b) {
+            memcpy(to + len, field.whole.at, field.whole.len);
+            len += field.whole.len;
         }
     }
     return bytes_of(to, len);
 }
 
-void decode_profile(struct decode *d, struct bytes message, struct profile *to)
+void decode_profile(struct decode *d, struct bytes message, uint16_t port, struct profile *to)
 {
-    struct bytes flat = without_routes(d, message);
+    struct bytes flat = wire_without(d, message, FIELD_ROUTES, FIELD_DST_OVERRIDES);
     const pb_profile *from = decode_unpack(d, PB(destination__destination_profile), flat);
 
     if (from == NULL) {
@@ -113,5 +110,8 @@ void decode_profile(struct decode *d, struct bytes message, struct profile *to)
         }
         decode_hold_endpoint(d, e);
         to->endpoint = e;
+    }
+    if (to->name.len > 0 && port != 0 && !to->is_opaque && decode_is_ok(d)) {
+        to->service = decode_service_profile(d, message, to->name, port);
     }
 }
