@@ -2,6 +2,7 @@
 #include "control/destination/profile_routes.h"
 
 #include "core/clock.h"
+#include "mesh/budget.h"
 #include "mesh/match.h"
 
 #include <stdarg.h>
@@ -418,6 +419,26 @@ void *retry_budget_message(const json_t *from, struct arena *a)
     return m;
 }
 
+/* Beyond the bounds it is sent as it is: proxies retry nothing with it. */
+static void budget_read(struct reader *r, const json_t *from, profile_message *to)
+{
+    const char *ttl = json_text(from, "ttl");
+    struct budget_terms terms = {.is_on = true};
+    uint64_t ns = 0;
+
+    to->retry_budget = retry_budget_message(from, r->arena);
+    terms.ratio = to->retry_budget->retry_ratio;
+    terms.min_per_s = to->retry_budget->min_retries_per_second;
+    terms.ttl_ns = (uint64_t)to->retry_budget->ttl->seconds * NS_PER_S +
+                   (uint64_t)to->retry_budget->ttl->nanos;
+    if (ttl != NULL && (!go_duration(ttl, &ns) || ns == 0)) {
+        complain(r, "the ttl of the retryBudget is no duration: %.100s", ttl);
+    } else if (!budget_terms_are_valid(&terms)) {
+        complain(r, "the retryBudget is beyond its bounds, so that nothing is retried: retryRatio "
+                    "is 0 to 1000, ttl 1s to 60s");
+    }
+}
+
 static void overrides_read(struct reader *r, const json_t *list, const struct control_env *env,
                            uint16_t port, profile_message *to)
 {
@@ -466,13 +487,7 @@ const char *profile_read(const struct object *o, const struct control_env *env, 
         }
     }
     if (budget != NULL) {
-        const char *ttl = json_text(budget, "ttl");
-        uint64_t ns = 0;
-
-        to->retry_budget = retry_budget_message(budget, a);
-        if (ttl != NULL && (!go_duration(ttl, &ns) || ns == 0)) {
-            complain(&r, "the ttl of the retryBudget is no duration: %.100s", ttl);
-        }
+        budget_read(&r, budget, to);
     }
     overrides_read(&r, json_object_get(o->spec, "dstOverrides"), env, port, to);
     to->profile_ref = message_service_ref(a, o->ns, o->name, 0);

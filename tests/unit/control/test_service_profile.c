@@ -116,6 +116,41 @@ static void the_client_s_own_profile_comes_first(void **state)
     asker_clear(&nobody);
 }
 
+/* By address and by name, until the profile is gone. */
+static void changes_are_followed(void **state)
+{
+    struct engines *e = *state;
+    struct asker by_address, by_name;
+
+    web_open(e, &by_address);
+    get(e, &by_name, NAME ":80", "other");
+    assert_string_equal(answer(e, &by_name), BARE);
+    for (unsigned weight = 1; weight <= 3; weight++) {
+        char manifest[1024], expected[1024];
+
+        (void)snprintf(manifest, sizeof(manifest),
+                       PROFILE("default", "routes: [{name: r%u, condition: {pathRegex: /x}}], "
+                                          "dstOverrides: [{authority: v2.default.svc.cluster."
+                                          "local, weight: %u50m}]"),
+                       weight, weight);
+        (void)snprintf(
+            expected, sizeof(expected),
+            "{ routes{" PATH(
+                "/x") " metrics_labels[route=r%u]}" BUDGET
+                      " dst_overrides{ authority=v2.default.svc.cluster.local:80 weight=%u500 "
+                      "backend_ref=core/Service/default/v2:80}" SERVICE_PART REF("default") "}",
+            weight, weight);
+        put(e, "profile.yaml", manifest);
+        assert_string_equal(answer(e, &by_address), expected);
+        assert_string_equal(answer(e, &by_name), expected);
+    }
+    remove_file(e->f, "profile.yaml");
+    assert_string_equal(answer(e, &by_address), BARE);
+    assert_string_equal(answer(e, &by_name), BARE);
+    asker_clear(&by_address);
+    asker_clear(&by_name);
+}
+
 /* What cannot be understood is left out, and said; the rest stays. */
 static void odd_parts_are_left_out(void **state)
 {
@@ -129,6 +164,9 @@ static void odd_parts_are_left_out(void **state)
         {"dstOverrides: [{authority: a, weight: much}]", "weight is no quantity"},
         {"dstOverrides: [{weight: 1}]", "lacks its authority"},
         {"retryBudget: {retryRatio: 0.2, minRetriesPerSecond: 10, ttl: soon}", "no duration: soon"},
+        {"retryBudget: {retryRatio: 1001, minRetriesPerSecond: 10, ttl: 10s}", "beyond its bounds"},
+        {"retryBudget: {retryRatio: 0.2, minRetriesPerSecond: 10, ttl: 2m}", "beyond its bounds"},
+        {"retryBudget: {retryRatio: 0.2, minRetriesPerSecond: 10, ttl: 10ms}", "beyond its bounds"},
     };
     struct engines *e = *state;
     struct asker a;
@@ -140,7 +178,9 @@ static void odd_parts_are_left_out(void **state)
         (void)snprintf(manifest, sizeof(manifest), PROFILE("default", "%s"), cases[i].spec);
         put(e, "profile.yaml", manifest);
         assert_problem(e, NAME, cases[i].reason);
-        if (i == 0) {
+        if (strstr(cases[i].reason, "bounds") != NULL) { /* what proxies refuse is told to them */
+            assert_has(answer(e, &a), " retry_budget{");
+        } else if (i == 0) {
             assert_string_equal(answer(e, &a), "{" BUDGET SERVICE_PART REF("default") "}");
         }
         assert_quiet(e, &a);
@@ -195,6 +235,7 @@ int main(void)
         ENGINES_TEST(routes_and_classes),
         ENGINES_TEST(budget_and_overrides),
         ENGINES_TEST(the_client_s_own_profile_comes_first),
+        ENGINES_TEST(changes_are_followed),
         ENGINES_TEST(odd_parts_are_left_out),
         ENGINES_TEST(conditions_nest_to_a_limit),
     };
