@@ -27,6 +27,7 @@
 #define PROFILE_ROUTES_MAX 1000
 #define PROFILE_NODES_MAX  10000
 #define PROFILE_LABELS_MAX 16 /* of one route */
+#define PROFILE_DST_MAX    400
 
 enum profile_op { PROFILE_ALL, PROFILE_ANY, PROFILE_NOT, PROFILE_PATH, PROFILE_METHOD, PROFILE_STATUS };
 struct profile_match { /* a condition on a request, or on a response (PROFILE_STATUS) */
@@ -51,7 +52,7 @@ struct profile_route {
 };
 
 struct service_profile {
-    struct bytes dst; /* "name:port": l5d-dst-canonical, label `dst` */
+    struct bytes dst; /* "name:port": l5d-dst-canonical, label `dst`; at most PROFILE_DST_MAX */
     struct profile_route *routes;
     size_t routes_count;
     struct profile_route other; /* of requests that no route names: it has no labels */

@@ -31,6 +31,8 @@ typedef Io__Linkerd__Proxy__Destination__RetryBudget pb_budget;
 typedef Io__Linkerd__Proxy__Destination__WeightedDst pb_weighted;
 typedef Io__Linkerd__Proxy__Destination__DestinationProfile pb_profile;
 
+static_assert(PROFILE_DST_MAX <= BACKEND_PATH_MAX, "the service is a backend, too");
+
 struct reader {
     struct decode *d;
     size_t nodes; /* conditions so far */
@@ -407,7 +409,7 @@ const struct service_profile *decode_service_profile(struct decode *d, struct by
     struct service_profile *to;
     struct reader r = {.d = d};
 
-    if (from == NULL || routes + overrides == 0 || name.len > BACKEND_PATH_MAX - 6) {
+    if (from == NULL || routes + overrides == 0 || name.len > PROFILE_DST_MAX - 6) {
         return NULL;
     }
     to = decode_array(d, 1, sizeof(*to));

@@ -164,6 +164,8 @@ void conn_forget(struct conn *c)
         stat_bundle_unref(c->backends[i].stats);
         c->backends[i] = (struct known_backend){0};
     }
+    profile_view_unref(c->profile);
+    c->profile = NULL;
     if (c->single != NULL) {
         upstream_leave(c->single);
         c->single = NULL;

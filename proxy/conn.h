@@ -58,6 +58,7 @@ struct known_backend { /* outbound, of a route */
 };
 
 struct opaque;
+struct profile_view;
 struct conn {
     struct task task;
     struct timer timer; /* patience */
@@ -91,6 +92,7 @@ struct conn {
     struct known_route routes[CONN_KNOWN];
     struct known_backend backends[CONN_BACKENDS];
     unsigned next_known, next_backend;
+    struct profile_view *profile; /* reference; NULL: none was asked for */
     struct upstream *single; /* used: the application, or the one endpoint that requests go to */
     const struct endpoint *single_for; /* NULL: made for the original destination */
     struct opaque *opaque;             /* NULL unless it became one */

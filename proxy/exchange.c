@@ -45,6 +45,7 @@ static void exchange_free(struct exchange *ex)
     if (ex->dest != NULL) {
         dest_release(ex->dest);
     }
+    profile_call_end(&ex->profile);
     request_stats_unref(ex->stats);
     stat_bundle_unref(ex->route_stats);
     stat_bundle_unref(ex->backend_stats);
@@ -104,8 +105,13 @@ static void outcome_of(const struct exchange *ex, uint64_t since_ns, struct rout
     };
 }
 
-/* The response, once. What a client did not wait for is nobody's response (stats.h). */
-static void exchange_record(struct exchange *ex)
+bool exchange_is_failure(unsigned status, int grpc_status)
+{
+    return (status >= 500 && status <= 599) || (grpc_status > 0 && grpc_status <= GRPC_CODES_MAX &&
+                                                (GRPC_FAILURES >> grpc_status & 1u) != 0);
+}
+
+static struct response_facts facts_of(const struct exchange *ex)
 {
     bool is_ours = ex->failure != FAILURE_NONE && ex->failure != FAILURE_CLIENT;
     uint64_t first_ns = ex->first_byte_ns != 0 ? ex->first_byte_ns : ex->conn->w->loop->now_ns;
@@ -113,30 +119,48 @@ static void exchange_record(struct exchange *ex)
     struct response_facts f = {
         .status = ex->status,
         .grpc_status = grpc,
-        .is_failure = is_ours || (ex->status >= 500 && ex->status <= 599) ||
-                      (grpc > 0 && grpc <= GRPC_CODES_MAX && (GRPC_FAILURES >> grpc & 1u) != 0),
+        .is_failure = is_ours || exchange_is_failure(ex->status, grpc),
         .error = is_ours ? failure_info(ex->failure)->label : "",
         .latency_ns = first_ns - ex->start_ns,
     };
 
+    if (ex->is_grpc && ex->response_ended && grpc < 0 && !is_ours) {
+        f.grpc_status = GRPC_UNKNOWN; /* wire 7.3: and yet a success */
+    }
+    if (ex->profile.view != NULL && !is_ours) {
+        f.is_failure = profile_call_is_failure(&ex->profile, ex->status, f.is_failure);
+    }
+    return f;
+}
+
+/* What a client did not wait for is nobody's response (stats.h). */
+static bool is_nobodys(const struct exchange *ex)
+{
+    return ex->failure == FAILURE_CLIENT && !ex->response_begun;
+}
+
+/* The response of an attempt, once. */
+static void exchange_record(struct exchange *ex, const struct response_facts *f)
+{
     if (ex->backend_stats != NULL) {
         struct route_outcome o;
 
         outcome_of(ex, ex->ended_ns != 0 ? ex->ended_ns : ex->sent_ns, &o);
         backend_stats_end(ex->backend_stats, &o);
     }
-    if (ex->stats == NULL || (ex->failure == FAILURE_CLIENT && !ex->response_begun)) {
-        return;
+    if (ex->stats != NULL && !is_nobodys(ex)) {
+        request_stats_response(ex->stats, f);
     }
-    if (ex->is_grpc && ex->response_ended && grpc < 0 && !is_ours) {
-        f.grpc_status = GRPC_UNKNOWN; /* wire 7.3: and yet a success */
-    }
-    request_stats_response(ex->stats, &f);
 }
 
 void exchange_attempt_over(struct exchange *ex)
 {
-    exchange_record(ex);
+    struct response_facts f = facts_of(ex);
+
+    exchange_record(ex, &f);
+    if (ex->profile.view != NULL) {
+        profile_call_again(&ex->profile, &f);
+    }
     request_stats_unref(ex->stats);
     stat_bundle_unref(ex->backend_stats);
     ex->stats = NULL;
@@ -151,9 +175,13 @@ void exchange_attempt_over(struct exchange *ex)
 void exchange_end(struct exchange *ex, enum reset a_why, enum reset d_why)
 {
     struct stream *a = ex->a, *d = ex->d;
+    struct response_facts f = facts_of(ex);
 
     exchange_unplan(ex);
-    exchange_record(ex);
+    exchange_record(ex, &f);
+    if (ex->profile.view != NULL && !is_nobodys(ex)) {
+        profile_call_response(&ex->profile, &f);
+    }
     if (ex->route_stats != NULL) {
         struct route_outcome o;
 

@@ -18,6 +18,7 @@
  */
 #include "proxy/conn.h"
 #include "proxy/plan.h"
+#include "proxy/profile_use.h"
 
 struct ingress;
 struct exchange {
@@ -64,6 +65,7 @@ struct exchange {
     enum failure failure;
     enum reset reset;            /* why the endpoint's stream ended early */
     struct request_stats *stats; /* reference; NULL: not counted */
+    struct profile_call profile; /* not begun: no service profile has a say */
     bool is_grpc_route;          /* of the two that follow */
     struct stat_bundle *route_stats, *backend_stats; /* references; NULL: not counted */
 };
@@ -73,6 +75,8 @@ extern const struct stream_events exchange_accepted_events, exchange_dialed_even
 /* --- exchange.c ------------------------------------------------------------------------------- */
 
 void exchange_begin(struct conn *c, struct stream *accepted);
+/* Wire 7.3, where no service profile says otherwise. */
+bool exchange_is_failure(unsigned status, int grpc_status);
 /* Count the request, under the series of which its response will be counted, too. */
 void exchange_count(struct exchange *ex, struct request_stats *stats);
 /* Answer with a failure (or break off when the response has begun), count, log once. `code` is

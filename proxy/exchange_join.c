@@ -243,6 +243,9 @@ static bool pass_head(struct exchange *ex, struct head *head)
     }
     ex->status = head->status;
     ex->response_begun = true;
+    if (ex->plan != NULL) {
+        plan_response_begun(ex->plan);
+    }
     note_grpc_status(ex, &head->fields);
     return true;
 }

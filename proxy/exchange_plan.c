@@ -144,6 +144,13 @@ void exchange_unplan(struct exchange *ex)
     snapshot_unref((struct snapshot *)(uintptr_t)p->held);
 }
 
+void plan_response_begun(struct plan *p)
+{
+    if (p->policy.until_head) {
+        timer_cancel(p->ex->conn->w->loop, &p->lifetime);
+    }
+}
+
 /* --- what happens ----------------------------------------------------------------------------- */
 
 void plan_frame(struct plan *p)

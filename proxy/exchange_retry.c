@@ -195,7 +195,8 @@ bool plan_takes_failure(struct plan *p, enum failure why)
 {
     struct exchange *ex = p->ex;
 
-    if (ex->response_begun || p->pending != NULL || !is_retryable_failure(why)) {
+    if (ex->response_begun || p->pending != NULL || p->policy.only_responses ||
+        !is_retryable_failure(why)) {
         return false;
     }
     ex->failure = why;

@@ -93,6 +93,10 @@ static int headers_prepare(struct exchange *ex)
         }
     } else {
         strip_own(&h->fields, ex->conn->w->config->ingress_mode);
+        if (ex->profile.view != NULL) { /* wire 5.5: in place of what the application said */
+            TRY(fields_set(&h->fields, BYTES(HEADER_DST_CANONICAL),
+                           profile_view_service(ex->profile.view)->dst));
+        }
     }
     TRY(default_authority(ex));
     if (h->scheme.len == 0) {

@@ -5,6 +5,7 @@
 #include "core/clock.h"
 #include "core/err.h"
 #include "proxy/filters.h"
+#include "proxy/profile_route.h"
 #include "proxy/request_headers.h"
 
 /*
@@ -448,6 +449,10 @@ void outbound_route(struct exchange *ex, const struct outbound_policy *p)
     struct route_choice choice;
     const struct rule *rule;
 
+    if (p->profile.service != NULL) {
+        profile_outbound(ex, p);
+        return;
+    }
     if (p->is_fallback) {
         request_to_endpoint(ex, p);
         return;

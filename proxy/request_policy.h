@@ -23,6 +23,7 @@ struct request_policy {
     uint64_t try_timeout_ns;      /* from the request's end to the response's head; all attempts
                                      but the last one */
     enum failure request_timeout_failure; /* FAILURE_NONE: FAILURE_REQUEST_TIMEOUT */
+    bool until_head; /* request_timeout_ns: to the beginning of the response that the client gets */
 
     uint32_t max_retries;    /* attempts after the first one */
     uint32_t max_body_bytes; /* a request with a longer body is not retried; at most
@@ -32,6 +33,7 @@ struct request_policy {
     size_t ranges_count;
     uint32_t grpc_codes; /* gRPC codes that are retried, a bit each */
     uint64_t backoff_min_ns, backoff_max_ns; /* 0: at once */
+    bool only_responses; /* a failure without a response is not retried */
     double backoff_jitter; /* up to this part of the delay is added to it, at random */
 
     /* Where a response is judged otherwise than by `ranges` and `grpc_codes`: is it to be retried?

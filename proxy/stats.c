@@ -118,7 +118,9 @@ static void meter_read(struct tcp_meter *m);
 void stats_open(struct stats *s, uint64_t idle_ns)
 {
     metrics_init(&s->metrics, SERIES_MAX, idle_ns);
-    map_init(&s->requests);
+    for (size_t k = 0; k < REQUEST_KINDS; k++) {
+        map_init(&s->requests[k]);
+    }
     map_init(&s->tcp);
     map_init(&s->bundles);
     list_init(&s->meters);
@@ -126,10 +128,13 @@ void stats_open(struct stats *s, uint64_t idle_ns)
 
 void stats_close(struct stats *s)
 {
-    assert(map_count(&s->requests) == 0 && map_count(&s->tcp) == 0);
+    assert(map_count(&s->tcp) == 0);
     assert(map_count(&s->bundles) == 0);
     assert(list_is_empty(&s->meters));
-    map_clear(&s->requests);
+    for (size_t k = 0; k < REQUEST_KINDS; k++) {
+        assert(map_count(&s->requests[k]) == 0);
+        map_clear(&s->requests[k]);
+    }
     map_clear(&s->tcp);
     map_clear(&s->bundles);
     metrics_clear(&s->metrics);
@@ -156,8 +161,17 @@ struct response_stats { /* one combination of status, classification, gRPC statu
     struct series *total, *latency;
 };
 
+static const struct {
+    enum stat_id requests, responses, latency; /* STAT_COUNT: none */
+} kinds[REQUEST_KINDS] = {
+    [REQUESTS_SERVED] = {STAT_REQUESTS, STAT_RESPONSES, STAT_LATENCY},
+    [REQUESTS_ROUTED] = {STAT_PROFILE_REQUESTS, STAT_PROFILE_RESPONSES, STAT_PROFILE_LATENCY},
+    [REQUESTS_ATTEMPTS] = {STAT_PROFILE_ATTEMPTS, STAT_PROFILE_ATTEMPT_RESPONSES, STAT_COUNT},
+};
+
 struct request_stats {
     struct stats *stats;
+    enum request_kind kind;
     unsigned refs;
     struct bytes labels; /* owned */
     struct series *requests;
@@ -166,19 +180,26 @@ struct request_stats {
     unsigned count, next;
 };
 
-struct request_stats *request_stats_get(struct stats *s, struct bytes labels)
+struct request_stats *request_stats_get_of(struct stats *s, enum request_kind kind,
+                                           struct bytes labels)
 {
-    struct request_stats *r = map_get(&s->requests, labels);
+    struct request_stats *r = map_get(&s->requests[kind], labels);
 
     if (r == NULL) {
         r = mem_new(sizeof(*r));
         r->stats = s;
+        r->kind = kind;
         r->labels = bytes_of(bytes_dup(labels), labels.len);
-        r->requests = metrics_series(&s->metrics, stat_family(STAT_REQUESTS), labels);
-        (void)map_put(&s->requests, labels, r);
+        r->requests = metrics_series(&s->metrics, stat_family(kinds[kind].requests), labels);
+        (void)map_put(&s->requests[kind], r->labels, r);
     }
     r->refs++;
     return r;
+}
+
+struct request_stats *request_stats_get(struct stats *s, struct bytes labels)
+{
+    return request_stats_get_of(s, REQUESTS_SERVED, labels);
 }
 
 void request_stats_ref(struct request_stats *r)
@@ -195,7 +216,7 @@ void request_stats_unref(struct request_stats *r)
     if (--r->refs > 0) {
         return;
     }
-    (void)map_remove(&r->stats->requests, r->labels);
+    (void)map_remove(&r->stats->requests[r->kind], r->labels);
     series_unref(r->requests);
     for (unsigned i = 0; i < r->count; i++) {
         series_unref(r->responses[i].total);
@@ -247,7 +268,9 @@ static struct response_stats *response_add(struct request_stats *r, const struct
     } else {
         label_add(&l.text, "status_code", BYTES(""));
     }
-    s->latency = stat_series(r->stats, STAT_LATENCY, &l);
+    s->latency = kinds[r->kind].latency != STAT_COUNT
+                     ? stat_series(r->stats, kinds[r->kind].latency, &l)
+                     : NULL;
     label_add(&l.text, "classification", f->is_failure ? BYTES("failure") : BYTES("success"));
     if (f->grpc_status >= 0) {
         label_add_u64(&l.text, "grpc_status", (uint64_t)f->grpc_status);
@@ -255,7 +278,7 @@ static struct response_stats *response_add(struct request_stats *r, const struct
         label_add(&l.text, "grpc_status", BYTES(""));
     }
     label_add(&l.text, "error", bytes_str(f->error));
-    s->total = stat_series(r->stats, STAT_RESPONSES, &l);
+    s->total = stat_series(r->stats, kinds[r->kind].responses, &l);
     return s;
 }
 
@@ -267,7 +290,9 @@ void request_stats_response(struct request_stats *r, const struct response_facts
         s = response_add(r, f);
     }
     series_add(s->total, 1);
-    series_observe(s->latency, (double)f->latency_ns);
+    if (s->latency != NULL) {
+        series_observe(s->latency, (double)f->latency_ns);
+    }
 }
 
 /* --- connections ------------------------------------------------------------------------------ */

@@ -44,10 +44,18 @@ enum stat_id {
 };
 const struct metric_family *stat_family(enum stat_id s);
 
+/* Families of requests that are counted in the same way. */
+enum request_kind {
+    REQUESTS_SERVED,   /* request_total and its responses: what endpoints and clients see */
+    REQUESTS_ROUTED,   /* route_*: what the clients of a service profile's route see */
+    REQUESTS_ATTEMPTS, /* route_actual_*: each attempt of these; no latency */
+    REQUEST_KINDS
+};
+
 struct stats {
     struct metrics metrics;
-    struct map requests, tcp; /* shared objects by their labels */
-    struct map bundles;       /* of stats_bundle.c, by kind and labels */
+    struct map requests[REQUEST_KINDS], tcp; /* shared objects by their labels */
+    struct map bundles; /* of stats_bundle.c, by kind and labels */
     struct list meters;       /* of open connections */
 };
 void stats_open(struct stats *s, uint64_t idle_ns);
@@ -84,7 +92,9 @@ struct response_facts {
     const char *error;   /* "" when none; static */
     uint64_t latency_ns; /* from request to first response byte */
 };
-struct request_stats *request_stats_get(struct stats *s, struct bytes labels);
+struct request_stats *request_stats_get(struct stats *s, struct bytes labels); /* SERVED */
+struct request_stats *request_stats_get_of(struct stats *s, enum request_kind kind,
+                                           struct bytes labels);
 void request_stats_ref(struct request_stats *r);
 void request_stats_unref(struct request_stats *r); /* NULL is fine; the series stay for scrapes */
 void request_stats_request(struct request_stats *r);

@@ -60,6 +60,7 @@ static void on_sweep(struct timer *t)
     bool is_more = dest_sweep(w);
 
     is_more = upstream_sweep(w) || is_more;
+    is_more = profile_sweep(w) || is_more;
     if (is_more) {
         proxy_worker_want_sweep(w);
     }
@@ -105,6 +106,7 @@ void proxy_worker_open(struct proxy_worker *w)
     list_init(&w->free_exchanges);
     map_init(&w->dests);
     map_init(&w->upstreams);
+    map_init(&w->profiles);
     w->sweep.run = on_sweep;
     w->rest.run = on_rest;
     w->cache = discovery_cache_new(w->loop, w->control, w->discovery,
@@ -137,6 +139,7 @@ void proxy_worker_close(struct proxy_worker *w)
     }
     dest_clear(w);
     upstream_clear(w);
+    profile_clear(w);
     timer_cancel(w->loop, &w->sweep);
     finish_turns(w);
     timer_cancel(w->loop, &w->rest);

@@ -42,6 +42,7 @@ struct proxy_worker {
     size_t conns_count, in_flight[2];
     struct map dests;     /* balanced destinations, by kind and path */
     struct map upstreams; /* single endpoints: forwards and applications */
+    struct map profiles;  /* service profiles in use, by direction and name: profile_use.c */
     struct list retired;  /* upstreams that nobody can find, until their last user goes */
     struct timer sweep;   /* armed while something idle waits for its time */
     struct list free_exchanges;
