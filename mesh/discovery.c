@@ -8,6 +8,7 @@ static const struct asked_ops *const ops[QUESTION_COUNT] = {
     [QUESTION_NAME] = &name_ops,
     [QUESTION_ENDPOINTS] = &endpoints_ops,
     [QUESTION_INBOUND] = &inbound_ops,
+    [QUESTION_PROFILE] = &profile_ops,
 };
 
 /* --- answers to workers ----------------------------------------------------------------------- */
@@ -129,6 +130,10 @@ static void answer_overload(struct discovery *d, struct cache_link *link, enum q
     case QUESTION_OUTBOUND:
     case QUESTION_NAME:
         outbound = outbound_policy_new_problem("the proxy follows too many destinations");
+        answer = &outbound->ref;
+        break;
+    case QUESTION_PROFILE:
+        outbound = outbound_policy_new_fallback();
         answer = &outbound->ref;
         break;
     case QUESTION_ENDPOINTS:

@@ -6,7 +6,7 @@
  * What the proxy learns while it runs, one stream to the control plane per question per proxy,
  * shared by all workers (decision D6).
  *
- * Four kinds of question, one mechanism:
+ * Five kinds of question, one mechanism:
  *   OUTBOUND   key: struct addr (original destination)   -> struct outbound_policy
  *              (OutboundPolicies.Watch always; GetProfile when the IP is in the profile networks;
  *              both awaited)
@@ -16,6 +16,8 @@
  *              (Destination.Get; a name outside the profile suffixes is resolved by DNS instead)
  *   INBOUND    key: struct addr with only the port       -> struct server_policy
  *              (WatchPort; never awaited: the default policy is published at once)
+ *   PROFILE    key: "svc.ns.svc.cluster.local:80"        -> struct outbound_policy, its profile alone
+ *              (GetProfile by name, for the inbound side)
  *
  * The control thread owns the streams (struct discovery). Each worker owns a cache (struct
  * discovery_cache) with the entries that it uses; a cache miss posts a message, an answer comes
@@ -36,6 +38,7 @@ enum question {
     QUESTION_NAME,
     QUESTION_ENDPOINTS,
     QUESTION_INBOUND,
+    QUESTION_PROFILE,
     QUESTION_COUNT
 };
 
@@ -61,6 +64,10 @@ struct discovery *discovery_new(struct loop *l, struct dns *dns, struct control 
 void discovery_free(struct discovery *d); /* before the channels; NULL is fine */
 void discovery_watch_port(struct discovery *d, uint16_t port);      /* eager, kept for ever */
 size_t discovery_count(const struct discovery *d, enum question q); /* under way; metrics, tests */
+
+/* Is it one of the names that the control plane knows, by these suffixes (comma separated)? "."
+ * stands for every name. */
+bool discovery_is_mesh_name(const char *suffixes, struct bytes name);
 
 /* --- workers ---------------------------------------------------------------------------------- */
 

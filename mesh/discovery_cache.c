@@ -245,7 +245,8 @@ struct discovery_cache *discovery_cache_new(struct loop *worker, struct loop *co
     for (size_t q = 0; q < QUESTION_COUNT; q++) {
         map_init(&c->entries[q]);
         list_init(&c->idle[q]);
-        c->idle_ns[q] = q == QUESTION_INBOUND ? inbound_idle_ns : outbound_idle_ns;
+        c->idle_ns[q] = q == QUESTION_INBOUND || q == QUESTION_PROFILE ? inbound_idle_ns
+                                                                       : outbound_idle_ns;
     }
     c->sweep.run = on_sweep;
     return c;

@@ -292,8 +292,7 @@ static void resolve(struct timer *t)
     dns_resolve(e->asked.discovery->dns, &e->query, e->host, e->port, false);
 }
 
-/* Is `name` one of those that the control plane knows? "." stands for every name. */
-bool is_mesh_name(const char *suffixes, struct bytes name)
+bool discovery_is_mesh_name(const char *suffixes, struct bytes name)
 {
     struct bytes rest = bytes_str(suffixes), suffix, labels;
 
@@ -369,7 +368,7 @@ static void endpoints_start(struct asked *a)
     if (!split_key(e)) {
         e->state = ENDPOINTS_INVALID;
         publish(e);
-    } else if (is_mesh_name(a->discovery->config.profile_suffixes, e->host)) {
+    } else if (discovery_is_mesh_name(a->discovery->config.profile_suffixes, e->host)) {
         start_watch(e);
     } else {
         resolve(&e->again);

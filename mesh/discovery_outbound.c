@@ -139,7 +139,7 @@ static bool has_profile(const struct outbound_asked *o)
 
     if (o->name != NULL) {
         (void)bytes_split(bytes_str(o->name), ':', &host, &port);
-        return is_mesh_name(config->profile_suffixes, host);
+        return discovery_is_mesh_name(config->profile_suffixes, host);
     }
     for (size_t i = 0; i < config->profile_networks_count; i++) {
         if (cidr_contains(&config->profile_networks[i], &o->target)) {

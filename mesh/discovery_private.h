@@ -52,12 +52,10 @@ struct asked_ops {
     void (*start)(struct asked *a); /* may publish at once */
     void (*stop)(struct asked *a);  /* no event follows; frees what the kind added */
 };
-extern const struct asked_ops outbound_ops, name_ops, endpoints_ops, inbound_ops;
+extern const struct asked_ops outbound_ops, name_ops, endpoints_ops, inbound_ops, profile_ops;
 
 void asked_publish(struct asked *a, struct snapshot *answer); /* takes the reference */
 struct addr addr_of_key(struct bytes key);                    /* what addr_key() made of it */
-/* Is it below one of the suffixes, which are comma separated? */
-bool is_mesh_name(const char *suffixes, struct bytes name);
 /* A packed message that its owner frees. */
 struct bytes request_pack(const ProtobufCMessage *message);
 struct server_policy *inbound_default(const struct discovery *d,

@@ -382,6 +382,8 @@ static void read_policy(struct reader *r, struct config *c)
     }
     read_cidrs(r, "POLICY_CLUSTER_NETWORKS", &c->cluster_networks, &c->cluster_networks_count);
     read_cidrs(r, "DESTINATION_PROFILE_NETWORKS", &c->profile_networks, &c->profile_networks_count);
+    c->profile_timeout_ns =
+        read_duration(r, "DESTINATION_PROFILE_INITIAL_TIMEOUT", 500 * NS_PER_MS);
     read_ports(r, "INBOUND_PORTS", &c->inbound_ports);
     read_ports(r, "INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", &c->opaque_ports);
     read_ips(r, "INBOUND_IPS", &c->inbound_ips, &c->inbound_ips_count);

@@ -53,6 +53,7 @@ struct config {
     struct port_ranges inbound_ports, opaque_ports;
     struct addr *inbound_ips;
     size_t inbound_ips_count;
+    uint64_t profile_timeout_ns; /* a profile is not waited for longer than that */
     uint64_t stream_initial_ns, stream_idle_ns, stream_lifetime_ns;
     uint64_t metrics_idle_ns, shutdown_grace_ns;
     uint32_t stream_window, connection_window;

@@ -7,6 +7,7 @@
 #include "net/tls.h"
 #include "proxy/accept.h"
 #include "proxy/metered.h"
+#include "proxy/profile_route.h"
 
 #include <unistd.h>
 
@@ -165,7 +166,9 @@ void conn_forget(struct conn *c)
         c->backends[i] = (struct known_backend){0};
     }
     profile_view_unref(c->profile);
+    profile_name_unref(c->profile_name);
     c->profile = NULL;
+    c->profile_name = NULL;
     if (c->single != NULL) {
         upstream_leave(c->single);
         c->single = NULL;

@@ -58,6 +58,7 @@ struct known_backend { /* outbound, of a route */
 };
 
 struct opaque;
+struct profile_name;
 struct profile_view;
 struct conn {
     struct task task;
@@ -92,7 +93,8 @@ struct conn {
     struct known_route routes[CONN_KNOWN];
     struct known_backend backends[CONN_BACKENDS];
     unsigned next_known, next_backend;
-    struct profile_view *profile; /* reference; NULL: none was asked for */
+    struct profile_view *profile;      /* reference; outbound, of its policy */
+    struct profile_name *profile_name; /* reference; inbound, of its last request */
     struct upstream *single; /* used: the application, or the one endpoint that requests go to */
     const struct endpoint *single_for; /* NULL: made for the original destination */
     struct opaque *opaque;             /* NULL unless it became one */

@@ -5,6 +5,7 @@
 #include "core/err.h"
 #include "core/log.h"
 #include "http/grpc.h"
+#include "proxy/profile_route.h"
 
 #define FREE_EXCHANGES_MAX 256
 #define GRPC_CODES_MAX     16 /* the highest code there is */
@@ -178,6 +179,7 @@ void exchange_end(struct exchange *ex, enum reset a_why, enum reset d_why)
     struct response_facts f = facts_of(ex);
 
     exchange_unplan(ex);
+    profile_wait_cancel(ex);
     exchange_record(ex, &f);
     if (ex->profile.view != NULL && !is_nobodys(ex)) {
         profile_call_response(&ex->profile, &f);

@@ -66,6 +66,7 @@ struct exchange {
     enum reset reset;            /* why the endpoint's stream ended early */
     struct request_stats *stats; /* reference; NULL: not counted */
     struct profile_call profile; /* not begun: no service profile has a say */
+    struct profile_wait *profile_wait; /* inbound: it is not known yet whether one has */
     bool is_grpc_route;          /* of the two that follow */
     struct stat_bundle *route_stats, *backend_stats; /* references; NULL: not counted */
 };

@@ -6,6 +6,7 @@
 #include "core/err.h"
 #include "core/log.h"
 #include "net/tls.h"
+#include "proxy/profile_route.h"
 
 #include <ctype.h>
 
@@ -315,6 +316,11 @@ static void refuse(struct exchange *ex, int rc, const struct authz_choice *choic
     }
 }
 
+static void to_application(struct exchange *ex)
+{
+    exchange_to_upstream(ex, application(ex->conn));
+}
+
 void inbound_request(struct exchange *ex)
 {
     struct conn *c = ex->conn;
@@ -334,5 +340,5 @@ void inbound_request(struct exchange *ex)
     exchange_count(ex, known->requests);
     ex->is_orig_proto =
         ex->a->version == HTTP_2 && fields_get(&ex->request->fields, FIELD_L5D_ORIG_PROTO) != NULL;
-    exchange_to_upstream(ex, application(c));
+    profile_inbound(ex, to_application);
 }

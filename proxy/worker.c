@@ -107,6 +107,7 @@ void proxy_worker_open(struct proxy_worker *w)
     map_init(&w->dests);
     map_init(&w->upstreams);
     map_init(&w->profiles);
+    map_init(&w->profile_names);
     w->sweep.run = on_sweep;
     w->rest.run = on_rest;
     w->cache = discovery_cache_new(w->loop, w->control, w->discovery,
@@ -140,6 +141,7 @@ void proxy_worker_close(struct proxy_worker *w)
     dest_clear(w);
     upstream_clear(w);
     profile_clear(w);
+    map_clear(&w->profile_names); /* the connections held them */
     timer_cancel(w->loop, &w->sweep);
     finish_turns(w);
     timer_cancel(w->loop, &w->rest);

@@ -43,6 +43,9 @@ struct proxy_worker {
     struct map dests;     /* balanced destinations, by kind and path */
     struct map upstreams; /* single endpoints: forwards and applications */
     struct map profiles;  /* service profiles in use, by direction and name: profile_use.c */
+    struct map profile_names; /* by which inbound requests come: profile_inbound.c */
+    size_t profile_names_asked;
+    uint64_t profile_patience_ns; /* until then nobody waits for a profile */
     struct list retired;  /* upstreams that nobody can find, until their last user goes */
     struct timer sweep;   /* armed while something idle waits for its time */
     struct list free_exchanges;

@@ -3,8 +3,8 @@
 ServiceProfiles of a local home on the way of requests: routes, classes, retries and their budget, timeouts, overrides;
 each with its exact figures in the metrics of the client's proxy and of the server's.
 
-A test puts a profile in place and knows that the client's proxy has it when a request of a route that only this
-profile has was counted. These probes go over the connection of the test, so that they are the same worker's, and are
+A test puts a profile in place and knows that both proxies have it when a request of a route that only this profile
+has was counted by them. These probes go over the connection of the test, so that they are the same worker's, and are
 counted themselves: what they earned for the budget is known.
 """
 import itertools
@@ -12,7 +12,7 @@ import json
 
 import pytest
 
-from home import client, namespace, server, wait_for
+from home import UNMESHED, client, namespace, server, wait_for
 
 HTTP = 8080
 NAME = "server.t.svc.cluster.local"
@@ -76,11 +76,14 @@ class Visitor:
         ns = "t" if workload == "server" else self.ns
         return self.metrics(workload, ns).sum(family, direction=direction, dst=DST, **labels)
 
+    def inbound(self, family, **labels):
+        return self.count(family, "inbound", "server", **labels)
+
     def tries(self, of):
         return json.loads(self.get(f"/attempts?id={of}")["body"])["attempts"]
 
     def put(self, routes=(), ns=None, **spec):
-        """The profile is in place; how many probes were sent under it."""
+        """The profile is in place; how many probes the client's proxy counted under it."""
         ns = ns or self.ns
         probe = self[f"probe{next(numbers)}"]
         manifest = {
@@ -94,9 +97,11 @@ class Visitor:
 
         def look():
             assert self.get("/echo/probe")["status"] == 200
-            return self.count("route_request_total", rt_route=probe)
+            return self.count("route_request_total", rt_route=probe) and (
+                ns != "t" or "dstOverrides" in spec or self.inbound("route_request_total", rt_route=probe))
 
-        return wait_for(look, f"the proxy has the profile with {probe}")
+        wait_for(look, f"the proxies have the profile with {probe}")
+        return int(self.count("route_request_total", rt_route=probe))
 
 
 def server_headers(answer):
@@ -120,6 +125,9 @@ def test_routes_are_counted_exactly(visitor):
                    "route_actual_response_total", "route_response_latency_ms_count"):
         assert v.count(family, rt_route=v["books"]) == 7, family
         assert v.count(family, rt_route=v["any"]) == 5, family
+    for family in ("route_request_total", "route_response_total", "route_response_latency_ms_count"):
+        assert v.inbound(family, rt_route=v["books"]) == 7, family
+        assert v.inbound(family, rt_route=v["any"]) == 5, family
     assert v.count("route_response_total", rt_route=v["books"], status_code="200", classification="success",
                    grpc_status="", error="") == 7
     assert v.count("route_request_total", rt_route=None) == others + 3
@@ -139,20 +147,23 @@ def test_response_classes_decide(visitor):
         {"condition": {"status": {"min": 404, "max": 404}}, "isFailure": True},
         {"condition": {"all": [{"status": {"min": 500, "max": 599}}, {"not": {"status": {"min": 503, "max": 503}}}]}},
     ])])
-    before = v.metrics()
+    before = v.metrics(), v.metrics("server")
     for status in (404, 404, 404, 500, 500, 503, 200):
         assert v.get(f"/echo/classes?status={status}")["status"] == status
 
     def counted(status, kind):
-        at_endpoints = {"direction": "outbound", "dst_deployment": "server", "status_code": status, "classification": kind}
-        return [v.count("route_response_total", rt_route=v["classes"], status_code=status, classification=kind),
-                v.metrics().sum("response_total", **at_endpoints) - before.sum("response_total", **at_endpoints)]
+        of = {"status_code": status, "classification": kind}
+        out, into = {"direction": "outbound", "dst_deployment": "server", **of}, {"direction": "inbound", **of}
+        return [v.count("route_response_total", rt_route=v["classes"], **of),
+                v.inbound("route_response_total", rt_route=v["classes"], **of),
+                v.metrics().sum("response_total", **out) - before[0].sum("response_total", **out),
+                v.metrics("server").sum("response_total", **into) - before[1].sum("response_total", **into)]
 
-    assert counted("404", "failure") == [3, 3]
-    assert counted("404", "success") == [0, 0]
-    assert counted("500", "success") == [2, 2]
-    assert counted("503", "failure") == [1, 1]
-    assert counted("200", "success")[0] == 1
+    assert counted("404", "failure") == [3] * 4
+    assert counted("404", "success") == [0] * 4
+    assert counted("500", "success") == [2] * 4
+    assert counted("503", "failure") == [1] * 4
+    assert counted("200", "success")[:2] == [1, 1]
 
 
 def test_the_clients_namespace_comes_first(home, visitor):
@@ -167,6 +178,21 @@ def test_the_clients_namespace_comes_first(home, visitor):
         assert not guest.metrics().find("route_request_total", rt_route=visitor["theirs"])
     finally:
         guest.close()
+
+
+def test_a_client_without_a_proxy_is_counted_by_the_server(home, visitor):
+    """Nobody tells the canonical name: the authority does, once the answer about it is there."""
+    visitor.put([route(visitor["plain"], "/echo/plain")])
+    home.write("plain.yaml", [client("plain", annotations=UNMESHED)])
+    home.wait_ready("t", "plain", 1)
+    driver = home.driver("t", "plain")
+
+    def look():
+        assert driver.get("server", HTTP, "/echo/plain", headers=[["Host", DST]])["status"] == 200
+        return visitor.inbound("route_request_total", rt_route=visitor["plain"])
+
+    wait_for(look, "the server's proxy counts the route")
+    assert visitor.count("route_request_total", rt_route=visitor["plain"]) == 0
 
 
 # --- retries -------------------------------------------------------------------------------------
@@ -191,6 +217,7 @@ def test_retries_end_with_the_budget(visitor):
     assert v.count("route_request_total", rt_route=flaky) == 10
     assert v.count("route_response_total", rt_route=flaky, classification="failure") == 10
     assert v.count("route_actual_request_total", rt_route=flaky) == 10 + retried
+    assert v.inbound("route_request_total", rt_route=flaky) == 10 + retried  # attempts are requests there
     assert v.count("route_actual_response_total", rt_route=flaky, classification="failure") == 10 + retried
     assert v.count("route_retryable_total", rt_route=flaky, skipped=None) == retried
     assert v.count("route_retryable_total", rt_route=flaky, skipped="no_budget") == skipped

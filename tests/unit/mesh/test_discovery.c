@@ -3,6 +3,7 @@
 
 #include "core/worker.h"
 #include "mesh/discovery_private.h"
+#include "mesh/profile.h"
 #include "wire.h"
 
 #define WEB      "web.app.svc.cluster.local:80"
@@ -574,6 +575,48 @@ static void eager_ports_are_kept(void **state)
     let_go(&asker);
 }
 
+/* --- profiles by name (wire 5.5) -------------------------------------------------------------- */
+
+static const struct profile *profile_of(const struct asker *a)
+{
+    return &((const struct outbound_policy *)(const void *)a->entry->answer)->profile;
+}
+
+static void profiles_by_name(void **state)
+{
+    struct bytes routes = MSG(1, MSG(1, MSG(4, STR(1, "/a"))));
+    struct bytes name = STR(5, "web.app.svc.cluster.local");
+
+    (void)state;
+    ask(&asker, QUESTION_PROFILE, BYTES(WEB));
+    UNTIL(&loop, CALLED(PROFILE));
+    assert_true(bytes_eq(plane_call(&plane, PROFILE, 0)->request, CAT(STR(2, WEB), STR(3, TOKEN))));
+    plane_finish(&plane, PROFILE, GRPC_NOT_FOUND); /* no answer yet: asked again */
+    UNTIL(&loop, !CALLED(PROFILE));
+    UNTIL(&loop, CALLED(PROFILE));
+    assert_int_equal(asker.answers, 0);
+    plane_send(&plane, PROFILE, CAT(name, routes));
+    UNTIL(&loop, asker.answers == 1);
+    assert_bytes(profile_of(&asker)->service->dst, WEB);
+    plane_send(&plane, PROFILE, CAT(name, routes)); /* no news */
+    plane_send(&plane, PROFILE, name);
+    UNTIL(&loop, asker.changes == 2);
+    assert_null(profile_of(&asker)->service);
+    plane_finish(&plane, PROFILE, GRPC_INVALID_ARGUMENT); /* what is known stays */
+    UNTIL(&loop, !CALLED(PROFILE));
+    settle(&loop);
+    assert_false(CALLED(PROFILE));
+    assert_int_equal(asker.changes, 2);
+    let_go(&asker);
+    /* Refused from the start: there is none, and that is an answer. */
+    ask(&second, QUESTION_PROFILE, BYTES("other.app.svc.cluster.local:80"));
+    UNTIL(&loop, CALLED(PROFILE));
+    plane_finish(&plane, PROFILE, GRPC_INVALID_ARGUMENT);
+    UNTIL(&loop, second.answers == 1);
+    assert_null(profile_of(&second)->service);
+    let_go(&second);
+}
+
 /* --- the cache -------------------------------------------------------------------------------- */
 
 static void one_question_for_all_who_ask(void **state)
@@ -863,6 +906,7 @@ int main(void)
         TEST(keys_that_are_no_names),
         TEST(ports_have_the_default_first),
         TEST(eager_ports_are_kept),
+        TEST(profiles_by_name),
         TEST(one_question_for_all_who_ask),
         TEST(entries_are_kept_a_while),
         TEST(who_waits_may_give_up),

@@ -3,6 +3,7 @@
  * What a request may cost after warm-up (design §4): no heap, and four socket calls a proxy.
  */
 #include "peers.h"
+#include "tests/unit/mesh/wire.h"
 
 #define GET "GET /a HTTP/1.1\r\nHost: web\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
 #define OK  "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -129,6 +130,24 @@ static void outbound_balanced(void **state)
     measure(OUTBOUND, 1);
 }
 
+/* A route that may be retried, with a timeout. */
+static void under_a_service_profile(void **state)
+{
+    const char *dst = "web.app.svc.cluster.local:80";
+    struct endpoint *at = endpoint_at(&app.at, NULL);
+    struct bytes profile;
+
+    (void)wire_setup(state);
+    profile = CAT(
+        MSG(1, MSG(1, MSG(4, STR(1, "/[a-z]"))), ENTRY(3, "route", "r"), NUM(4, 1), MS(5, 5000)),
+        MSG(2, FLOAT(1, 0.2f), NUM(2, 10), MS(3, 10000)), STR(5, "web.app.svc.cluster.local"));
+    rig_know_target(&rig.target[OUTBOUND], outbound_policy_new_at(BYTES_NONE, profile, 80));
+    rig_know_endpoints(dst, &at, 1);
+    measure(OUTBOUND, 1);
+    assert_int_equal(rig_sum("route_request_total", "rt_route=\"r\"", NULL), WARM_UP + REQUESTS);
+    (void)wire_teardown(state);
+}
+
 /* Two proxies, mutual TLS between them: one record and one write each way. */
 static void a_meshed_hop(void **state)
 {
@@ -146,6 +165,7 @@ int main(int argc, char **argv)
         TEST(outbound_to_one_endpoint),
         TEST(outbound_without_a_policy),
         TEST(outbound_balanced),
+        TEST(under_a_service_profile),
         TEST(a_meshed_hop),
     };
 

@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests under service profiles on a whole worker (wire 3.2, 5.5, 6.3, 6.4, 7.2, 7.3). */
+#include "peers.h"
+#include "tests/unit/mesh/wire.h"
+
+#define NAME                       "web.app.svc.cluster.local"
+#define DST                        NAME ":80"
+#define GET                        "GET /a HTTP/1.1\r\nHost: web\r\n\r\n"
+#define NAMED                      "GET /a HTTP/1.1\r\nHost: web\r\nl5d-dst-canonical: " DST "\r\n\r\n"
+#define BUSY                       "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"
+#define OK                         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+#define ANY                        MSG(1, MSG(4, STR(1, "/.*")))
+#define ROUTE(name, ...)           MSG(1, ANY, ENTRY(3, "route", name), ##__VA_ARGS__)
+#define RETRYABLE                  NUM(4, 1)
+#define TIMEOUT(ms)                MS(5, ms)
+#define BUDGET(ratio, min, ttl_ms) MSG(2, FLOAT(1, ratio), NUM(2, min), MS(3, ttl_ms))
+
+static struct app app;
+
+static int setup(void **state)
+{
+    rig_setup(state);
+    wire_setup(state);
+    app_open(&app);
+    rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
+    rig.target[INBOUND] = app.at;
+    rig_know_default(app.at.port, DEFAULT_ALL_UNAUTHENTICATED, false);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    app_close(&app);
+    wire_teardown(state);
+    return rig_teardown(state);
+}
+
+static struct outbound_policy *profile(struct bytes parts)
+{
+    return outbound_policy_new_at(BYTES_NONE, CAT(parts, STR(5, NAME)), 80);
+}
+
+static void know_endpoint(const char *path)
+{
+    struct endpoint *at = endpoint_at(&app.at, "dst_pod=\"web-1\"");
+
+    rig_know_endpoints(path, &at, 1);
+}
+
+static void know(struct bytes parts)
+{
+    rig_know_target(&rig.target[OUTBOUND], profile(parts));
+}
+
+/* The application's next request, on `p` or on a new connection. */
+static struct peer *expect(struct peer *p, const char *text)
+{
+    if (p == NULL || p->eof || p->fd < 0) {
+        p = app_accept(&app);
+    }
+    RIG_UNTIL(peer_has(p, text));
+    return p;
+}
+
+static void answer(struct peer *p, const char *text)
+{
+    text_reset(&p->in);
+    peer_send(p, text);
+}
+
+static long routes(const char *name, const char *one)
+{
+    return rig_sum(name, "route=\"r\"", one);
+}
+
+/* --- outbound --------------------------------------------------------------------------------- */
+
+static void a_request_is_counted_by_its_route(void **state)
+{
+    struct peer *client, *server;
+
+    (void)state;
+    know(ROUTE("r", MSG(2, MSG(1, MSG(4, NUM(1, 503), NUM(2, 503))), NUM(2, 0))));
+    know_endpoint(DST);
+    client = peer_dial(OUTBOUND);
+    peer_send(client, "GET /a?b HTTP/1.1\r\nHost: web\r\nL5d-Dst-Canonical: mine\r\n\r\n");
+    server = expect(NULL, "\r\n\r\n");
+    assert_true(peer_has(server, "l5d-dst-canonical: " DST "\r\n"));
+    assert_false(peer_has(server, "mine"));
+    answer(server, BUSY);
+    RIG_UNTIL(peer_has(client, "503"));
+    rig_settle();
+    assert_int_equal(routes("route_request_total", "direction=\"outbound\",dst=\"" DST "\""), 1);
+    assert_int_equal(routes("route_actual_request_total", NULL), 1);
+    assert_int_equal(routes("route_response_total", "classification=\"success\""), 1);
+    assert_int_equal(routes("route_actual_response_total", "classification=\"success\""), 1);
+    assert_int_equal(rig_sum("response_total", "status_code=\"503\"", "\"success\""), 1);
+    assert_int_equal(routes("route_response_latency_ms_count", "status_code=\"503\""), 1);
+    assert_int_equal(rig_sum("route_retryable_total", NULL, NULL), 0);
+    rig_check_labels();
+}
+
+/* A client that gives up before the response began leaves none. */
+static void who_gives_up_leaves_no_response(void **state)
+{
+    struct peer *client;
+
+    (void)state;
+    know(ROUTE("r"));
+    know_endpoint(DST);
+    client = peer_dial(OUTBOUND);
+    peer_send(client, GET);
+    (void)expect(NULL, "\r\n\r\n");
+    peer_abort(client);
+    RIG_UNTIL(rig.w.in_flight[OUTBOUND] == 0);
+    assert_int_equal(routes("route_request_total", NULL), 1);
+    assert_int_equal(routes("route_response_total", NULL), 0);
+}
+
+static void retries_last_as_long_as_the_budget(void **state)
+{
+    struct peer *client, *server = NULL;
+
+    (void)state;
+    know(CAT(ROUTE("r", RETRYABLE), BUDGET(0, 2, 1000)));
+    know_endpoint(DST);
+    client = peer_dial(OUTBOUND);
+    peer_send(client, GET);
+    for (unsigned i = 0; i < 3; i++) {
+        server = expect(server, "\r\n\r\n");
+        answer(server, BUSY);
+    }
+    RIG_UNTIL(peer_has(client, "503"));
+    rig_settle();
+    assert_int_equal(routes("route_request_total", NULL), 1);
+    assert_int_equal(routes("route_response_total", "classification=\"failure\""), 1);
+    assert_int_equal(routes("route_actual_request_total", NULL), 3);
+    assert_int_equal(routes("route_actual_response_total", "classification=\"failure\""), 3);
+    assert_int_equal(routes("route_retryable_total", NULL), 3);
+    assert_int_equal(routes("route_retryable_total", "skipped=\"no_budget\""), 1);
+}
+
+/* The service goes on, so does its budget; other terms are another budget. */
+static void a_budget_outlives_changes_of_the_routes(void **state)
+{
+    struct peer *client, *server = NULL;
+    const struct bytes states[] = {
+        CAT(ROUTE("r", RETRYABLE), BUDGET(0, 1, 60000)),
+        CAT(ROUTE("r", RETRYABLE), ROUTE("s"), BUDGET(0, 1, 60000)),
+        CAT(ROUTE("r", RETRYABLE), BUDGET(0, 2, 30000)),
+    };
+    static const unsigned attempts[] = {61, 1, 61};
+
+    (void)state;
+    know_endpoint(DST);
+    client = peer_dial(OUTBOUND);
+    for (size_t i = 0; i < ARRAY_LEN(states); i++) {
+        know(states[i]);
+        text_reset(&client->in);
+        peer_send(client, GET);
+        for (unsigned k = 0; k < attempts[i]; k++) {
+            server = expect(server, "\r\n\r\n");
+            answer(server, BUSY);
+        }
+        RIG_UNTIL(peer_has(client, "503"));
+    }
+}
+
+/* An endpoint that nobody can reach is no response: it is not tried again on the budget. */
+static void only_responses_are_retried(void **state)
+{
+    struct addr closed = addr_v4(0x7f000001, 1);
+    struct endpoint *at = endpoint_at(&closed, NULL);
+    struct peer *client;
+
+    (void)state;
+    rig.config.outbound.failfast_ns = 50 * NS_PER_MS;
+    know(CAT(ROUTE("r", RETRYABLE), BUDGET(1000, 1, 1000)));
+    rig_know_endpoints(DST, &at, 1);
+    client = peer_dial(OUTBOUND);
+    peer_send(client, GET);
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 50"));
+    rig_settle();
+    assert_int_equal(routes("route_response_total", "classification=\"failure\""), 1);
+    assert_int_equal(routes("route_actual_request_total", NULL), 1);
+    assert_int_equal(routes("route_retryable_total", NULL), 0);
+}
+
+static void a_timeout_covers_all_attempts(void **state)
+{
+    struct peer *client, *server = NULL;
+
+    (void)state;
+    know(CAT(ROUTE("r", RETRYABLE, TIMEOUT(100)), BUDGET(1000, 1, 1000)));
+    know_endpoint(DST);
+    client = peer_dial(OUTBOUND);
+    peer_send(client, GET);
+    server = expect(server, "\r\n\r\n");
+    answer(server, BUSY);
+    (void)expect(server, "\r\n\r\n"); /* and no answer to that one */
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 504"));
+    rig_settle();
+    assert_int_equal(routes("route_actual_request_total", NULL), 2);
+    assert_int_equal(routes("route_response_total", "error=\"response timeout\""), 1);
+    assert_int_equal(rig_sum("tulle_failures_total", "cause=\"request_timeout\"", NULL), 1);
+}
+
+/* It is about the beginning of the response, and says nothing of its end. */
+static void a_timeout_is_over_when_the_response_begins(void **state)
+{
+    struct peer *client, *server;
+    uint64_t until_ns;
+
+    (void)state;
+    know(ROUTE("r", TIMEOUT(50)));
+    know_endpoint(DST);
+    client = peer_dial(OUTBOUND);
+    peer_send(client, GET);
+    server = expect(NULL, "\r\n\r\n");
+    peer_send(server, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no");
+    RIG_UNTIL(peer_has(client, "\r\n\r\no"));
+    until_ns = rig.l->now_ns + 100 * NS_PER_MS;
+    RIG_UNTIL(rig.l->now_ns > until_ns);
+    peer_send(server, "k");
+    RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+}
+
+static void requests_go_where_overrides_say(void **state)
+{
+    struct peer *client, *server = NULL;
+
+    (void)state;
+    know(CAT(MSG(3, STR(1, "a.app.svc.cluster.local:81"), NUM(2, 0)),
+             MSG(3, STR(1, "b.app.svc.cluster.local:82"), NUM(2, 10000))));
+    know_endpoint("b.app.svc.cluster.local:82");
+    client = peer_dial(OUTBOUND);
+    for (unsigned i = 0; i < 5; i++) {
+        text_reset(&client->in);
+        peer_send(client, GET);
+        server = expect(server, "l5d-dst-canonical: " DST "\r\n");
+        answer(server, OK);
+        RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+    }
+    rig_settle();
+    assert_int_equal(rig_sum("request_total", "authority=\"b.app.svc.cluster.local:82\"", NULL), 5);
+    assert_int_equal(rig_sum("route_request_total", "dst=\"" DST "\"", NULL), 5);
+}
+
+/* Of two that stand in, one has nobody: the other one gets all. */
+static void an_override_without_endpoints_is_passed_over(void **state)
+{
+    struct endpoint_set *nobody = endpoint_set_new(ENDPOINTS_EXIST, 0);
+    struct peer *client, *server = NULL;
+
+    (void)state;
+    rig.config.outbound.failfast_ns = 20 * NS_PER_MS;
+    rig_know(QUESTION_ENDPOINTS, BYTES("a.app.svc.cluster.local:81"), &nobody->ref);
+    know_endpoint("b.app.svc.cluster.local:82");
+    know(MSG(3, STR(1, "a.app.svc.cluster.local:81"), NUM(2, 1)));
+    client = peer_dial(OUTBOUND);
+    peer_send(client, GET);
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 504")); /* from now on it is known to have nobody */
+    know(CAT(MSG(3, STR(1, "a.app.svc.cluster.local:81"), NUM(2, 1000)),
+             MSG(3, STR(1, "b.app.svc.cluster.local:82"), NUM(2, 1))));
+    client = peer_dial(OUTBOUND);
+    for (unsigned i = 0; i < 10; i++) {
+        text_reset(&client->in);
+        peer_send(client, GET);
+        server = expect(server, "\r\n\r\n");
+        answer(server, OK);
+        RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+    }
+}
+
+/* The profile goes while a request is under way: that one ends as it began. */
+static void a_profile_goes_under_a_request(void **state)
+{
+    struct peer *client, *server;
+
+    (void)state;
+    know(ROUTE("r", RETRYABLE, TIMEOUT(60000)));
+    know_endpoint(DST);
+    client = peer_dial(OUTBOUND);
+    peer_send(client, GET);
+    server = expect(NULL, "\r\n\r\n");
+    rig_know_target(&rig.target[OUTBOUND], policy_to(PROTOCOL_DETECT, NULL, DST));
+    answer(server, OK);
+    RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+    text_reset(&client->in);
+    peer_send(client, GET);
+    server = expect(server, "\r\n\r\n");
+    assert_false(peer_has(server, "l5d-dst-canonical"));
+    answer(server, OK);
+    RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+    rig_settle();
+    assert_int_equal(routes("route_request_total", NULL), 1);
+    assert_int_equal(routes("route_response_total", NULL), 1);
+}
+
+/* --- inbound ---------------------------------------------------------------------------------- */
+
+static void know_name(struct bytes parts)
+{
+    rig_know(QUESTION_PROFILE, BYTES(DST), &profile(parts)->ref);
+}
+
+/* Who knows of a profile waits until we do. */
+static void a_canonical_name_is_waited_for(void **state)
+{
+    struct peer *client, *server;
+
+    (void)state;
+    client = peer_dial(INBOUND);
+    peer_send(client, NAMED);
+    rig_settle();
+    assert_true(app_has_nobody(&app));
+    know_name(ROUTE("r"));
+    server = expect(NULL, "\r\n\r\n");
+    answer(server, OK);
+    RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+    rig_settle();
+    assert_int_equal(routes("route_request_total", "direction=\"inbound\",dst=\"" DST "\""), 1);
+    assert_int_equal(routes("route_response_total", "classification=\"success\""), 1);
+    assert_int_equal(rig_sum("route_actual_request_total", NULL, NULL), 0);
+}
+
+static void nobody_waits_for_long_nor_twice(void **state)
+{
+    struct peer *client, *server;
+
+    (void)state;
+    rig.config.profile_timeout_ns = 30 * NS_PER_MS;
+    client = peer_dial(INBOUND);
+    peer_send(client, NAMED);
+    server = expect(NULL, "\r\n\r\n");
+    answer(server, OK);
+    RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+    rig.config.profile_timeout_ns = 3600 * NS_PER_S;
+    text_reset(&client->in);
+    peer_send(client, NAMED);
+    server = expect(server, "\r\n\r\n");
+    answer(server, OK);
+    RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+    assert_int_equal(rig_sum("route_request_total", NULL, NULL), 0);
+}
+
+static void who_waits_may_give_up(void **state)
+{
+    struct peer *client;
+
+    (void)state;
+    client = peer_dial(INBOUND);
+    peer_send(client, NAMED);
+    RIG_UNTIL(rig.w.in_flight[INBOUND] == 1);
+    peer_abort(client);
+    RIG_UNTIL(rig.w.in_flight[INBOUND] == 0);
+    know_name(ROUTE("r"));
+    rig_settle();
+    assert_true(app_has_nobody(&app));
+    assert_int_equal(map_count(&rig.w.profile_names), 0);
+}
+
+/* Without the canonical name it is the authority's; nobody waits for that. */
+static void an_authority_is_as_good_a_name(void **state)
+{
+    static const char *const requests[] = {
+        "GET /a HTTP/1.1\r\nHost: " NAME "\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: " DST "\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: WEB.app.svc.cluster.local:80\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: " NAME ":81\r\n\r\n",
+    };
+    static const long counted[] = {0, 1, 2, 2, 2};
+    struct peer *client, *server = NULL;
+
+    (void)state;
+    client = peer_dial(INBOUND);
+    for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
+        text_reset(&client->in);
+        peer_send(client, requests[i]);
+        server = expect(server, "\r\n\r\n");
+        answer(server, OK);
+        RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+        rig_settle();
+        assert_int_equal(routes("route_request_total", NULL), counted[i]);
+        if (i == 0) {
+            know_name(ROUTE("r"));
+        }
+    }
+    assert_int_equal(map_count(&rig.w.profile_names), 1); /* the last one's */
+}
+
+static void strangers_names_are_bounded(void **state)
+{
+    struct peer *clients[101];
+    char request[256];
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_LEN(clients); i++) {
+        clients[i] = peer_dial(INBOUND);
+        (void)snprintf(request, sizeof(request),
+                       "GET /a HTTP/1.1\r\nHost: x%u.app.svc.cluster.local\r\n\r\n", i);
+        peer_send(clients[i], request);
+    }
+    RIG_UNTIL(rig.w.in_flight[INBOUND] == ARRAY_LEN(clients));
+    assert_int_equal(map_count(&rig.w.profile_names), ARRAY_LEN(clients));
+    assert_int_equal(rig.w.profile_names_asked, 100);
+    for (unsigned i = 0; i < ARRAY_LEN(clients); i++) {
+        peer_abort(clients[i]);
+    }
+    RIG_UNTIL(rig.w.conns_count == 0);
+    assert_int_equal(map_count(&rig.w.profile_names), 0);
+    assert_int_equal(rig.w.profile_names_asked, 0);
+}
+
+static void a_changed_profile_is_followed(void **state)
+{
+    struct peer *client, *server = NULL;
+
+    (void)state;
+    client = peer_dial(INBOUND);
+    for (unsigned i = 0; i < 3; i++) {
+        know_name(i < 2 ? ROUTE(i == 0 ? "r" : "s") : BUDGET(0.2f, 10, 10000));
+        text_reset(&client->in);
+        peer_send(client, NAMED);
+        server = expect(server, "\r\n\r\n");
+        answer(server, OK);
+        RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+    }
+    rig_settle();
+    assert_int_equal(rig_sum("route_request_total", NULL, NULL), 2);
+    assert_int_equal(routes("route_request_total", NULL), 1);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_request_is_counted_by_its_route),
+        TEST(who_gives_up_leaves_no_response),
+        TEST(retries_last_as_long_as_the_budget),
+        TEST(a_budget_outlives_changes_of_the_routes),
+        TEST(only_responses_are_retried),
+        TEST(a_timeout_covers_all_attempts),
+        TEST(a_timeout_is_over_when_the_response_begins),
+        TEST(requests_go_where_overrides_say),
+        TEST(an_override_without_endpoints_is_passed_over),
+        TEST(a_profile_goes_under_a_request),
+        TEST(a_canonical_name_is_waited_for),
+        TEST(nobody_waits_for_long_nor_twice),
+        TEST(who_waits_may_give_up),
+        TEST(an_authority_is_as_good_a_name),
+        TEST(strangers_names_are_bounded),
+        TEST(a_changed_profile_is_followed),
+    };
+
+    return rig_run(tests, argc, argv);
+}
