@@ -122,7 +122,7 @@ static void retries_last_as_long_as_the_budget(void **state)
     struct peer *client, *server = NULL;
 
     (void)state;
-    know(CAT(ROUTE("r", RETRYABLE), BUDGET(0, 2, 1000)));
+    know(CAT(ROUTE("r", RETRYABLE), BUDGET(2, 0, 60000)));
     know_endpoint(DST);
     client = peer_dial(OUTBOUND);
     peer_send(client, GET);
@@ -223,6 +223,45 @@ static void a_timeout_is_over_when_the_response_begins(void **state)
     RIG_UNTIL(rig.l->now_ns > until_ns);
     peer_send(server, "k");
     RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+}
+
+/* What failed is in the trailers; each call earns one retry. */
+static void grpc_is_judged_by_its_status(void **state)
+{
+    static const char *const fields[] = {"content-type: application/grpc", NULL};
+    static const char *const statuses[] = {"14", "5", "14", "14"};
+    struct h2_peer *client, *server = NULL;
+    struct call *call = NULL, *attempt;
+
+    (void)state;
+    know(CAT(ROUTE("r", RETRYABLE), BUDGET(1, 0, 60000)));
+    know_endpoint(DST);
+    client = h2_dial(OUTBOUND);
+    for (unsigned i = 0; i < ARRAY_LEN(statuses); i++) {
+        if (i % 2 == 0) {
+            call = h2_call(client, "POST", "/svc/Method", true, fields);
+        }
+        if (server == NULL) {
+            server = h2_accept(&app, NULL);
+        }
+        RIG_UNTIL(server->count > i && server->calls[i].log_len > 0);
+        attempt = &server->calls[i];
+        call_answer(attempt, 200, fields, false);
+        call_finish(attempt, statuses[i]);
+        if (i % 2 != 0) {
+            RIG_UNTIL(call->ended);
+            assert_bytes(text_bytes(&call->grpc_status), statuses[i]);
+        }
+    }
+    rig_settle();
+    assert_int_equal(routes("route_request_total", NULL), 2);
+    assert_int_equal(routes("route_actual_request_total", NULL), 4);
+    assert_int_equal(routes("route_response_total", "\"success\",grpc_status=\"5\""), 1);
+    assert_int_equal(routes("route_response_total", "\"failure\",grpc_status=\"14\""), 1);
+    assert_int_equal(routes("route_actual_response_total", "\"failure\",grpc_status=\"14\""), 3);
+    assert_int_equal(routes("route_retryable_total", "skipped"), 1);
+    h2_free(client);
+    h2_free(server);
 }
 
 static void requests_go_where_overrides_say(void **state)
@@ -444,6 +483,7 @@ int main(int argc, char **argv)
         TEST(only_responses_are_retried),
         TEST(a_timeout_covers_all_attempts),
         TEST(a_timeout_is_over_when_the_response_begins),
+        TEST(grpc_is_judged_by_its_status),
         TEST(requests_go_where_overrides_say),
         TEST(an_override_without_endpoints_is_passed_over),
         TEST(a_profile_goes_under_a_request),
