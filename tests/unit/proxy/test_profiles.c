@@ -311,6 +311,35 @@ static void an_override_without_endpoints_is_passed_over(void **state)
     }
 }
 
+/* In ingress mode the request names its service, whose profile is not the connection's. */
+static void a_name_has_its_own_profile(void **state)
+{
+    static const char *const requests[] = {
+        "GET /a HTTP/1.1\r\nHost: web\r\nl5d-dst-override: " DST "\r\n\r\n", GET};
+    struct peer *client, *servers[2] = {NULL, NULL}; /* one connection for each service */
+
+    (void)state;
+    rig.config.ingress_mode = true;
+    know_endpoint(DST);
+    know_endpoint("other.app.svc.cluster.local:80");
+    rig_know(QUESTION_NAME, BYTES(DST), &profile(ROUTE("r"))->ref);
+    rig_know_target(&rig.target[OUTBOUND],
+                    outbound_policy_new_at(
+                        BYTES_NONE, CAT(ROUTE("s"), STR(5, "other.app.svc.cluster.local")), 80));
+    client = peer_dial(OUTBOUND);
+    for (unsigned i = 0; i < 6; i++) {
+        text_reset(&client->in);
+        peer_send(client, requests[i % 2]);
+        servers[i % 2] =
+            expect(servers[i % 2], i % 2 == 0 ? "l5d-dst-canonical: " DST : "canonical: other.app");
+        answer(servers[i % 2], OK);
+        RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+    }
+    rig_settle();
+    assert_int_equal(routes("route_response_total", "dst=\"" DST "\""), 3);
+    assert_int_equal(rig_sum("route_response_total", "dst=\"other.app", "rt_route=\"s\""), 3);
+}
+
 /* The profile goes while a request is under way: that one ends as it began. */
 static void a_profile_goes_under_a_request(void **state)
 {
@@ -486,6 +515,7 @@ int main(int argc, char **argv)
         TEST(grpc_is_judged_by_its_status),
         TEST(requests_go_where_overrides_say),
         TEST(an_override_without_endpoints_is_passed_over),
+        TEST(a_name_has_its_own_profile),
         TEST(a_profile_goes_under_a_request),
         TEST(a_canonical_name_is_waited_for),
         TEST(nobody_waits_for_long_nor_twice),
