@@ -22,6 +22,7 @@
 #include "http/message.h"
 #include "mesh/budget.h"
 #include "mesh/policy.h"
+#include "mesh/route.h"
 
 #define PROFILE_DEPTH_MAX  48 /* the control plane takes 16, each of which can become two */
 #define PROFILE_ROUTES_MAX 1000
@@ -63,8 +64,9 @@ struct service_profile {
     size_t backends_count;
 };
 
-/* The first that fits, or `other`. */
-const struct profile_route *profile_choose(const struct service_profile *p, const struct head *h);
+/* The first that fits, or `other`. `trail` is NULL on the data path (route.h). */
+const struct profile_route *profile_choose(const struct service_profile *p, const struct head *h,
+                                           struct trail *trail);
 
 enum profile_verdict { PROFILE_UNDECIDED /* by the rule of wire 7.3 */, PROFILE_SUCCESS, PROFILE_FAILURE };
 /* By the first class that fits; `status` 0, no response: a failure. */

@@ -32,7 +32,15 @@ static bool match_fits(const struct profile_match *m, const struct facts *f)
     return false;
 }
 
-const struct profile_route *profile_choose(const struct service_profile *p, const struct head *h)
+static void note(struct trail *trail, const struct profile_route *route, const char *what)
+{
+    if (trail != NULL) {
+        text_printf(&trail->text, "route {" BYTES_FMT "}: %s\n", BYTES_ARG(route->labels), what);
+    }
+}
+
+const struct profile_route *profile_choose(const struct service_profile *p, const struct head *h,
+                                           struct trail *trail)
 {
     struct facts f = {.method = h->method};
     struct bytes query;
@@ -40,9 +48,12 @@ const struct profile_route *profile_choose(const struct service_profile *p, cons
     (void)bytes_split(h->path, '?', &f.path, &query);
     for (size_t i = 0; i < p->routes_count; i++) {
         if (match_fits(&p->routes[i].when, &f)) {
+            note(trail, &p->routes[i], "chosen: it is the first whose condition fits");
             return &p->routes[i];
         }
+        note(trail, &p->routes[i], "its condition does not fit");
     }
+    note(trail, &p->other, "chosen: no other fits");
     return &p->other;
 }
 

@@ -202,7 +202,7 @@ void profile_call_begin(struct profile_call *call, struct profile_view *v, const
     const struct service_profile *service = v->service;
     size_t index;
 
-    call->route = profile_choose(service, h);
+    call->route = profile_choose(service, h, NULL);
     index = call->route == &service->other ? service->routes_count
                                            : (size_t)(call->route - service->routes);
     call->figures = &v->figures[index];

@@ -51,7 +51,7 @@ static void check_profile(const struct service_profile *p, size_t chosen[REQUEST
     }
     for (size_t i = 0; i < REQUESTS; i++) {
         struct head h = {.method = bytes_str(methods[i]), .path = bytes_str(paths[i])};
-        const struct profile_route *r = profile_choose(p, &h);
+        const struct profile_route *r = profile_choose(p, &h, NULL);
 
         chosen[i] = r == &p->other ? p->routes_count : (size_t)(r - p->routes);
         assert(chosen[i] <= p->routes_count);

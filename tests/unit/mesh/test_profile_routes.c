@@ -47,7 +47,7 @@ static const char *chosen(const struct service_profile *p, const char *method, c
 {
     struct head h = {.method = bytes_str(method), .path = bytes_str(path)};
     static char labels[256];
-    const struct profile_route *r = profile_choose(p, &h);
+    const struct profile_route *r = profile_choose(p, &h, NULL);
 
     (void)snprintf(labels, sizeof(labels), BYTES_FMT, BYTES_ARG(r->labels));
     return labels;
@@ -76,6 +76,26 @@ static void the_first_route_that_fits(void **state)
     assert_route(p, "GET", "/x", "rest");
     assert_no_route(p, "GET", "/z");
     assert_no_route(p, "GET", "/y");
+}
+
+static void a_trail_tells_why(void **state)
+{
+    const struct service_profile *p =
+        decode(CAT(ROUTE(PATH("/a"), "a"), ROUTE(PATH("/b"), "b"), ROUTE(PATH("/c"), "c")));
+    struct head h = {.method = BYTES("GET"), .path = BYTES("/b")};
+    struct trail trail;
+
+    (void)state;
+    text_init(&trail.text, 4096);
+    assert_ptr_equal(profile_choose(p, &h, &trail), &p->routes[1]);
+    assert_string_equal(trail.text.at,
+                        "route {rt_route=\"a\"}: its condition does not fit\n"
+                        "route {rt_route=\"b\"}: chosen: it is the first whose condition fits\n");
+    text_reset(&trail.text);
+    h.path = BYTES("/d");
+    assert_ptr_equal(profile_choose(p, &h, &trail), &p->other);
+    assert_non_null(strstr(trail.text.at, "route {}: chosen: no other fits\n"));
+    text_clear(&trail.text);
 }
 
 /* `all` of nothing is true, `any` of nothing is not; a method may be one that nobody registered. */
@@ -287,11 +307,17 @@ static void when_there_is_none(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        PROFILE_TEST(the_first_route_that_fits), PROFILE_TEST(edges_of_conditions),
-        PROFILE_TEST(classes_decide_in_order),   PROFILE_TEST(what_a_route_says),
-        PROFILE_TEST(labels_have_one_order),     PROFILE_TEST(the_budget),
-        PROFILE_TEST(where_requests_go),         PROFILE_TEST(odd_parts_are_left_out),
-        PROFILE_TEST(nesting_has_a_limit),       PROFILE_TEST(there_is_a_limit_of_routes),
+        PROFILE_TEST(the_first_route_that_fits),
+        PROFILE_TEST(a_trail_tells_why),
+        PROFILE_TEST(edges_of_conditions),
+        PROFILE_TEST(classes_decide_in_order),
+        PROFILE_TEST(what_a_route_says),
+        PROFILE_TEST(labels_have_one_order),
+        PROFILE_TEST(the_budget),
+        PROFILE_TEST(where_requests_go),
+        PROFILE_TEST(odd_parts_are_left_out),
+        PROFILE_TEST(nesting_has_a_limit),
+        PROFILE_TEST(there_is_a_limit_of_routes),
         PROFILE_TEST(when_there_is_none),
     };
 
