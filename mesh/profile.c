@@ -112,6 +112,6 @@ void decode_profile(struct decode *d, struct bytes message, uint16_t port, struc
         to->endpoint = e;
     }
     if (to->name.len > 0 && port != 0 && !to->is_opaque && decode_is_ok(d)) {
-        to->service = decode_service_profile(d, message, to->name, port);
+        to->service = decode_service_profile(d, message, to, port);
     }
 }

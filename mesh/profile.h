@@ -54,13 +54,14 @@ struct profile_route {
 
 struct service_profile {
     struct bytes dst; /* "name:port": l5d-dst-canonical, label `dst`; at most PROFILE_DST_MAX */
+    struct meta parent; /* the service, with its port: whose destinations they are */
     struct profile_route *routes;
     size_t routes_count;
     struct profile_route other; /* of requests that no route names: it has no labels */
     struct budget_terms budget;
     /* Where requests go: the overrides by their weights, or, without any, the service itself. */
     struct rule split;
-    struct backend *backends; /* all are balancers */
+    struct backend *backends; /* all are balancers; of kind `default` where nobody says what it is */
     size_t backends_count;
 };
 

@@ -24,6 +24,6 @@ struct bytes wire_without(struct decode *d, struct bytes message, uint64_t a, ui
 /* profile_routes.c: routes, overrides and budget of a well-formed profile. NULL: neither routes nor
  * overrides. */
 const struct service_profile *decode_service_profile(struct decode *d, struct bytes message,
-                                                     struct bytes name, uint16_t port);
+                                                     const struct profile *of, uint16_t port);
 
 #endif

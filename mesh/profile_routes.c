@@ -343,12 +343,14 @@ static bool has_port(struct bytes authority)
            port != 0;
 }
 
-static void split_add(struct service_profile *to, struct bytes path, uint32_t weight)
+static void split_add(struct service_profile *to, struct bytes path, const struct meta *meta,
+                      uint32_t weight)
 {
     to->split.backends[to->backends_count] =
         (struct weighted_backend){.backend = to->backends_count, .weight = weight};
     to->backends[to->backends_count] = (struct backend){
         .kind = BACKEND_BALANCER,
+        .meta = *meta,
         .path = path,
         .default_rtt_ns = DEFAULT_RTT_NS,
         .decay_ns = DEFAULT_DECAY_NS,
@@ -363,9 +365,13 @@ static void override_decode(struct decode *d, struct bytes message, struct servi
 {
     const pb_weighted *from = decode_unpack(d, PB(destination__weighted_dst), message);
     struct bytes path = from != NULL ? decode_text(d, from->authority) : BYTES_NONE;
+    struct meta meta = {.kind = BYTES("default"), .name = path};
 
+    if (decode_is_ok(d) && from->backend_ref != NULL) {
+        meta = decode_meta(d, from->backend_ref, "an override", false);
+    }
     if (decode_is_ok(d) && from->weight > 0 && path.len <= BACKEND_PATH_MAX && has_port(path)) {
-        split_add(to, path, from->weight);
+        split_add(to, path, &meta, from->weight);
     }
 }
 
@@ -399,8 +405,20 @@ static struct bytes dst_of(struct decode *d, struct bytes name, uint16_t port)
                : bytes_of(at, (size_t)snprintf(at, bytes, BYTES_FMT ":%u", BYTES_ARG(name), port));
 }
 
+static struct meta parent_of(const struct service_profile *to, const struct profile *of,
+                             uint16_t port)
+{
+    struct meta parent = of->parent;
+
+    if (parent.kind.len == 0) {
+        parent = (struct meta){.kind = BYTES("default"), .name = to->dst};
+    }
+    parent.port = port;
+    return parent;
+}
+
 const struct service_profile *decode_service_profile(struct decode *d, struct bytes message,
-                                                     struct bytes name, uint16_t port)
+                                                     const struct profile *of, uint16_t port)
 {
     size_t routes = MIN(count_fields(message, PROFILE_FIELD_ROUTES), (size_t)PROFILE_ROUTES_MAX);
     size_t overrides = count_fields(message, PROFILE_FIELD_OVERRIDES);
@@ -409,12 +427,12 @@ const struct service_profile *decode_service_profile(struct decode *d, struct by
     struct service_profile *to;
     struct reader r = {.d = d};
 
-    if (from == NULL || routes + overrides == 0 || name.len > PROFILE_DST_MAX - 6) {
+    if (from == NULL || routes + overrides == 0 || of->name.len > PROFILE_DST_MAX - 6) {
         return NULL;
     }
     to = decode_array(d, 1, sizeof(*to));
     if (to != NULL) {
-        to->dst = dst_of(d, name, port);
+        to->dst = dst_of(d, of->name, port);
         to->routes = decode_array(d, routes, sizeof(*to->routes));
         to->backends = decode_array(d, overrides + 1, sizeof(*to->backends));
         to->split.backends = decode_array(d, overrides + 1, sizeof(*to->split.backends));
@@ -422,6 +440,7 @@ const struct service_profile *decode_service_profile(struct decode *d, struct by
     if (!decode_is_ok(d)) {
         return NULL;
     }
+    to->parent = parent_of(to, of, port);
     to->split.distribution = DISTRIBUTE_RANDOM;
     to->budget = budget_decode(d, from->retry_budget);
     parts_decode(&r, message, routes, to);
@@ -429,7 +448,7 @@ const struct service_profile *decode_service_profile(struct decode *d, struct by
         return NULL;
     }
     if (to->backends_count == 0) {
-        split_add(to, to->dst, 1);
+        split_add(to, to->dst, &to->parent, 1);
     }
     return to;
 }

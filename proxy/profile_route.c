@@ -10,19 +10,11 @@ static const struct service_profile *service_of(const struct exchange *ex)
     return profile_view_service(ex->profile.view);
 }
 
-/* Held here and there alone: a lookup is what a request under a profile pays for its way. */
-static struct dest *dest_of(const struct exchange *ex, size_t backend)
-{
-    return dest_hold(ex->conn->w, &service_of(ex)->backends[backend], false);
-}
-
 static bool is_available(void *user, size_t backend)
 {
-    struct dest *d = dest_of(user, backend);
-    bool is_up = dest_is_available(d);
+    const struct exchange *ex = user;
 
-    dest_release(d);
-    return is_up;
+    return dest_is_available(profile_view_dest(ex->profile.view, backend));
 }
 
 static int pick(struct exchange *ex, size_t *out_backend)
@@ -36,15 +28,12 @@ static int pick(struct exchange *ex, size_t *out_backend)
 static void dispatch(struct exchange *ex)
 {
     size_t backend = 0;
-    struct dest *d;
 
     if (service_of(ex)->backends_count > 1 && pick(ex, &backend) != 0) {
         (void)!route_pick_backend(&service_of(ex)->split, &ex->conn->w->loop->rand, NULL, NULL,
                                   &backend, NULL);
     }
-    d = dest_of(ex, backend);
-    exchange_to_dest(ex, d);
-    dest_release(d);
+    exchange_to_dest(ex, profile_view_dest(ex->profile.view, backend));
 }
 
 /* --- retries ---------------------------------------------------------------------------------- */

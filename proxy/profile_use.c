@@ -24,6 +24,7 @@ struct profile_view {
     unsigned refs;
     const struct snapshot *held; /* reference */
     const struct service_profile *service;
+    struct dest **dests;              /* of the backends; held; NULL: not used yet */
     struct profile_figures figures[]; /* routes_count, and those of `other` */
 };
 
@@ -72,6 +73,7 @@ static struct profile_view *view_new(struct profile_use *use, const struct snaps
     v->held = held;
     snapshot_ref((struct snapshot *)(uintptr_t)held);
     v->service = service;
+    v->dests = mem_new_array(service->backends_count, sizeof(struct dest *));
     use->views++;
     return v;
 }
@@ -82,8 +84,20 @@ static bool use_is_held(const struct profile_use *use)
     return use->views > 1 || (use->newest != NULL && use->newest->refs > 1);
 }
 
+static void view_leave_dests(struct profile_view *v)
+{
+    for (size_t i = 0; i < v->service->backends_count; i++) {
+        if (v->dests[i] != NULL) {
+            dest_release(v->dests[i]);
+            v->dests[i] = NULL;
+        }
+    }
+}
+
 static void view_free(struct profile_view *v)
 {
+    view_leave_dests(v);
+    mem_free(v->dests);
     for (size_t i = 0; i <= v->service->routes_count; i++) {
         figures_close(&v->figures[i]);
     }
@@ -106,6 +120,7 @@ void profile_view_unref(struct profile_view *v)
         view_free(v);
     }
     if (!use_is_held(use)) {
+        view_leave_dests(use->newest);
         use->used_ns = use->w->loop->now_ns;
         proxy_worker_want_sweep(use->w);
     }
@@ -114,6 +129,15 @@ void profile_view_unref(struct profile_view *v)
 const struct service_profile *profile_view_service(const struct profile_view *v)
 {
     return v->service;
+}
+
+struct dest *profile_view_dest(struct profile_view *v, size_t backend)
+{
+    if (v->dests[backend] == NULL) {
+        v->dests[backend] = dest_hold(v->use->w, &v->service->backends[backend],
+                                      &v->service->parent, false);
+    }
+    return v->dests[backend];
 }
 
 static struct profile_use *use_new(struct proxy_worker *w, enum direction dir, struct bytes key,

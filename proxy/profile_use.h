@@ -8,8 +8,8 @@
  *
  * A `profile_use` stands for the profile of one service, by direction and `dst`; it has the budget,
  * which goes on when the profile changes in other respects. A `profile_view` is one state of the
- * profile, whose snapshot it holds, with the figures of each route, found when the route is first
- * used. Connections keep a view, requests are made under one.
+ * profile, whose snapshot it holds, with the figures of each route and the destination of each
+ * backend, found when it is first used. Connections keep a view, requests are made under one.
  *
  * What counts: a request when its route is known, its response when that has ended or failed, as
  * the client sees it (route_*); and each attempt in the same way (route_actual_*, outbound), where
@@ -22,8 +22,7 @@
  */
 #include "core/clock.h"
 #include "mesh/profile.h"
-#include "proxy/stats.h"
-#include "proxy/worker.h"
+#include "proxy/dest.h"
 
 #define PROFILE_IDLE_NS (60 * NS_PER_S)
 static_assert(PROFILE_IDLE_NS >= BUDGET_TTL_MAX_NS, "a use outlives what its budget knows");
@@ -35,6 +34,8 @@ struct profile_view *profile_view_get(struct proxy_worker *w, enum direction dir
                                       const struct service_profile *service);
 void profile_view_unref(struct profile_view *v); /* NULL is fine */
 const struct service_profile *profile_view_service(const struct profile_view *v);
+/* The destination of one of its service's backends; the view holds it while others hold the view. */
+struct dest *profile_view_dest(struct profile_view *v, size_t backend);
 
 struct profile_call { /* one request; embedded or in an arena */
     struct profile_view *view; /* reference; NULL: not begun, or ended */

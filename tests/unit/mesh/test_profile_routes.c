@@ -198,6 +198,16 @@ static void where_requests_go(void **state)
     (void)state;
     assert_int_equal(p->backends_count, 1);
     assert_bytes(p->backends[0].path, NAME ":8080");
+    assert_bytes(p->backends[0].meta.kind, "default"); /* nobody says what it is */
+    assert_bytes(p->parent.name, NAME ":8080");
+    p = decode(CAT(ROUTE(GET, "x"), RESOURCE(7, "core", "Service", "web", "app"),
+                   MSG(3, STR(1, "a:80"), NUM(2, 1), RESOURCE(3, "core", "Service", "a", "app")),
+                   MSG(3, STR(1, "b:80"), NUM(2, 1), MSG(3, NONE))));
+    assert_bytes(p->parent.name, "web");
+    assert_int_equal(p->parent.port, 8080);
+    assert_int_equal(p->backends_count, 1); /* what has metadata of no kind is left out */
+    assert_bytes(p->backends[0].meta.kind, "Service");
+    assert_bytes(p->backends[0].meta.name, "a");
     p = decode(CAT(OVERRIDE("a.app.svc.cluster.local:80", 9000), OVERRIDE("b:81", 0),
                    OVERRIDE("c.other.svc.cluster.local:82", 1000), OVERRIDE("portless", 1),
                    OVERRIDE("x:0", 1), OVERRIDE("x:65536", 1), OVERRIDE("x:", 1),
