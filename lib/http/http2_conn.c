@@ -145,7 +145,8 @@ void h2_conn_close(struct h2_conn *c, uint32_t code, int err)
     h2_conn_fail(c, err);
 }
 
-/* RFC 9113 6.8: a first GOAWAY that still lets everything in, a final one when the peer has seen it. */
+/* RFC 9113 6.8: a first GOAWAY that still lets everything in, a final one when the peer has seen it, as
+ * the answer to the PING behind it tells (http2_send.c). */
 void h2_conn_drain(struct h2_conn *c)
 {
     if (c->session == NULL || c->draining) {
@@ -153,7 +154,6 @@ void h2_conn_drain(struct h2_conn *c)
     }
     c->draining = true;
     (void)nghttp2_submit_shutdown_notice(c->session);
-    (void)nghttp2_submit_ping(c->session, NGHTTP2_FLAG_NONE, NULL);
     c->drain_at_ns = c->loop->now_ns + DRAIN_NS;
     h2_conn_arm(c);
     h2_conn_flush(c);
@@ -476,6 +476,7 @@ void h2_conn_init(struct h2_conn *c, const struct h2_role *role, bool is_server,
     c->task.run = conn_run;
     c->late.run = conn_late_run;
     c->timer.run = conn_timer_run;
+    h2_past_init(&c->past);
     list_init(&c->streams);
     list_init(&c->ready);
     list_init(&c->gone);

@@ -10,6 +10,7 @@
  *   http2_send.c    what nghttp2 asks of us: DATA without a copy, frames gathered into one chain
  *   http2_stream.c  streams: the calls of stream.h, and the delivery of what was recorded
  *   http2_head.c    heads to and from field blocks, reset codes
+ *   http2_past.c    streams on which the peer may send nothing any more
  *   http2_mem.c     nghttp2's allocator
  *   http2_server.c, http2_client.c   the two roles
  *
@@ -31,6 +32,8 @@
 #define H2_CONN_MAGIC   0x4832434eu
 #define H2_STREAM_MAGIC 0x48325354u
 
+#define H2_PAST_ENDED  8
+#define H2_PAST_GAPS   4
 #define H2_SLICES_MAX  32 /* runs of DATA found in one chunk before they are copied out of it */
 #define H2_INTERIM_MAX 16 /* interim responses of one exchange */
 
@@ -95,6 +98,19 @@ struct h2_bucket {
     uint64_t filled_ns;
 };
 
+/* Streams of the peer that are over by its own doing, and where its next frame begins. */
+struct h2_past {
+    int32_t last;                 /* the highest that it opened; before the first one -1 */
+    int32_t ended[H2_PAST_ENDED]; /* the last ones that it ended or reset; a ring, as the next */
+    struct {
+        int32_t after, before; /* what it passed over, bounds excluded */
+    } gaps[H2_PAST_GAPS];
+    unsigned ended_at, gap_at;
+    unsigned skip; /* bytes before the next frame's head */
+    unsigned head_len;
+    unsigned char head[9]; /* cut in two by a read: its beginning */
+};
+
 struct h2_slice {
     struct h2_stream *stream;
     const char *at;
@@ -126,8 +142,9 @@ struct h2_conn {
     bool check_rooms; /* the connection's window or the initial window changed */
 
     struct h2_bucket control, resets;
-    int32_t peer_reset; /* the stream that the peer reset last; 0: none */
-    bool flooded;
+    struct h2_past past; /* server */
+    int32_t peer_reset;  /* the stream that the peer reset last; 0: none */
+    uint32_t fault;      /* the peer's, for which the connection ends: code of the GOAWAY; 0: none */
     bool got_settings;
     bool got_goaway;
     int32_t goaway_last;  /* the highest stream the peer will process */
@@ -202,6 +219,12 @@ int h2_head_field(struct head *h, struct bytes name, struct bytes value, bool ne
 int h2_head_finish(struct head *h, bool ends) MUST_USE;
 enum reset h2_reset_of_code(uint32_t code);
 uint32_t h2_code_of_reset(enum reset why);
+
+/* --- http2_past.c -------------------------------------------------------------------------------- */
+
+void h2_past_init(struct h2_past *p);
+/* Look at bytes of a client, before nghttp2 does. The connection error that they are, or NO_ERROR. */
+uint32_t h2_past_feed(struct h2_past *p, const unsigned char *at, size_t len);
 
 /* --- http2_mem.c --------------------------------------------------------------------------------- */
 

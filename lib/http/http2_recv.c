@@ -37,6 +37,14 @@ static void head_begin(struct h2_stream *s)
     s->open_fields = &received->head.fields;
 }
 
+/* A fault of the peer's that the connection does not survive; the first one is told. */
+static void conn_fault(struct h2_conn *c, uint32_t code)
+{
+    if (c->fault == NGHTTP2_NO_ERROR) {
+        c->fault = code;
+    }
+}
+
 static int on_begin_frame(nghttp2_session *session UNUSED, const nghttp2_frame_hd *hd, void *user)
 {
     struct h2_stream *s =
@@ -254,7 +262,7 @@ static int on_data_chunk(nghttp2_session *session UNUSED, uint8_t flags UNUSED, 
 static void count_control(struct h2_conn *c)
 {
     if (!h2_bucket_take(&c->control, c->loop->now_ns)) {
-        c->flooded = true;
+        conn_fault(c, NGHTTP2_ENHANCE_YOUR_CALM);
     }
 }
 
@@ -262,7 +270,7 @@ static void count_control(struct h2_conn *c)
 static void count_reset(struct h2_conn *c)
 {
     if (!h2_bucket_take(&c->resets, c->loop->now_ns)) {
-        c->flooded = true;
+        conn_fault(c, NGHTTP2_ENHANCE_YOUR_CALM);
     }
 }
 
@@ -404,6 +412,7 @@ static int err_of(ssize_t rc)
 {
     switch (rc) {
     case NGHTTP2_ERR_FLOODED:
+    case NGHTTP2_ERR_TOO_MANY_CONTINUATIONS:
         return E_OVERLOAD;
     case NGHTTP2_ERR_BAD_CLIENT_MAGIC:
         return E_H2_PROTOCOL;
@@ -415,8 +424,13 @@ static int err_of(ssize_t rc)
 int h2_recv_chunk(struct h2_conn *c, struct chunk *chunk)
 {
     const uint8_t *at = (const uint8_t *)chunk->data + chunk->start;
-    ssize_t rc = nghttp2_session_mem_recv(c->session, at, chunk->end - chunk->start);
+    size_t len = chunk->end - chunk->start;
+    ssize_t rc;
 
+    if (c->is_server) {
+        conn_fault(c, h2_past_feed(&c->past, at, len));
+    }
+    rc = nghttp2_session_mem_recv(c->session, at, len);
     slices_place(c, chunk);
     if (rc < 0) {
         return err_of(rc);
@@ -425,8 +439,8 @@ int h2_recv_chunk(struct h2_conn *c, struct chunk *chunk)
         (void)nghttp2_session_consume_connection(c->session, c->consumed);
         c->consumed = 0;
     }
-    if (c->flooded) {
-        (void)nghttp2_session_terminate_session(c->session, NGHTTP2_ENHANCE_YOUR_CALM);
+    if (c->fault != NGHTTP2_NO_ERROR) {
+        (void)nghttp2_session_terminate_session(c->session, c->fault);
         return E_AGAIN;
     }
     return 0;

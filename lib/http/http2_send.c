@@ -111,13 +111,16 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     return NGHTTP2_ERR_PAUSE;
 }
 
-static int on_frame_sent(nghttp2_session *session UNUSED, const nghttp2_frame *frame, void *user)
+static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct h2_conn *c = conn_of(user);
     struct h2_stream *s;
 
     if (frame->hd.type == NGHTTP2_GOAWAY) {
         c->goaway_sent = frame->goaway.error_code;
+        if (c->draining && !c->drain_final) { /* not sooner: nghttp2 lets a PING overtake */
+            (void)nghttp2_submit_ping(session, NGHTTP2_FLAG_NONE, NULL);
+        }
         return 0;
     }
     if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) {
