@@ -156,6 +156,11 @@ static int check_request_line(const struct head *h, enum http1_framing framing, 
     if (h->is_absolute && (h->authority.len == 0 || h->scheme.len == 0)) {
         return E_SYNTAX;
     }
+    /* RFC 9110 9.3.6: CONNECT has no content. A stream of HTTP/2 may have some; as a body of HTTP/1 its
+     * bytes would be a tunnel's for one server and a request for the next. */
+    if (h->is_connect && framing != HTTP1_NO_BODY) {
+        return E_SYNTAX;
+    }
     /* RFC 9112 6.3: a request's body cannot end with the connection. */
     if (framing == HTTP1_UNTIL_CLOSE || (framing == HTTP1_NO_BODY && h->content_length > 0)) {
         return E_SYNTAX;

@@ -3,7 +3,7 @@
 """
 nginx, as a server that others wrote:  nginx.py HTTP-PORT H2-PORT
 
-Each request is answered with 200, `nginx METHOD TARGET`, and logged on standard output as `saw METHOD TARGET`. The
+Each request is answered with 200, `nginx METHOD TARGET HOST`, and logged on standard output as `saw METHOD TARGET`. The
 second port speaks HTTP/2 in the clear. Its files are in a folder of its own, which goes with it.
 """
 import os
@@ -37,7 +37,7 @@ http {{
         listen [::]:{http};
         listen {h2} http2;
         listen [::]:{h2} http2;
-        location / {{ return 200 "nginx $request_method $request_uri"; }}
+        location / {{ return 200 "nginx $request_method $request_uri $http_host"; }}
     }}
 }}
 """

@@ -102,6 +102,9 @@ static void targets_keep_their_form(void **state UNUSED)
     h.is_connect = h.is_upgrade = true;
     assert_int_equal(print_request(HTTP1_NO_BODY), 0);
     assert_out("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n");
+    assert_int_equal(print_request(HTTP1_CHUNKED), E_SYNTAX); /* RFC 9110 9.3.6: no content */
+    h.content_length = 5;
+    assert_int_equal(print_request(HTTP1_LENGTH), E_SYNTAX);
 }
 
 static void upgrades_are_offered_on(void **state UNUSED)
