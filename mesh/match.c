@@ -131,5 +131,8 @@ bool path_match(const struct text_match *m, struct bytes path)
     if (prefix.len > 0 && prefix.at[prefix.len - 1] == '/') {
         prefix.len--;
     }
+    if (prefix.len == 0) {
+        return true; /* all paths, and the asterisk of OPTIONS for a server as a whole (RFC 9112 3.2.4) */
+    }
     return bytes_starts(path, prefix) && (path.len == prefix.len || path.at[prefix.len] == '/');
 }

@@ -169,6 +169,130 @@ def test_pipelined_requests_are_answered_in_order(home, source, target, is_meshe
 
 
 @WAYS
+def test_pipelined_requests_of_all_kinds(home, source, target, is_meshed):
+    """Bodies of both framings, none, and answers without one, all in one write."""
+    head = f"HTTP/1.1\r\nHost: {target}\r\n"
+    with home.driver("t", source).session(target, HTTP) as s:
+        s.send(f"POST /echo?n=0 {head}Content-Length: 5\r\n\r\nhello"
+               f"POST /echo?n=1&chunked {head}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nX-Sum: 1\r\n\r\n"
+               f"HEAD /echo?n=2 {head}\r\n"
+               f"GET /echo?n=3&status=204 {head}X-Skip: 1\r\n\r\n"
+               f"DELETE /echo?n=4 {head}\r\n")
+        first, second = seen_by_server(s.response()), seen_by_server(s.response())
+        assert (first["target"], first["body"]) == ("/echo?n=0", "hello")
+        assert (second["target"], second["body"]) == ("/echo?n=1&chunked", "abcde")
+        assert [[name.lower(), value] for name, value in second["trailers"]] == [["x-sum", "1"]]
+        third = s.response(method="HEAD")
+        assert third["status"] == 200 and third["size"] == 0
+        # This server answers 204 with the body that it must not have: the connection to it cannot be used again, and the
+        # client's goes on, or ends with the answer.
+        fourth = s.response()
+        assert fourth["status"] == 204 and fourth["size"] == 0 and fields(fourth, "content-length") == []
+        if fourth["keeps"]:
+            assert seen_by_server(s.response())["target"] == "/echo?n=4"
+
+
+@WAYS
+def test_an_answer_instead_of_continue(home, source, target, is_meshed):
+    """RFC 9110 10.1.1: the server refuses before the body, which is then never sent; nothing is taken for it."""
+    with home.driver("t", source).session(target, HTTP) as s:
+        s.send(f"POST /source?bytes=3&status=413&close HTTP/1.1\r\nHost: {target}\r\nExpect: 100-continue\r\n"
+               "Content-Length: 100\r\n\r\n")
+        answer = s.response()
+        assert answer["status"] == 413 and answer["size"] == 3 and not answer["keeps"]
+        assert s.receive() == ""
+
+
+@WAYS
+def test_continue_is_not_waited_for(home, source, target, is_meshed):
+    """A client may send the body at once, and need not be answered with 100 before it."""
+    with home.driver("t", source).session(target, HTTP) as s:
+        s.send(f"POST /echo HTTP/1.1\r\nHost: {target}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello")
+        answer = s.response()
+        if answer["status"] == 100:
+            answer = s.response()
+        assert seen_by_server(answer)["body"] == "hello"
+        s.send(f"GET /echo?after HTTP/1.1\r\nHost: {target}\r\n\r\n")
+        assert seen_by_server(s.response())["target"] == "/echo?after"
+
+
+@WAYS
+def test_absolute_form_arrives_as_it_was(home, source, target, is_meshed):
+    """Wire 5.3: also over the HTTP/2 between two proxies; and what came in origin-form is in origin-form again."""
+    form = f"http://{target}:{HTTP}/echo?x=1"
+    asks = [{"target": form}, {"target": "/echo?x=2"}, {"method": "OPTIONS", "target": f"http://{target}:{HTTP}"},
+            {"method": "OPTIONS", "target": "*"}]
+    answers = [seen_by_server(a) for a in home.driver("t", source).http(host=target, port=HTTP, requests=asks)]
+    assert [a["target"] for a in answers] == [ask["target"] for ask in asks]
+    assert [fields(a, "host") for a in answers] == [[f"{target}:{HTTP}"], [target], [f"{target}:{HTTP}"], [target]]
+
+
+@WAYS
+def test_a_client_of_http_1_0_that_keeps_its_connection(home, source, target, is_meshed):
+    asks = [{"version": "1.0", "target": f"/echo?n={n}", "headers": [["Connection", "keep-alive"], ["Host", target]]}
+            for n in range(3)]
+    answers = home.driver("t", source).http(host=target, port=HTTP, requests=asks)
+    assert answers and [seen_by_server(a)["target"] for a in answers] == [f"/echo?n={n}" for n in range(len(answers))]
+    for answer in answers:  # never in chunks, which it does not know (RFC 9112 6.1)
+        assert fields(answer, "transfer-encoding") == []
+    if len(answers) < 3:
+        assert not answers[-1]["keeps"]
+
+
+@WAYS
+def test_chunks_for_a_client_of_http_1_0(home, source, target, is_meshed):
+    """The end of the connection is that of the body."""
+    with home.driver("t", source).session(target, HTTP) as s:
+        s.send(f"GET /source?bytes=100000&chunked HTTP/1.0\r\nHost: {target}\r\n\r\n")
+        head, _, body = s.receive().partition("\r\n\r\n")
+        assert " 200 " in head and "transfer-encoding" not in head.lower()
+        assert len(body) == 100000
+
+
+@WAYS
+@pytest.mark.parametrize("size, status", [(8000, 200), (30000, 200), (70000, 431)])
+def test_long_heads(home, source, target, is_meshed, size, status):
+    """What fits is carried, also over HTTP/2; what does not is refused by us, with 431 (RFC 6585 5)."""
+    value = "".join(chr(97 + n % 26) for n in range(size))
+    answer = home.driver("t", source).get(target, HTTP, headers=[["X-Long", value]])
+    assert answer["status"] == status
+    if status == 200:
+        assert fields(json.loads(answer["body"]), "x-long") == [value]
+    else:
+        assert not answer["keeps"] and fields(answer, "server-name") == []
+
+
+@WAYS
+def test_a_long_target(home, source, target, is_meshed):
+    path = "/echo?" + "x" * 20000
+    assert seen_by_server(home.driver("t", source).get(target, HTTP, path))["target"] == path
+
+
+@WAYS
+@pytest.mark.parametrize("status", [204, 304])
+def test_bodiless_answers_to_get(home, source, target, is_meshed, status):
+    """To HEAD the server has no body that it could send: what is behind its head is the next answer."""
+    driver = home.driver("t", source)
+    with driver.session(target, HTTP) as s:
+        for n in range(3):
+            s.send(f"HEAD /echo?status={status}&n={n} HTTP/1.1\r\nHost: {target}\r\n\r\n")
+            answer = s.response(method="HEAD")
+            assert answer["status"] == status and answer["size"] == 0
+            assert fields(answer, "transfer-encoding") == []
+            if status == 204:
+                assert fields(answer, "content-length") == []  # RFC 9110 8.6
+
+
+@WAYS
+def test_the_client_says_close(home, source, target, is_meshed):
+    with home.driver("t", source).session(target, HTTP) as s:
+        s.send(f"GET /echo HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\nGET /echo?late HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = s.response()
+        assert answer["status"] == 200 and not answer["keeps"]
+        assert s.receive() == "", "what comes behind it is not read (RFC 9112 9.6)"
+
+
+@WAYS
 def test_hop_by_hop_fields_stay_behind(home, source, target, is_meshed):
     seen = seen_by_server(home.driver("t", source).get(
         target, HTTP, headers=[["Connection", "X-Hop"], ["X-Hop", "1"], ["X-End", "2"]]))

@@ -84,7 +84,7 @@ static void prefixes_are_whole_segments(void **state)
     } cases[] = {
         {"/a", "/a", true},    {"/a", "/a/b", true}, {"/a", "/ab", false}, {"/a/", "/a/b", true},
         {"/a/", "/a", true},   {"/", "/x", true},    {"/", "/", true},     {"", "/x", true},
-        {"/a/b", "/a", false}, {"/a", "/A", false},
+        {"/a/b", "/a", false}, {"/a", "/A", false},  {"/", "*", true},     {"/a", "*", false},
     };
 
     (void)state;
