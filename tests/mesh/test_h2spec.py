@@ -6,6 +6,7 @@ detected as HTTP/2 is HTTP/2.
 
 h2spec is a Go module; it is built once and kept in the user's cache folder.
 """
+import json
 import os
 import pathlib
 import re
@@ -17,7 +18,7 @@ import pytest
 
 from home import APPS, PYTHON, UNMESHED, client, deployment, namespace, service
 
-HTTP, H2 = 8080, 8083
+HTTP, H2, SHORT = 8080, 8083, 8093
 CASES = 146  # of h2spec 2.2.1 without TLS
 MODULE = "github.com/summerwind/h2spec"
 
@@ -49,8 +50,8 @@ def home(homes):
     opens = {"exec": {"command": ["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{H2}"]}}
 
     def nginx(name, **options):
-        return [deployment(name, [PYTHON, str(APPS / "nginx.py"), str(HTTP), str(H2)], probe=opens, **options),
-                service(name, [HTTP, H2])]
+        return [deployment(name, [PYTHON, str(APPS / "nginx.py"), str(HTTP), str(H2), str(SHORT)], probe=opens, **options),
+                service(name, [HTTP, H2, SHORT])]
 
     home = homes({"app.yaml": [namespace(), *nginx("server"), *nginx("plain", annotations=UNMESHED), client(),
                                client("outsider", annotations=UNMESHED)]})
@@ -58,12 +59,15 @@ def home(homes):
     return home
 
 
-@pytest.mark.network
-@pytest.mark.parametrize("source, target", [
+WAYS = pytest.mark.parametrize("source, target", [
     pytest.param("outsider", "server", id="inbound-proxy"),
     pytest.param("client", "plain", id="outbound-proxy"),
     pytest.param("client", "server", id="both"),
 ])
+
+
+@pytest.mark.network
+@WAYS
 def test_h2spec(home, h2spec, tmp_path, source, target):
     report = tmp_path / "report.xml"
     done = home.exec("t", source, str(h2spec), "--strict", "--timeout", "10", "--host", target, "--port", str(H2),
@@ -75,3 +79,14 @@ def test_h2spec(home, h2spec, tmp_path, source, target):
     assert failed == [], done.stdout[done.stdout.find("Failures:"):]
     assert sum(int(suite.get("skipped")) for suite in suites) == 0, done.stdout
     assert len([case for suite in suites for case in suite]) == CASES and done.returncode == 0, done.stdout
+
+
+@WAYS
+def test_no_request_is_lost_when_the_server_goes_away(home, source, target):
+    """nginx ends a connection after 25 requests, with a GOAWAY that leaves out what it has not seen (RFC 9113 6.8)."""
+    count = 1000
+    done = home.exec("t", source, PYTHON, str(APPS / "h2many.py"), target, str(SHORT), str(count), "30")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["statuses"] == {"200": count} and told["resets"] == {} and not told["goaway"], told
+    assert len(told["bodies"]) >= count // 30, "it went away again and again"

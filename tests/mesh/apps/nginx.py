@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """
-nginx, as a server that others wrote:  nginx.py HTTP-PORT H2-PORT
+nginx, as a server that others wrote:  nginx.py HTTP-PORT H2-PORT [SHORT-PORT]
 
 Each request is answered with 200, `nginx METHOD TARGET HOST`, and logged on standard output as `saw METHOD TARGET`. The
-second port speaks HTTP/2 in the clear. Its files are in a folder of its own, which goes with it.
+second port speaks HTTP/2 in the clear; so does the third, which sends GOAWAY after 25 requests of a connection. Its files
+are in a folder of its own, which goes with it.
 """
 import os
 import pathlib
@@ -39,15 +40,26 @@ http {{
         listen [::]:{h2} http2;
         location / {{ return 200 "nginx $request_method $request_uri $http_host"; }}
     }}
+    {short}
 }}
+"""
+
+SHORT = """
+    server {{
+        listen {port} http2;
+        listen [::]:{port} http2;
+        keepalive_requests 25;
+        location / {{ return 200 "$connection\\n"; }}
+    }}
 """
 
 
 def main():
-    http, h2 = map(int, sys.argv[1:])
+    http, h2, *more = map(int, sys.argv[1:])
     folder = pathlib.Path(tempfile.mkdtemp(prefix="nginx-"))
     try:
-        (folder / "nginx.conf").write_text(CONFIG.format(folder=folder, http=http, h2=h2))
+        short = "".join(SHORT.format(port=port) for port in more)
+        (folder / "nginx.conf").write_text(CONFIG.format(folder=folder, http=http, h2=h2, short=short))
         child = subprocess.Popen(["/usr/sbin/nginx", "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")])
         signal.signal(signal.SIGTERM, lambda *_: os.kill(child.pid, signal.SIGQUIT))
         return child.wait()

@@ -14,7 +14,12 @@ nothing any more behind a GOAWAY.
 """
 import asyncio
 import json
+import os
 import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from h2frames import DATA, GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame, headers, status_of  # noqa: E402
 
 TIMEOUT_S = 60
 AT_ONCE = 16
@@ -85,29 +90,6 @@ async def run_h1(case):
 
 # --- HTTP/2 --------------------------------------------------------------------------------------
 
-DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY = 0, 1, 3, 4, 7
-STATUSES = {0x88: 200, 0x89: 204, 0x8c: 400, 0x8d: 404, 0x8e: 500}  # RFC 7541 Appendix A
-
-
-def frame(kind, flags, stream, payload=b""):
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-
-
-def string(text):
-    data = text.encode("latin-1")
-    if len(data) < 127:
-        return bytes([len(data)]) + data
-    rest, number = len(data) - 127, b"\x7f"
-    while rest >= 128:
-        number, rest = number + bytes([rest % 128 + 128]), rest // 128
-    return number + bytes([rest]) + data
-
-
-def headers(stream, fields, ends):
-    block = b"".join(b"\x00" + string(name) + string(value) for name, value in fields)
-    return frame(HEADERS, 4 + ends, stream, block)
-
-
 def get(case, path):
     return [[":method", "GET"], [":scheme", "http"], [":authority", case["host"]], [":path", f"/{path}/{case['id']}"],
             ["l5d-orig-proto", "HTTP/1.1"]]
@@ -132,7 +114,7 @@ async def read_stream(reader, writer, stream):
         if kind == RST_STREAM:
             return {"reset": int.from_bytes(payload, "big")}
         if kind == HEADERS and not status:  # none yet, or an interim one
-            status = STATUSES.get(payload.lstrip(b"\x20")[0], 0)  # behind updates of the table's size
+            status = status_of(payload)
         if kind == DATA:
             body += payload
         if kind in (HEADERS, DATA) and flags & 1:
@@ -141,8 +123,7 @@ async def read_stream(reader, writer, stream):
 
 async def run_h2(case):
     reader, writer = await asyncio.open_connection(case["host"], case["port"])
-    no_table = b"\0\1\0\0\0\0"  # HEADER_TABLE_SIZE 0: a status is one byte
-    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, no_table))
+    writer.write(PREFACE)
     writer.write(headers(1, get(case, "before"), True))
     before = await read_stream(reader, writer, 1)
     answers = []

@@ -314,6 +314,93 @@ static void a_server_that_goes_away_loses_no_request(void **state UNUSED)
     probe_free(p);
 }
 
+/* What holds of clients holds of servers that we ask. */
+static void a_server_that_floods_is_left(void **state UNUSED)
+{
+    static const struct {
+        unsigned type, flags;
+        const char *payload;
+        size_t len;
+    } floods[] = {
+        {PING, 0, "12345678", 8},
+        {SETTINGS, 0, "", 0},
+        {PRIORITY, 0, "\0\0\0\0\x10", 5},
+    };
+
+    for (unsigned which = 0; which < ARRAY_LEN(floods); which++) {
+        struct probe *p = raw_client();
+        struct user *u = probe_get(p, "/");
+        static struct frame f;
+        struct text t;
+
+        assert_true(raw_expect(p, HEADERS, &f));
+        text_init(&t, 1 << 20);
+        for (unsigned i = 0; i < 3000; i++) {
+            raw_frame(&t, floods[which].type, floods[which].flags,
+                      floods[which].type == PRIORITY ? 1 : 0, floods[which].payload,
+                      floods[which].len);
+        }
+        raw_write(p, t.at, t.len);
+        text_clear(&t);
+        assert_true(raw_expect(p, GOAWAY, &f));
+        assert_int_equal(code_at(&f, 4), CALM);
+        (void)shutdown(p->raw_fd, SHUT_WR);
+        PROBE_UNTIL(p, u->why != RESET_NONE);
+        assert_int_equal(u->why, RESET_CONNECTION);
+        user_close(u, RESET_NONE);
+        PROBE_UNTIL(p, p->client_closed);
+        probe_free(p);
+    }
+}
+
+/*
+ * CVE-2019-9511, -9517: a peer that asks for much and takes it a byte at a time, or opens its windows and
+ * reads nothing. What waits for it is bounded by the room that we told, and others are served.
+ */
+static void a_peer_that_takes_a_byte_at_a_time(void **state UNUSED)
+{
+    struct probe *p = raw_server(NULL);
+    static struct frame f;
+    struct user *u;
+
+    raw_write(p, PREFACE, sizeof(PREFACE) - 1);
+    raw_send(p, SETTINGS, 0, 0, "\0\x04\0\0\0\0", 6); /* INITIAL_WINDOW_SIZE 0 */
+    raw_get(p, 1);
+    PROBE_UNTIL(p, p->accepted_count == 1);
+    u = p->accepted[0];
+    u->to_send = 10 << 20;
+    user_answer(u, 200, false);
+    user_pump(u);
+    for (unsigned i = 0; i < 200; i++) {
+        raw_send(p, WINDOW_UPDATE, 0, 1, "\0\0\0\x01", 4);
+        assert_true(raw_expect(p, DATA, &f));
+        assert_int_equal(f.len, 1);
+    }
+    assert_true(u->sent <= 200 + 65536);
+    assert_true(p->loop.chunks.used_count <= 16);
+    expect_service(p, 3);
+    probe_free(p);
+
+    p = raw_server_greeted(NULL); /* all windows open, the socket full */
+    raw_send(p, WINDOW_UPDATE, 0, 0, "\x7f\0\0\0", 4);
+    for (unsigned stream = 1; stream < 100; stream += 2) {
+        raw_get(p, stream);
+        raw_send(p, WINDOW_UPDATE, 0, stream, "\x7f\0\0\0", 4);
+    }
+    PROBE_UNTIL(p, p->accepted_count == 50);
+    for (unsigned i = 0; i < 50; i++) {
+        p->accepted[i]->to_send = 10 << 20;
+        user_answer(p->accepted[i], 200, false);
+        user_pump(p->accepted[i]);
+    }
+    probe_settle(p);
+    for (unsigned i = 0; i < 50; i++) {
+        assert_true(p->accepted[i]->to_send > 0);
+    }
+    assert_true((size_t)p->loop.chunks.used_count * CHUNK_BYTES <= (size_t)51 * (65536 + CHUNK_BYTES));
+    probe_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -324,6 +411,8 @@ int main(void)
         cmocka_unit_test(a_small_head_that_unfolds_to_a_large_one),
         cmocka_unit_test(window_updates_are_gathered),
         cmocka_unit_test(priorities_of_streams_that_never_come),
+        cmocka_unit_test(a_server_that_floods_is_left),
+        cmocka_unit_test(a_peer_that_takes_a_byte_at_a_time),
         cmocka_unit_test(a_drain_takes_what_is_on_its_way_and_nothing_later),
         cmocka_unit_test(a_server_that_goes_away_loses_no_request),
     };
