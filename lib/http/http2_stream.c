@@ -11,7 +11,9 @@
 
 #define STREAM_ARENA_MAX                                                                           \
     ((size_t)4 * HTTP_HEAD_BYTES_MAX) /* request head, interim and final ones, trailers */
-#define SPARE_MAX 64
+#define SPARE_MAX        64
+#define OUTPUT_SHARED    32
+#define OUTPUT_SHARE_MIN ((int64_t)4096)
 
 static struct h2_stream *stream_of(struct stream *s)
 {
@@ -169,10 +171,25 @@ static void stream_cut(struct h2_stream *s, uint32_t code)
 
 /* --- room ---------------------------------------------------------------------------------------- */
 
+/*
+ * A stream may queue as much as the high mark, but all of a connection share OUTPUT_SHARED high marks: a
+ * peer that opens a thousand streams and reads nothing holds a few megabytes, not the whole of it. Where
+ * the peer reads, streams get their next room when this turn's bytes have left.
+ */
+static int64_t room_high(const struct h2_conn *c)
+{
+    int64_t high = (int64_t)c->limits->output_high_bytes;
+
+    if (c->wire_count <= OUTPUT_SHARED) {
+        return high;
+    }
+    return MIN(MAX(high * OUTPUT_SHARED / c->wire_count, OUTPUT_SHARE_MIN), high);
+}
+
 static size_t room_allowed(const struct h2_stream *s)
 {
     const struct h2_conn *c = s->conn;
-    int64_t high = (int64_t)c->limits->output_high_bytes;
+    int64_t high = room_high(c);
     int64_t stream, connection;
 
     if (s->sink) {
