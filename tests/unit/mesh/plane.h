@@ -277,6 +277,20 @@ static inline void plane_restart(struct plane *p)
     plane_up(p);
 }
 
+/* Bound and never listening, until the process ends: while the plane is down, no other process that
+ * asks for any port is given this one, and mistaken for us. */
+static inline void plane_reserve_port(struct plane *p)
+{
+    struct sockaddr_storage sa;
+    socklen_t len = addr_to_sockaddr(&p->at, &sa);
+    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)), 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, len), 0);
+    assert_int_equal(sock_local(fd, &p->at), 0);
+}
+
 static inline void plane_open(struct plane *p, struct loop *l, struct tls_ctx *tls)
 {
     memset(p, 0, sizeof(*p));
@@ -286,6 +300,7 @@ static inline void plane_open(struct plane *p, struct loop *l, struct tls_ctx *t
     list_init(&p->calls);
     list_init(&p->conns);
     plane_of_test = p;
+    plane_reserve_port(p);
     plane_up(p);
 }
 
