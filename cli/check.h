@@ -10,7 +10,7 @@
 #include "cli/cli.h"
 #include "local/home.h"
 
-#define CHECK_PROBLEM_BYTES 1024
+#define CHECK_PROBLEM_BYTES 16384
 
 enum check_fact { /* what later checks build on: they are left out while it does not hold */
     FACT_HOME = 1,       /* the home's folder is there */
@@ -60,6 +60,7 @@ int check_home_problems(struct checker *c, char *problem, size_t problem_bytes);
 int check_api_answers(struct checker *c, char *problem, size_t problem_bytes);
 int check_control_pods(struct checker *c, char *problem, size_t problem_bytes);
 int check_cluster_read(struct checker *c, char *problem, size_t problem_bytes);
+int check_objects(struct checker *c, char *problem, size_t problem_bytes);
 int check_prometheus(struct checker *c, char *problem, size_t problem_bytes);
 int check_scrapes(struct checker *c, char *problem, size_t problem_bytes);
 int check_version(struct checker *c, char *problem, size_t problem_bytes);

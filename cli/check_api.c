@@ -23,17 +23,19 @@ static int self_check(struct checker *c, const char *description, char *problem,
 {
     ProtobufCMessage *answer = NULL;
     const Linkerd2__Public__SelfCheckResponse *response;
+    struct text reasons;
     int rc = 0;
 
     TRY(api_call(&c->target, "SelfCheck", NULL, &linkerd2__public__self_check_response__descriptor,
                  &answer, problem, problem_bytes));
     response = (const Linkerd2__Public__SelfCheckResponse *)answer;
+    text_init_fixed(&reasons, problem, problem_bytes);
     for (size_t i = 0; i < response->n_results; i++) {
         const Linkerd2__Public__CheckResult *r = response->results[i];
 
         if (strcmp(r->checkdescription, description) == 0 &&
             r->status != LINKERD2__PUBLIC__CHECK_STATUS__OK) {
-            (void)snprintf(problem, problem_bytes, "%s", r->friendlymessagetouser);
+            text_printf(&reasons, "%s%s", rc != 0 ? "\n" : "", r->friendlymessagetouser);
             rc = E_INTERNAL;
         }
     }
@@ -44,6 +46,12 @@ static int self_check(struct checker *c, const char *description, char *problem,
 int check_cluster_read(struct checker *c, char *problem, size_t problem_bytes)
 {
     return self_check(c, "the control plane has read the cluster's objects", problem,
+                      problem_bytes);
+}
+
+int check_objects(struct checker *c, char *problem, size_t problem_bytes)
+{
+    return self_check(c, "policies, routes, profiles and annotations are in effect", problem,
                       problem_bytes);
 }
 

@@ -124,6 +124,7 @@ static void service_ref_read(struct reading *r, const struct target *t, const st
     if (cluster_get(r->env->cluster, KIND_SERVICE, ns, name) == NULL) {
         fail(r, f, of, arena_printf(r->arena, "there is no Service %s/%s, a backend", ns, name),
              to);
+        reading_advise(r, "create it, or correct the name; until then its share of the traffic fails");
         return;
     }
     to->backend = backend_balancer(of, service_path(r->env, ns, name, (uint16_t)port, r->arena),

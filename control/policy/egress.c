@@ -67,10 +67,12 @@ void egress_check(struct reading *r, const struct object *o)
     const char *policy = json_text(o->spec, "trafficPolicy");
     struct network n;
 
+    reading_at(r, "spec.trafficPolicy");
     if (policy == NULL || (strcmp(policy, "Allow") != 0 && strcmp(policy, "Deny") != 0)) {
         reading_refuse(r, "trafficPolicy is neither Allow nor Deny, so nothing is let out");
     }
     for (size_t i = 0; i < json_array_size(list); i++) {
+        reading_at(r, "spec.networks[%zu]", i);
         if (!network_read(json_array_get(list, i), &n)) {
             reading_refuse(r, "network %zu is no CIDR, or an exception lies outside of it", i);
             continue;
@@ -83,6 +85,7 @@ void egress_check(struct reading *r, const struct object *o)
                                  "network %zu overlaps the cluster's own, which no "
                                  "EgressNetwork has a say in",
                                  i);
+                reading_advise(r, "take the cluster's networks out of it with `except`");
             }
         }
     }

@@ -45,11 +45,13 @@ static authn *server_clients_read(struct reading *r, const struct object *o, con
         reading_refuse(r, "client.meshTLS names neither identities nor serviceAccounts");
     }
     for (size_t i = 0; i < json_array_size(names); i++) {
+        reading_at(r, "spec.client.meshTLS.identities[%zu]", i);
         clients_add_pattern(r, &c, json_string_value(json_array_get(names, i)));
     }
     for (size_t i = 0; i < json_array_size(accounts); i++) {
         const json_t *ref = json_array_get(accounts, i);
 
+        reading_at(r, "spec.client.meshTLS.serviceAccounts[%zu]", i);
         clients_add_account(r, &c, ref_ns(ref, o->ns), ref_name(ref));
     }
     return clients_authn(&c, r->arena);
@@ -62,12 +64,15 @@ authz *server_authorization_read(struct reading *r, const struct object *o)
     authz *m = authz_new(o, "serverauthorization", r->arena);
     bool is_open = json_flag(client, "unauthenticated", false);
 
+    reading_at(r, "spec.client.networks");
     m->networks = networks_read(r, json_object_get(client, "networks"), &m->n_networks);
+    reading_at(r, "spec.client");
     if (m->n_networks == 0) {
         authz_set_networks(m, r->env->cluster_networks, r->env->cluster_networks_count, r->arena);
     }
     if (is_open && tls != NULL) {
         reading_refuse(r, "client is both unauthenticated and meshTLS");
+        reading_advise(r, "remove one of the two");
     }
     if (is_open) {
         m->authentication = authn_anybody(r->arena);
@@ -104,11 +109,13 @@ static authn *identities_read(struct reading *r, const struct object *o)
         reading_refuse(r, "MeshTLSAuthentication %s/%s names no identities", o->ns, o->name);
     }
     for (size_t i = 0; i < json_array_size(names); i++) {
+        reading_at(r, "spec.identities[%zu]", i);
         clients_add_pattern(r, &c, json_string_value(json_array_get(names, i)));
     }
     for (size_t i = 0; i < json_array_size(refs); i++) {
         const json_t *ref = json_array_get(refs, i);
 
+        reading_at(r, "spec.identityRefs[%zu]", i);
         if (ref_is(ref, "", "ServiceAccount")) {
             clients_add_account(r, &c, ref_ns(ref, o->ns), ref_name(ref));
         } else if (ref_is(ref, "", "Namespace")) {
@@ -129,6 +136,7 @@ void network_authentication_read(struct reading *r, const struct object *o)
 {
     size_t count = 0;
 
+    reading_at(r, "spec.networks");
     (void)networks_read(r, json_object_get(o->spec, "networks"), &count);
     if (count == 0) {
         reading_refuse(r, "NetworkAuthentication %s/%s has no networks", o->ns, o->name);
@@ -147,6 +155,7 @@ static const struct object *authentication_find(struct reading *r, enum kind k, 
     if (o == NULL) {
         reading_refuse(r, "there is no %s %s/%s, which it requires", kind_info(k)->name, ns,
                        ref_name(ref));
+        reading_advise(r, "create it, or correct the reference");
     }
     return o;
 }
@@ -155,6 +164,7 @@ static void network_ref_read(struct reading *r, const struct object *networks, a
 {
     if (to->networks != NULL) {
         reading_refuse(r, "it requires more than one NetworkAuthentication");
+        reading_advise(r, "name one, and list all networks in it");
     } else if (networks != NULL) {
         network_authentication_read(r, networks);
         to->networks =
@@ -185,6 +195,7 @@ static void requirement_read(struct reading *r, const struct object *o, const js
                           "NetworkAuthentication nor a ServiceAccount");
     } else if (to->authentication != NULL) {
         reading_refuse(r, "it requires more than one source of identities");
+        reading_advise(r, "name one; for alternatives write several AuthorizationPolicies");
     } else if (is_account) {
         account_ref_read(r, ref, o->ns, to);
     } else {
@@ -200,11 +211,16 @@ authz *authorization_policy_read(struct reading *r, const struct object *o)
     const json_t *refs = json_object_get(o->spec, "requiredAuthenticationRefs");
     authz *m = authz_new(o, "authorizationpolicy", r->arena);
 
+    reading_at(r, "spec.requiredAuthenticationRefs");
     if (!json_is_array(refs)) {
         reading_refuse(r, "requiredAuthenticationRefs is missing");
+        reading_advise(r, "name what is required; an empty list lets everybody in");
     }
     for (size_t i = 0; i < json_array_size(refs); i++) {
+        reading_at(r, "spec.requiredAuthenticationRefs[%zu]", i);
+        reading_hold(r, true); /* what it names is read, too */
         requirement_read(r, o, json_array_get(refs, i), m);
+        reading_hold(r, false);
     }
     if (m->n_networks == 0) {
         authz_set_networks(m, everywhere, ARRAY_LEN(everywhere), r->arena);

@@ -7,12 +7,15 @@
 typedef Io__Linkerd__Proxy__Inbound__HttpRoute http_route;
 typedef Io__Linkerd__Proxy__Inbound__HttpRoute__Rule rule_message;
 
-static rule_message *rule_read(struct reading *r, const json_t *from, bool is_grpc)
+static rule_message *rule_read(struct reading *r, const struct object *o, size_t index)
 {
+    const json_t *from = json_array_get(json_object_get(o->spec, "rules"), index);
     rule_message *m =
         message_new(r->arena, &io__linkerd__proxy__inbound__http_route__rule__descriptor);
 
-    m->matches = matches_read(r, from, is_grpc, &m->n_matches);
+    reading_at(r, "spec.rules[%zu].matches", index);
+    m->matches = matches_read(r, from, o->kind == KIND_GRPC_ROUTE, &m->n_matches);
+    reading_at(r, "spec.rules[%zu].filters", index);
     m->filters = filters_read(r, json_object_get(from, "filters"), true, &m->n_filters);
     return m;
 }
@@ -20,18 +23,15 @@ static rule_message *rule_read(struct reading *r, const json_t *from, bool is_gr
 void *inbound_route_read(struct reading *r, const struct object *o)
 {
     const struct kind_info *kind = kind_info(o->kind);
-    const json_t *rules = json_object_get(o->spec, "rules");
-    size_t count = json_array_size(rules);
+    size_t count = MAX(json_array_size(json_object_get(o->spec, "rules")), (size_t)1);
     http_route *m = message_new(r->arena, &io__linkerd__proxy__inbound__http_route__descriptor);
 
     m->metadata = resource_ref(r->arena, kind->group, kind->name, o->name, "", 0);
+    reading_at(r, "spec.hostnames");
     m->hosts = hosts_read(r, json_object_get(o->spec, "hostnames"), &m->n_hosts);
-    m->rules = arena_new(r->arena, MAX(count, 1) * sizeof(m->rules[0]));
-    for (size_t i = 0; i < count; i++) {
-        m->rules[m->n_rules++] = rule_read(r, json_array_get(rules, i), o->kind == KIND_GRPC_ROUTE);
-    }
-    if (count == 0) {
-        m->rules[m->n_rules++] = rule_read(r, NULL, o->kind == KIND_GRPC_ROUTE);
+    m->rules = arena_new(r->arena, count * sizeof(m->rules[0]));
+    for (size_t i = 0; i < count; i++) { /* without rules there is one that matches all */
+        m->rules[m->n_rules++] = rule_read(r, o, i);
     }
     return r->is_refused ? NULL : m;
 }

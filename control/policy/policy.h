@@ -28,6 +28,9 @@ enum grpc_status policy_watch_outbound(struct policy *p, struct bytes request, s
 struct policy_problem {
     enum kind kind;
     char *ns, *name, *source, *reason; /* source: "web.yaml:12"; "" for an API server */
+    char *field;                       /* where: "spec.rules[0].backendRefs"; "" unknown */
+    const char *advice;                /* what to do; static */
+    bool is_refused;                   /* it has no effect at all; else one setting of it is left out */
 };
 const struct policy_problem *policy_problems(const struct policy *p, size_t *out_count);
 

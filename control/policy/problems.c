@@ -14,6 +14,8 @@
  */
 #define LOOK_DELAY_NS (100 * NS_PER_MS)
 
+#define CREATE "create it, or correct the name"
+
 /* --- what routes say of others ------------------------------------------------------------------- */
 
 static const char *route_rank_name(const struct object *route)
@@ -71,8 +73,10 @@ static void check_server_parent(const struct policy *p, struct reading *r, const
         reading_complain(r, "a %s has no effect on a Server", route_rank_name(o));
     } else if (strcmp(ns, o->ns) != 0) {
         reading_complain(r, "the Server %s/%s is in another namespace", ns, ref_name(ref));
+        reading_advise(r, "move one of them to the other's namespace");
     } else if (cluster_get(p->env->cluster, KIND_SERVER, ns, ref_name(ref)) == NULL) {
         reading_complain(r, "there is no Server %s/%s, its parent", ns, ref_name(ref));
+        reading_advise(r, CREATE);
     } else {
         (void)inbound_route_read(r, o);
     }
@@ -91,14 +95,18 @@ static void check_target_parent(const struct policy *p, struct reading *r, const
     if (cluster_get(p->env->cluster, kind == PARENT_EGRESS ? KIND_EGRESS_NETWORK : KIND_SERVICE, ns,
                     name) == NULL) {
         reading_complain(r, "there is no %s %s/%s, its parent", what, ns, name);
+        reading_advise(r, CREATE);
     }
     if (kind == PARENT_EGRESS && port == 0) {
         reading_complain(r, "a parentRef to an EgressNetwork lacks its port");
+        reading_advise(r, "add `port` to it");
     }
     winner = route_winner(p, o, kind, ns, name, (uint16_t)port);
     if (winner != NULL) {
         reading_complain(r, "the %s %s/%s has that port of %s %s/%s", route_rank_name(winner),
                          winner->ns, winner->name, what, ns, name);
+        reading_advise(r, "name another port, or make both of one kind: GRPCRoute wins over "
+                          "HTTPRoute, TLSRoute and TCPRoute, in this order");
     }
     if (o->kind == KIND_TLS_ROUTE || o->kind == KIND_TCP_ROUTE) {
         (void)opaque_route_read(r, &t, o);
@@ -115,18 +123,22 @@ static void check_route(const struct policy *p, struct reading *r, const struct 
         const json_t *ref = json_array_get(refs, i);
         enum parent kind = parent_kind(o, ref);
 
+        reading_at(r, "spec.parentRefs[%zu]", i);
         if (kind == PARENT_SERVER) {
             check_server_parent(p, r, o, ref);
         } else if (kind != PARENT_OTHER) {
             check_target_parent(p, r, o, ref, kind);
         } else if (ref_is(ref, "", "Service") || ref_is(ref, GROUP_GATEWAY, "Service")) {
             reading_complain(r, "a parentRef to a Service lacks `group: core`");
+            reading_advise(r, "add `group: core` to it");
         } else if (json_text(ref, "kind") != NULL && !ref_is(ref, GROUP_GATEWAY, "Gateway") &&
                    !ref_is(ref, "", "Gateway")) {
             reading_complain(r, "a parentRef is of the unknown kind %.100s",
                              json_text(ref, "kind"));
+            reading_advise(r, "name a Service, an EgressNetwork or a Server");
         }
     }
+    settings_check_names(r, o, true);
 }
 
 /* --- the other kinds ----------------------------------------------------------------------------- */
@@ -141,15 +153,21 @@ static void check_server(const struct policy *p, struct reading *r, const struct
     bool is_known = protocol == NULL;
 
     (void)p;
+    reading_at(r, "spec.proxyProtocol");
     for (size_t i = 0; !is_known && i < ARRAY_LEN(protocols); i++) {
         is_known = strcmp(protocols[i], protocol) == 0;
     }
     if (!is_known) {
         reading_complain(r, "the proxyProtocol %.100s is not known: it is detected", protocol);
+        reading_advise(r, "write unknown, HTTP/1, HTTP/2, gRPC, opaque or TLS");
     }
+    reading_at(r, "spec.accessPolicy");
     if (access != NULL && !default_policy_is_known(access)) {
         reading_complain(r, "the accessPolicy %.100s is not known: it is deny", access);
+        reading_advise(r, "write deny, audit, all-unauthenticated, all-authenticated, "
+                          "cluster-unauthenticated or cluster-authenticated");
     }
+    reading_at(r, "spec");
     if (has_pods == has_machines) {
         reading_complain(r, "it has not exactly one of podSelector and externalWorkloadSelector");
     }
@@ -164,10 +182,12 @@ static void check_server_authorization(const struct policy *p, struct reading *r
     const char *name = json_text(o->spec, "server.name");
 
     (void)server_authorization_read(r, o);
+    reading_at(r, "spec.server");
     if (name == NULL && json_at(o->spec, "server.selector") == NULL) {
         reading_complain(r, "it names no server");
     } else if (name != NULL && cluster_get(p->env->cluster, KIND_SERVER, o->ns, name) == NULL) {
         reading_complain(r, "there is no Server %s/%s", o->ns, name);
+        reading_advise(r, CREATE);
     }
 }
 
@@ -189,6 +209,7 @@ static void check_authorization_policy(const struct policy *p, struct reading *r
     const char *name = ref_name(target);
 
     (void)authorization_policy_read(r, o);
+    reading_at(r, "spec.targetRef");
     if (k == KIND_COUNT) {
         reading_complain(r, "its targetRef is no Server, Namespace, HTTPRoute or GRPCRoute");
     } else if (k == KIND_NAMESPACE) {
@@ -199,6 +220,7 @@ static void check_authorization_policy(const struct policy *p, struct reading *r
         reading_complain(r, "its target is in another namespace");
     } else if (cluster_get(p->env->cluster, k, o->ns, name) == NULL) {
         reading_complain(r, "there is no %s %s/%s, its target", kind_info(k)->name, o->ns, name);
+        reading_advise(r, CREATE);
     }
 }
 
@@ -221,6 +243,7 @@ static void check_rate_limit(const struct policy *p, struct reading *r, const st
     const struct object *first;
 
     (void)rate_limit_read(r, o);
+    reading_at(r, "spec.targetRef");
     if (!ref_is(target, GROUP_POLICY, "Server")) {
         reading_complain(r, "its targetRef is no Server");
         return;
@@ -229,9 +252,11 @@ static void check_rate_limit(const struct policy *p, struct reading *r, const st
     if (first != NULL && !is_same(first, o)) {
         reading_complain(r, "the Server %s/%s has the older rate limit %s", o->ns, name,
                          first->name);
+        reading_advise(r, "remove one of the two");
     }
     if (cluster_get(p->env->cluster, KIND_SERVER, o->ns, name) == NULL) {
         reading_complain(r, "there is no Server %s/%s, its target", o->ns, name);
+        reading_advise(r, CREATE);
     }
 }
 
@@ -241,6 +266,7 @@ static void check_settings(const struct policy *p, struct reading *r, const stru
 
     (void)p;
     settings_read(r, o, false, &s);
+    settings_check_names(r, o, false);
     if (o->kind == KIND_EGRESS_NETWORK) {
         egress_check(r, o);
     }
@@ -251,6 +277,7 @@ static void check_service_profile(const struct policy *p, struct reading *r, con
     profile_message m;
     const char *problem;
 
+    reading_at(r, "spec");
     io__linkerd__proxy__destination__destination_profile__init(&m);
     problem = profile_read(o, p->env, 80, r->arena, &m);
     if (problem != NULL) {
@@ -285,36 +312,66 @@ static void problem_clear(struct policy_problem *m)
     mem_free(m->ns);
     mem_free(m->name);
     mem_free(m->source);
+    mem_free(m->field);
     mem_free(m->reason);
 }
 
-static bool problem_is(const struct policy_problem *m, const struct object *o, const char *reason)
+static int problem_cmp(const void *a, const void *b)
 {
-    return m->kind == o->kind && strcmp(m->ns, o->ns) == 0 && strcmp(m->name, o->name) == 0 &&
-           strcmp(m->reason, reason) == 0;
+    const struct policy_problem *x = a, *y = b;
+    int by_ns = strcmp(x->ns, y->ns), by_name = strcmp(x->name, y->name);
+
+    return by_ns != 0 ? by_ns : by_name != 0 ? by_name : (int)x->kind - (int)y->kind;
 }
 
-static void problem_add(struct problems *l, const struct problems *before, const struct object *o,
-                        const struct reading *r)
+/* The list is sorted, and has at most one problem of an object. */
+static bool list_has(const struct problems *l, const struct policy_problem *m)
 {
-    bool is_new = true;
+    const struct policy_problem *found =
+        l->count == 0 ? NULL : bsearch(m, l->at, l->count, sizeof(l->at[0]), problem_cmp);
 
+    return found != NULL && strcmp(found->reason, m->reason) == 0;
+}
+
+static void problem_add(struct problems *l, const struct object *o, const struct reading *r)
+{
     if (l->count == l->capacity) {
         l->capacity = MAX(8, 2 * l->capacity);
         l->at = mem_resize(l->at, l->capacity, sizeof(l->at[0]));
     }
-    l->at[l->count++] = (struct policy_problem){.kind = o->kind,
-                                                .ns = mem_strdup(o->ns),
-                                                .name = mem_strdup(o->name),
-                                                .source = mem_strdup(o->source),
-                                                .reason = mem_strdup(r->problem)};
-    for (size_t i = 0; is_new && i < before->count; i++) {
-        is_new = !problem_is(&before->at[i], o, r->problem);
+    l->at[l->count++] = (struct policy_problem){
+        .kind = o->kind,
+        .ns = mem_strdup(o->ns),
+        .name = mem_strdup(o->name),
+        .source = mem_strdup(o->source),
+        .field = mem_strdup(r->problem_field),
+        .reason = mem_strdup(r->problem),
+        .advice = r->advice != NULL ? r->advice : "correct it",
+        .is_refused = r->is_refused,
+    };
+}
+
+/* Each once when it comes up, and once when it is gone. */
+static void tell_changes(const struct policy *p, const struct problems *before)
+{
+    const struct problems *now = &p->problems;
+
+    for (size_t i = 0; i < now->count; i++) {
+        const struct policy_problem *m = &now->at[i];
+
+        if (!list_has(before, m)) {
+            log_warn("%s of %s %s/%s: %s; field=%s source=%s what_to_do=\"%s\"",
+                     m->is_refused ? "no effect" : "not all is in effect", kind_info(m->kind)->name,
+                     m->ns, m->name, m->reason, m->field, m->source, m->advice);
+        }
     }
-    if (is_new) {
-        log_warn("%s of %s %s/%s: %s; source=%s",
-                 r->is_refused ? "no effect" : "not all is in effect", kind_info(o->kind)->name,
-                 o->ns, o->name, r->problem, o->source);
+    for (size_t i = 0; i < before->count; i++) {
+        const struct policy_problem *m = &before->at[i];
+
+        if (!list_has(now, m)) {
+            log_info("a problem of %s %s/%s is gone; it was: %s", kind_info(m->kind)->name, m->ns,
+                     m->name, m->reason);
+        }
     }
 }
 
@@ -326,14 +383,6 @@ static void list_free(struct problems *l)
     mem_free(l->at);
     l->at = NULL;
     l->count = l->capacity = 0;
-}
-
-static int problem_cmp(const void *a, const void *b)
-{
-    const struct policy_problem *x = a, *y = b;
-    int by_ns = strcmp(x->ns, y->ns), by_name = strcmp(x->name, y->name);
-
-    return by_ns != 0 ? by_ns : by_name != 0 ? by_name : (int)x->kind - (int)y->kind;
 }
 
 static void look(struct timer *timer)
@@ -353,7 +402,7 @@ static void look(struct timer *timer)
 
             checks[c].run(p, &r, it.value);
             if (r.problem != NULL) {
-                problem_add(&p->problems, &before, it.value, &r);
+                problem_add(&p->problems, it.value, &r);
             }
             arena_clear(&a);
         }
@@ -361,6 +410,7 @@ static void look(struct timer *timer)
     if (p->problems.count > 1) {
         qsort(p->problems.at, p->problems.count, sizeof(p->problems.at[0]), problem_cmp);
     }
+    tell_changes(p, &before);
     list_free(&before);
 }
 

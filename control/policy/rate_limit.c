@@ -30,9 +30,10 @@ static limit_message *limit_read(struct reading *r, const json_t *from, uint32_t
     return m;
 }
 
-static override_message *override_read(struct reading *r, const struct object *o,
-                                       const json_t *from, uint32_t total)
+static override_message *override_read(struct reading *r, const struct object *o, size_t index,
+                                       uint32_t total)
 {
+    const json_t *from = json_array_get(json_object_get(o->spec, "overrides"), index);
     const json_t *refs = json_object_get(from, "clientRefs");
     struct clients c;
     override_message *m = message_new(
@@ -42,12 +43,14 @@ static override_message *override_read(struct reading *r, const struct object *o
     for (size_t i = 0; i < json_array_size(refs); i++) {
         const json_t *ref = json_array_get(refs, i);
 
+        reading_at(r, "spec.overrides[%zu].clientRefs[%zu]", index, i);
         if (ref_is(ref, "", "ServiceAccount")) {
             clients_add_account(r, &c, ref_ns(ref, o->ns), ref_name(ref));
         } else {
             reading_refuse(r, "a clientRef of an override is no ServiceAccount");
         }
     }
+    reading_at(r, "spec.overrides[%zu]", index);
     m->limit = limit_read(r, from, total);
     m->clients = message_new(
         r->arena,
@@ -59,20 +62,22 @@ static override_message *override_read(struct reading *r, const struct object *o
 
 rate_limit_message *rate_limit_read(struct reading *r, const struct object *o)
 {
-    const json_t *overrides = json_object_get(o->spec, "overrides");
-    size_t count = json_array_size(overrides);
+    size_t count = json_array_size(json_object_get(o->spec, "overrides"));
     rate_limit_message *m =
         message_new(r->arena, &io__linkerd__proxy__inbound__http_local_rate_limit__descriptor);
     uint32_t total;
 
     m->metadata = resource_ref(r->arena, GROUP_POLICY, "HTTPLocalRateLimitPolicy", o->name, "", 0);
+    reading_at(r, "spec.total");
     m->total = limit_read(r, json_object_get(o->spec, "total"), 0);
     total = m->total != NULL ? m->total->requestspersecond : 0;
+    reading_at(r, "spec.identity");
     m->identity = limit_read(r, json_object_get(o->spec, "identity"), total);
     m->overrides = arena_new(r->arena, MAX(count, 1) * sizeof(m->overrides[0]));
     for (size_t i = 0; i < count; i++) {
-        m->overrides[m->n_overrides++] = override_read(r, o, json_array_get(overrides, i), total);
+        m->overrides[m->n_overrides++] = override_read(r, o, i, total);
     }
+    reading_at(r, "spec");
     if (m->total == NULL && m->identity == NULL && count == 0) {
         reading_refuse(r, "it says neither total, identity nor overrides");
     }

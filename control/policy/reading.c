@@ -61,9 +61,36 @@ static void PRINTF_LIKE(2, 0) say(struct reading *r, const char *format, va_list
 {
     char text[512];
 
-    if (r->problem == NULL) {
+    r->is_told = r->problem == NULL;
+    if (r->is_told) {
         vsnprintf(text, sizeof(text), format, args);
         r->problem = arena_strdup(r->arena, bytes_str(text));
+        r->problem_field = arena_strdup(r->arena, bytes_str(r->field));
+        r->advice = NULL;
+    }
+}
+
+void reading_at(struct reading *r, const char *format, ...)
+{
+    va_list args;
+
+    if (r->depends != NULL || r->is_field_held) {
+        return;
+    }
+    va_start(args, format);
+    vsnprintf(r->field, sizeof(r->field), format, args);
+    va_end(args);
+}
+
+void reading_hold(struct reading *r, bool is_held)
+{
+    r->is_field_held = is_held;
+}
+
+void reading_advise(struct reading *r, const char *advice)
+{
+    if (r->is_told) {
+        r->advice = advice;
     }
 }
 

@@ -22,6 +22,8 @@
 #define GROUP_POLICY  "policy.linkerd.io"
 #define GROUP_GATEWAY "gateway.networking.k8s.io"
 
+#define FIELD_BYTES 96
+
 /* Letters of dependencies (topic.h), beside those of attach.h. */
 enum {
     DEP_POD = 'p',
@@ -48,8 +50,19 @@ struct reading {
     struct arena *arena;
     struct depends *depends; /* NULL: nobody waits for changes */
     bool is_refused;
-    char *problem; /* NULL: none */
+    char *problem;       /* NULL: none */
+    char *problem_field; /* where it stands: "spec.rules[0].filters"; "" unknown */
+    const char *advice;  /* what to do about it; static; NULL: correct the field */
+    /* private */
+    char field[FIELD_BYTES];
+    bool is_field_held, is_told;
 };
+/* What is read next, for people. Costs nothing while an answer is made, of which nobody reads it. Between
+ * hold and release it stays as it is: another object is being read on behalf of this one. */
+void reading_at(struct reading *r, const char *format, ...) PRINTF_LIKE(2, 3);
+void reading_hold(struct reading *r, bool is_held);
+/* Right behind a refusal or a complaint: what to do, if that was the problem that is kept. */
+void reading_advise(struct reading *r, const char *advice);
 void reading_refuse(struct reading *r, const char *format, ...) PRINTF_LIKE(2, 3);
 void reading_complain(struct reading *r, const char *format, ...) PRINTF_LIKE(2, 3);
 

@@ -67,19 +67,25 @@ static void set_limits(struct reading *r, const struct target *t, const struct s
 /* --- HTTP and gRPC ------------------------------------------------------------------------------- */
 
 static http_rule *http_rule_read(struct reading *r, const struct target *t, const struct object *o,
-                                 const struct settings *own, const json_t *from)
+                                 const struct settings *own, size_t index)
 {
+    const json_t *from = json_array_get(json_object_get(o->spec, "rules"), index);
     bool is_grpc = o->kind == KIND_GRPC_ROUTE;
     http_rule *m =
         message_new(r->arena, &io__linkerd__proxy__outbound__http_route__rule__descriptor);
-    uint64_t request_ns = timeout_read(r, from, "timeouts.request");
-    uint64_t backend_ns = timeout_read(r, from, "timeouts.backendRequest");
+    uint64_t request_ns, backend_ns;
 
+    reading_at(r, "spec.rules[%zu].timeouts", index);
+    request_ns = timeout_read(r, from, "timeouts.request");
+    backend_ns = timeout_read(r, from, "timeouts.backendRequest");
     if (request_ns != 0 && backend_ns > request_ns) {
         reading_refuse(r, "timeouts.backendRequest is longer than timeouts.request");
     }
+    reading_at(r, "spec.rules[%zu].matches", index);
     m->matches = matches_read(r, from, is_grpc, &m->n_matches);
+    reading_at(r, "spec.rules[%zu].filters", index);
     m->filters = filters_read(r, json_object_get(from, "filters"), false, &m->n_filters);
+    reading_at(r, "spec.rules[%zu].backendRefs", index);
     m->backends = distribution_read(r, t, o, from, is_grpc ? FAMILY_GRPC : FAMILY_HTTP, backend_ns);
     set_limits(r, t, own, request_ns, is_grpc, m);
     return m;
@@ -94,21 +100,18 @@ static message_metadata *route_ref(const struct object *o, struct arena *a)
 
 out_http_route *http_route_read(struct reading *r, const struct target *t, const struct object *o)
 {
-    const json_t *rules = json_object_get(o->spec, "rules");
-    size_t count = json_array_size(rules);
+    size_t count = MAX(json_array_size(json_object_get(o->spec, "rules")), (size_t)1);
     out_http_route *m =
         message_new(r->arena, &io__linkerd__proxy__outbound__http_route__descriptor);
     struct settings own;
 
     settings_read(r, o, true, &own);
     m->metadata = route_ref(o, r->arena);
+    reading_at(r, "spec.hostnames");
     m->hosts = hosts_read(r, json_object_get(o->spec, "hostnames"), &m->n_hosts);
-    m->rules = arena_new(r->arena, MAX(count, 1) * sizeof(m->rules[0]));
-    for (size_t i = 0; i < count; i++) {
-        m->rules[m->n_rules++] = http_rule_read(r, t, o, &own, json_array_get(rules, i));
-    }
-    if (count == 0) {
-        m->rules[m->n_rules++] = http_rule_read(r, t, o, &own, NULL);
+    m->rules = arena_new(r->arena, count * sizeof(m->rules[0]));
+    for (size_t i = 0; i < count; i++) { /* without rules there is one that matches all */
+        m->rules[m->n_rules++] = http_rule_read(r, t, o, &own, i);
     }
     return r->is_refused ? NULL : m;
 }
@@ -153,13 +156,18 @@ out_opaque_route *opaque_route_read(struct reading *r, const struct target *t,
                                     const struct object *o)
 {
     const json_t *rules = json_object_get(o->spec, "rules");
-    out_opaque_route *m = opaque_route_new(
-        route_ref(o, r->arena),
-        distribution_read(r, t, o, json_array_get(rules, 0), FAMILY_OPAQUE, 0), r->arena);
+    out_opaque_route *m;
 
+    reading_at(r, "spec.rules[0].backendRefs");
+    m = opaque_route_new(route_ref(o, r->arena),
+                         distribution_read(r, t, o, json_array_get(rules, 0), FAMILY_OPAQUE, 0),
+                         r->arena);
+    reading_at(r, "spec.rules");
     if (json_array_size(rules) > 1) {
         reading_refuse(r, "a route of connections has more than one rule");
+        reading_advise(r, "write a route for each");
     }
+    reading_at(r, "spec.hostnames");
     if (o->kind == KIND_TLS_ROUTE) {
         m->snis = hosts_read(r, json_object_get(o->spec, "hostnames"), &m->n_snis);
     }

@@ -36,6 +36,7 @@ static bool duration_get(struct reading *r, const struct object *o, const char *
         return true;
     }
     reading_complain(r, "the annotation %s is no duration: %.100s", key, text);
+    reading_advise(r, "write a whole number and its unit: 500ms, 10s, 1m, 2h");
     return false;
 }
 
@@ -82,6 +83,7 @@ static bool flag_get(struct reading *r, const struct object *o, const char *key)
 
     if (text != NULL && strcmp(text, "true") != 0 && strcmp(text, "false") != 0) {
         reading_complain(r, "the annotation %s is neither true nor false: %.100s", key, text);
+        reading_advise(r, "write \"true\" or \"false\", in quotes");
     }
     return text != NULL && strcmp(text, "true") == 0;
 }
@@ -202,6 +204,7 @@ static void *http_retry_read(struct reading *r, const struct object *o)
                              "the annotation retry.linkerd.io/http is no list of statuses: "
                              "%.100s",
                              text);
+            reading_advise(r, "list 5xx, gateway-error, statuses as 503 and ranges as 500-504");
             return NULL;
         }
         m->conditions->status_ranges[m->conditions->n_status_ranges++] = range;
@@ -253,6 +256,8 @@ static void *grpc_retry_read(struct reading *r, const struct object *o)
                              "the annotation retry.linkerd.io/grpc is no list of conditions: "
                              "%.100s",
                              text);
+            reading_advise(r, "list cancelled, deadline-exceeded, internal, resource-exhausted, "
+                              "unavailable");
             return NULL;
         }
         *flag = true;
@@ -281,6 +286,7 @@ static backoff_message *accrual_backoff_read(struct reading *r, const struct obj
     }
     if (min_ns == 0 || min_ns > max_ns) {
         reading_complain(r, "the annotations for the penalties of failure accrual give no range");
+        reading_advise(r, "make the minimum more than 0 and at most the maximum (60s unless set)");
         return NULL;
     }
     m = backoff_new(min_ns, max_ns, (float)jitter, r->arena);
@@ -359,11 +365,60 @@ static void load_read(struct reading *r, const struct object *o, struct settings
 void settings_read(struct reading *r, const struct object *o, bool is_route, struct settings *out)
 {
     *out = (struct settings){.accrual = NULL};
+    reading_at(r, "metadata.annotations");
     timeouts_read(r, o, &out->timeouts);
     out->http_retry = http_retry_read(r, o);
     out->grpc_retry = grpc_retry_read(r, o);
     if (!is_route) {
         out->accrual = accrual_read(r, o);
         load_read(r, o, out);
+    }
+}
+
+/* --- names ---------------------------------------------------------------------------------------- */
+
+void settings_check_names(struct reading *r, const struct object *o, bool is_route)
+{
+    static const char *const prefixes[] = {"timeout.linkerd.io/", "retry.linkerd.io/",
+                                           "balancer.linkerd.io/", ALPHA};
+    static const char *const of_routes[] = {
+        "timeout.linkerd.io/request", "timeout.linkerd.io/response", "timeout.linkerd.io/idle",
+        "retry.linkerd.io/http",      "retry.linkerd.io/grpc",       "retry.linkerd.io/limit",
+        "retry.linkerd.io/timeout",
+    };
+    static const char *const of_services[] = {
+        BALANCER,
+        BALANCER "-consecutive-max-failures",
+        BALANCER "-consecutive-min-penalty",
+        BALANCER "-consecutive-max-penalty",
+        BALANCER "-consecutive-jitter-ratio",
+        ALPHA "failure-accrual-success-rate-threshold",
+        ALPHA "failure-accrual-success-rate-window",
+        ALPHA "failure-accrual-success-rate-min-requests",
+        ALPHA "failure-accrual-honor-retry-after",
+        ALPHA "penalize-failures",
+        ALPHA "load-biaser-penalty",
+        ALPHA "load-biaser-max-retry-after",
+    };
+    struct json_iter it = JSON_ITER(o->annotations);
+
+    reading_at(r, "metadata.annotations");
+    while (json_next(&it)) {
+        bool is_ours = false, is_known = false;
+
+        for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
+            is_ours = is_ours || strncmp(it.key, prefixes[i], strlen(prefixes[i])) == 0;
+        }
+        for (size_t i = 0; i < ARRAY_LEN(of_routes); i++) {
+            is_known = is_known || strcmp(it.key, of_routes[i]) == 0;
+        }
+        for (size_t i = 0; !is_route && i < ARRAY_LEN(of_services); i++) {
+            is_known = is_known || strcmp(it.key, of_services[i]) == 0;
+        }
+        if (is_ours && !is_known) {
+            reading_complain(r, "the annotation %.200s is not known%s", it.key,
+                             is_route ? " on a route" : "");
+            reading_advise(r, "correct its name, or remove it");
+        }
     }
 }

@@ -181,6 +181,7 @@ const struct component component_public_api = {
     .name = "public-api",
     .port = PORT_PUBLIC_API,
     .admin_port = PORT_ADMIN_PUBLIC_API,
+    .engines = ENGINE_POLICY, /* it knows what is wrong with objects */
     .open = public_api_open,
     .is_ready = public_api_is_ready,
     .close = public_api_close,

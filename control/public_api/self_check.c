@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/public_api/private.h"
 
+#include "control/policy/policy.h"
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/err.h"
 
 /*
- * SelfCheck: are the cluster's objects read, does Prometheus answer, and does it scrape the proxies? A pod
- * that has become ready just now is given time to be noticed.
+ * SelfCheck: are the cluster's objects read, is what they say in effect, does Prometheus answer, and does it
+ * scrape the proxies? A pod that has become ready just now is given time to be noticed.
+ *
+ * Each object that is wrong is a result of its own, up to PROBLEMS_MAX.
  */
 #define NOTICE_NS  (40 * NS_PER_S) /* discovery and a scrape, 10 s each, and a missed one of each */
-#define NAMES_MAX  5
-#define CHECKS_MAX 3
+#define NAMES_MAX    5
+#define PROBLEMS_MAX 20
+#define CHECKS_MAX   (3 + PROBLEMS_MAX + 1)
 
 struct check_call {
     struct call call;
@@ -54,6 +58,43 @@ static void add(struct results *rs, const char *subsystem, const char *descripti
     r->friendlymessagetouser = arena_strdup(&rs->arena, bytes_str(problem != NULL ? problem : ""));
     rs->items[rs->count++] = r;
 }
+
+/* --- what the objects say ------------------------------------------------------------------------ */
+
+#define OBJECTS_CHECK "policies, routes, profiles and annotations are in effect"
+
+static void add_problem(struct results *rs, const struct policy_problem *m)
+{
+    struct text t;
+
+    text_init(&t, 4096);
+    text_printf(&t, "%s%s%s %s/%s", m->source, m->source[0] != '\0' ? ": " : "",
+                kind_info(m->kind)->name, m->ns, m->name);
+    text_printf(&t, "%s%s: %s; %s (%s)", m->field[0] != '\0' ? ", " : "", m->field, m->reason,
+                m->advice,
+                m->is_refused ? "until then it has no effect" : "what is right of it is in effect");
+    add(rs, "policy", OBJECTS_CHECK, t.at);
+    text_clear(&t);
+}
+
+static void add_problems(struct results *rs, const struct policy *p)
+{
+    size_t count;
+    const struct policy_problem *all = policy_problems(p, &count);
+    char more[64];
+
+    for (size_t i = 0; i < MIN(count, (size_t)PROBLEMS_MAX); i++) {
+        add_problem(rs, &all[i]);
+    }
+    if (count > PROBLEMS_MAX) {
+        (void)snprintf(more, sizeof(more), "and %zu objects more", count - PROBLEMS_MAX);
+        add(rs, "policy", OBJECTS_CHECK, more);
+    } else if (count == 0) {
+        add(rs, "policy", OBJECTS_CHECK, NULL);
+    }
+}
+
+/* --- what is scraped ----------------------------------------------------------------------------- */
 
 /* Meshed pods that are ready and old enough, and not among the targets that answered. */
 static bool find_unscraped(const struct public_api *api, const json_t *samples,
@@ -110,6 +151,7 @@ static void on_answer(struct prom_query *query, int err, const json_t *samples, 
     text_str(&names, "not scraped: ");
     add(&rs, "cluster", "the control plane has read the cluster's objects",
         api->env->cluster->synced ? NULL : "they are still being read");
+    add_problems(&rs, api->env->policy);
     add(&rs, "prometheus", "Prometheus answers the control plane", err != 0 ? problem : NULL);
     if (err == 0) {
         bool is_missing = find_unscraped(api, samples, &names);
