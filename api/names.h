@@ -40,6 +40,7 @@
 #define ANNOTATION_CREATED_BY    "linkerd.io/created-by"
 #define ANNOTATION_PROXY_VERSION "linkerd.io/proxy-version"
 #define ANNOTATION_TRUST_ROOT    "linkerd.io/trust-root-sha256"
+#define ANNOTATION_SOURCE  "tulle/source" /* "app.yaml:12": where the user wrote it, set by the local home */
 #define ANNOTATION_CONFIG  "config.linkerd.io/" /* + opaque-ports, ... */
 #define ANNOTATION_OPAQUE_PORTS  "config.linkerd.io/opaque-ports"
 

@@ -13,6 +13,8 @@ static const struct {
     {"endpoints", "ep", diagnostics_endpoints, "the endpoints that proxies are told of a service"},
     {"profile", NULL, diagnostics_profile,
      "what proxies are told of a service or an address, as JSON"},
+    {"policy", NULL, diagnostics_policy,
+     "what proxies are told to let in or to do with a request, and what comes of one"},
 };
 
 static int help(FILE *to)

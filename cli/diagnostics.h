@@ -4,8 +4,9 @@
 
 /*
  * `tulle diagnostics`: diagnostics.c picks the command; diagnostics_metrics.c has proxy-metrics
- * (obfuscate.c), diagnostics_dst.c endpoints and profile, which ask the destination service as a proxy does
- * (destination_ask.c) and show its messages (message_json.c, endpoint_rows.c).
+ * (obfuscate.c), diagnostics_dst.c endpoints and profile, diagnostics_policy.c policy. The latter ask the
+ * control plane as a proxy does (ask.c) and show its messages (message_json.c, endpoint_rows.c), or what a
+ * proxy makes of them (explain.c).
  */
 #include "api/destination.pb-c.h"
 #include "cli/cli.h"
@@ -13,6 +14,7 @@
 int diagnostics_proxy_metrics(int argc, char **argv);
 int diagnostics_endpoints(int argc, char **argv);
 int diagnostics_profile(int argc, char **argv);
+int diagnostics_policy(int argc, char **argv);
 
 struct destination_target {
     struct cli_target target;
@@ -22,13 +24,6 @@ struct destination_target {
 #define DESTINATION_OPTS(d)                                                                                \
     {"destination-addr", 0, OPT_STRING, "IP:PORT", "a destination service to ask directly", &(d)->addr},   \
     {"token", 0, OPT_STRING, "JSON", "the context that a proxy would send: ns, nodeName, pod", &(d)->token}
-
-/* The first message of the stream that `method` answers about `path`; freed by the caller. A sentence in
- * `problem` otherwise. E_NOT_FOUND: the service knows of no such thing; E_TIMEOUT: it took the question and
- * says nothing. */
-int destination_ask(const struct destination_target *d, const char *method, const char *path,
-                    const ProtobufCMessageDescriptor *type, ProtobufCMessage **out, char *problem,
-                    size_t problem_bytes) MUST_USE;
 
 /* A message as protobuf's JSON has it (camelCase, durations as "1s"), but addresses as people write them
  * and 64-bit numbers as numbers. NULL: nested too deeply. */

@@ -2,6 +2,7 @@
 #include "cli/diagnostics.h"
 
 #include "api/names.h"
+#include "cli/ask.h"
 #include "core/alloc.h"
 #include "core/err.h"
 
@@ -24,6 +25,25 @@ static bool has_port(const char *path)
 
     return colon != NULL && colon != path &&
            bytes_to_u64(bytes_str(colon + 1), 65535, &port) == 0 && port > 0;
+}
+
+/* The first message of the stream that `method` answers about `path`, as ask.h says. */
+static int destination_ask(const struct destination_target *d, const char *method, const char *path,
+                           const ProtobufCMessageDescriptor *type, ProtobufCMessage **out,
+                           char *problem, size_t problem_bytes)
+{
+    const struct ask_target t = {.target = &d->target, .service = "destination", .addr = d->addr};
+    Io__Linkerd__Proxy__Destination__GetDestination request;
+    struct text message;
+    int rc;
+
+    io__linkerd__proxy__destination__get_destination__init(&request);
+    request.path = (char *)(uintptr_t)path; /* packing does not write */
+    request.context_token = (char *)(uintptr_t)(d->token != NULL ? d->token : "");
+    TRY(ask_control_plane(&t, method, &request.base, &message, problem, problem_bytes));
+    rc = ask_unpack(&t, &message, type, out, problem, problem_bytes);
+    text_clear(&message);
+    return rc;
 }
 
 /* --- endpoints ----------------------------------------------------------------------------------- */

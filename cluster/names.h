@@ -13,6 +13,7 @@
 #define NAME_OPAQUE_PORTS        "config.linkerd.io/opaque-ports"
 #define NAME_SKIP_INBOUND_PORTS  "config.linkerd.io/skip-inbound-ports"
 #define NAME_DEFAULT_POLICY      "config.linkerd.io/default-inbound-policy"
+#define NAME_SOURCE              "tulle/source" /* the local home's: where the user wrote it */
 #define NAME_PROXY_CONTAINER     "linkerd-proxy"
 #define NAME_USER_PREFIX         "system:serviceaccount:"
 

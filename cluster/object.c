@@ -269,6 +269,7 @@ int object_new(json_t *json, const char *source, struct object **out, char *prob
     struct object filled = {0};
     struct object_memory *m;
     struct object *o;
+    const char *noted;
     int err = object_fill(&filled, json, problem, problem_bytes);
 
     if (err != 0) {
@@ -278,9 +279,10 @@ int object_new(json_t *json, const char *source, struct object **out, char *prob
     m = mem_new(sizeof(*m));
     o = &m->object;
     *o = filled;
+    noted = json_string_value(json_object_get(o->annotations, NAME_SOURCE));
     snapshot_init(&o->ref, object_free);
     o->json = json;
-    m->source = mem_strdup(source);
+    m->source = mem_strdup(noted != NULL ? noted : source);
     o->source = m->source;
     o->uid = json_text(o->metadata, "uid");
     if (o->uid == NULL || o->uid[0] == '\0') {

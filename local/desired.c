@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "local/supervisor.h"
 
+#include "api/names.h"
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/err.h"
@@ -181,6 +182,20 @@ static int add_surroundings(struct home *h, const struct object *o)
     return 0;
 }
 
+/* What is wrong with it is then told with the user's file, not with the copy that the control plane reads. */
+static void note_source(const struct source *s, const struct object *o, json_t *metadata)
+{
+    json_t *annotations = json_object_get(metadata, "annotations");
+    char shown[PATH_MAX];
+
+    if (!json_is_object(annotations)) {
+        annotations = json_object();
+        json_object_set_new(metadata, "annotations", annotations);
+    }
+    show(s, o->source, shown, sizeof(shown));
+    json_object_set_new(annotations, ANNOTATION_SOURCE, json_string(shown));
+}
+
 static void write_object(struct source *s, const struct object *o)
 {
     struct home *h = s->desired->home;
@@ -190,6 +205,7 @@ static void write_object(struct source *s, const struct object *o)
 
     (void)map_put(&s->desired->owners, bytes_str(owner_key(o, key)), s);
     json_object_set_new(metadata, "uid", json_string(o->uid));
+    note_source(s, o, metadata);
     if (kind_info(o->kind)->namespaced) {
         json_object_set_new(metadata, "namespace", json_string(o->ns));
     }

@@ -6,12 +6,13 @@ import json
 import subprocess
 
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from home import client, deployment, namespace, server, wait_for
+from home import client, deployment, namespace, server, service, wait_for
 
 HTTP = 8080
 
@@ -114,6 +115,18 @@ def test_metrics_of_each_proxy(home):
     assert listed[2] == "Proxy versions:" and listed[3].endswith(" (2 pods)")
 
 
+def test_an_annotation_that_cannot_be_read_is_a_warning(home):
+    name = "policies, routes, profiles and annotations are in effect"
+    home.write("slow.yaml", [service("slow", [HTTP], annotations={"timeout.linkerd.io/request": "soon"})])
+    wait_for(lambda: name in failing(check(home, "--wait", "0")[1]), "the annotation is looked at")
+    status, checks = check(home, "--wait", "0")
+    assert status == 0 and failing(checks) == {name}
+    assert checks[name]["error"].startswith(f"{home.folder}/slow.yaml:1: Service t/slow, metadata.annotations: ")
+    home.write("slow.yaml", [service("slow", [HTTP], annotations={"timeout.linkerd.io/request": "3s"})])
+    wait_for(lambda: not failing(check(home, "--wait", "0")[1]), "it is mended")
+    home.delete("slow.yaml")
+
+
 def test_a_manifest_that_is_refused_is_a_warning(home):
     home.write("wrong.yaml", "apiVersion: v1\nkind: Gremlin\nmetadata: {name: g}\n")
     wait_for(lambda: "nothing was refused" in failing(check(home, "--wait", "0")[1]), "the manifest is looked at")
@@ -121,3 +134,17 @@ def test_a_manifest_that_is_refused_is_a_warning(home):
     assert status == 0 and failing(checks) == {"nothing was refused"}
     assert "wrong.yaml" in checks["nothing was refused"]["error"]
     assert "wrong.yaml" in home.run("check", "-o", "short")  # shown, and no failure
+
+
+def test_the_policy_of_a_workload_and_of_a_service(home):
+    """Over the home's own sockets, by the names that people use."""
+    shown = yaml.safe_load(home.run("diagnostics", "policy", "svc/server", str(HTTP), "-n", "t"))
+    assert shown["metadata"]["resource"]["name"] == "server" and "detect" in shown["protocol"]
+    inbound = yaml.safe_load(home.run("diagnostics", "policy", "deploy/server", str(HTTP), "-n", "t"))
+    assert inbound["labels"]["name"] == "all-unauthenticated"
+    [pod] = home.pods("t", "server")
+    assert inbound == yaml.safe_load(home.run("diagnostics", "policy", f"po/{pod['name']}", str(HTTP), "-n", "t"))
+    said = json.loads(home.run("diagnostics", "policy", "svc/server", str(HTTP), "-n", "t", "--path", "/x", "-o", "json"))
+    assert said["decision"] == "sent on" and said["backends"][0]["to"] == f"server.t.svc.cluster.local:{HTTP}"
+    home.run("diagnostics", "policy", "svc/nobody", str(HTTP), "-n", "t", expect=64)
+    home.run("diagnostics", "policy", "deploy/nobody", str(HTTP), "-n", "t", expect=64)

@@ -4,6 +4,7 @@ import json
 import subprocess
 
 import pytest
+import yaml
 
 import control_plane as cp
 from control_plane import endpoint, pod, service, slice_of
@@ -78,6 +79,130 @@ def test_nobody_there(controller):
     assert "`tulle local up` starts a home" in tulle("diagnostics", "profile", WEB, "--state", "/nonexistent",
                                                      status=1)[1]
     assert tulle("diagnostics", "everything", status=64)[1].startswith("tulle: diagnostics: there is no command")
+
+
+# --- policy --------------------------------------------------------------------------------------
+
+BOT = "bot.default.serviceaccount.identity.linkerd.cluster.local"
+
+
+def policy_object(kind, name, spec, version="v1alpha1", **more):
+    return {"apiVersion": f"policy.linkerd.io/{version}", "kind": kind, "metadata": cp.meta(name, **more), "spec": spec}
+
+
+@pytest.fixture(scope="module")
+def governed(controller):
+    """The pods and the service of `web` with routes for both directions, and who may come."""
+    parent = {"group": "core", "kind": "Service", "name": "web", "port": 80}
+    server = {"group": "policy.linkerd.io", "kind": "Server", "name": "web"}
+    controller.put(
+        service("web-next", "10.96.0.12"), service("db", "10.96.0.13", ports=((5432, 5432),)),
+        {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+         "metadata": cp.meta("split", annotations={"retry.linkerd.io/http": "502-504", "retry.linkerd.io/limit": "2"}),
+         "spec": {"parentRefs": [parent], "rules": [
+             {"matches": [{"path": {"type": "PathPrefix", "value": "/api"}, "method": "POST"}],
+              "timeouts": {"request": "3s"},
+              "backendRefs": [{"name": "web", "port": 80, "weight": 9}, {"name": "web-next", "port": 80, "weight": 1}]},
+             {"matches": [{"path": {"type": "Exact", "value": "/old"}}],
+              "filters": [{"type": "RequestRedirect", "requestRedirect": {"statusCode": 302, "path": {
+                  "type": "ReplaceFullPath", "replaceFullPath": "/new"}}}]},
+             {"matches": [{"headers": [{"name": "x-beta", "value": "a,b"}]}],
+              "backendRefs": [{"name": "nowhere", "port": 80}]}]}},
+        policy_object("Server", "web", {"podSelector": {"matchLabels": {"app": "web"}}, "port": 8080,
+                                        "proxyProtocol": "HTTP/1"}, "v1beta3"),
+        policy_object("HTTPRoute", "admin", {"parentRefs": [server], "rules": [
+            {"matches": [{"path": {"type": "PathPrefix", "value": "/admin"}}]}]}, "v1beta3"),
+        policy_object("MeshTLSAuthentication", "bot", {"identities": [BOT]}),
+        policy_object("AuthorizationPolicy", "admin-bot", {
+            "targetRef": {"group": "policy.linkerd.io", "kind": "HTTPRoute", "name": "admin"},
+            "requiredAuthenticationRefs": [
+                {"group": "policy.linkerd.io", "kind": "MeshTLSAuthentication", "name": "bot"}]}),
+        policy_object("HTTPLocalRateLimitPolicy", "limit", {"targetRef": server, "total": {"requestsPerSecond": 50}}))
+    controller.wait(lambda: "limit" in policy(controller, "po/web-1", 8080)[0]
+                    and "nowhere" in policy(controller, "svc/web", 80)[0])
+    return controller
+
+
+def policy(controller, *args, status=0):
+    return tulle("diagnostics", "policy", *map(str, args), "--policy-addr", f"{controller.address}:{cp.POLICY_FRONT}",
+                 status=status)
+
+
+def explain(controller, *args):
+    return json.loads(policy(controller, *args, "-o", "json")[0])
+
+
+def test_policies_as_they_are_sent(governed):
+    shown = yaml.safe_load(policy(governed, "svc/web", 80)[0])
+    assert shown == json.loads(policy(governed, "svc/web", 80, "-o", "json")[0])
+    assert shown["metadata"]["resource"]["name"] == "web"
+    [route] = shown["protocol"]["detect"]["http1"]["routes"]
+    backends = route["rules"][0]["backends"]["randomAvailable"]["backends"]
+    assert [b["weight"] for b in backends] == [9, 1]
+    assert shown == yaml.safe_load(policy(governed, "10.96.0.10", 80)[0])
+    inbound = yaml.safe_load(policy(governed, "po/web-1", 8080)[0])
+    assert inbound["labels"] == {"group": "policy.linkerd.io", "kind": "server", "name": "web"}
+    assert inbound["protocol"]["http1"]["localRateLimit"]["total"]["requestsPerSecond"] == 50
+    assert yaml.safe_load(policy(governed, "po/web-1", 9999)[0])["labels"]["name"] == "all-unauthenticated"
+
+
+def test_what_a_client_does_with_a_request(governed):
+    got = explain(governed, "svc/web", 80, "--path", "/api/votes?x=1", "--method", "POST")
+    assert got["decision"] == "sent on" and got["route"] == "HTTPRoute default/split" and got["rule"] == 0
+    assert [(b["to"], b["share"]) for b in got["backends"]] == [
+        (WEB, 0.9), ("web-next.default.svc.cluster.local:80", 0.1)]
+    assert got["timeouts"] == {"requestSeconds": 3} and got["retries"]["on"] == ["502-504"]
+    assert got["retries"]["limit"] == 2
+    moved = explain(governed, "svc/web", 80, "--path", "/old")
+    assert moved["decision"] == "redirected by a filter" and moved["status"] == 302
+    assert moved["filters"][0]["path"] == "/new"
+    beta = explain(governed, "svc/web", 80, "-H", "X-Beta: a,b")  # a comma within the value
+    assert beta["rule"] == 2 and beta["backends"][0]["to"] == "nowhere: it fails"
+    nothing = explain(governed, "svc/web", 80, "--path", "/else")
+    assert nothing["decision"] == "refused: no route fits" and nothing["status"] == 404
+    assert len([line for line in nothing["trail"] if "does not fit" in line]) == 3  # each match, and why it lost
+    opaque = explain(governed, "svc/db", 5432, "--path", "/")
+    assert opaque["protocol"] == "opaque" and "not looked at" in opaque["note"] and opaque["decision"] == "sent on"
+    egress = explain(governed, "93.184.216.34", 443, "--protocol", "opaque")
+    assert egress["policy"] == "default egress-fallback" and egress["backends"][0]["to"] == "93.184.216.34:443"
+
+
+def test_whom_a_server_lets_in(governed):
+    port = ("po/web-1", 8080)
+    bot = explain(governed, *port, "--path", "/admin/x", "--client-id", BOT)
+    assert bot["decision"] == "let in" and bot["route"] == "HTTPRoute admin"
+    assert bot["authorization"] == "authorizationpolicy admin-bot" and bot["rateLimit"]["totalPerSecond"] == 50
+    other = explain(governed, *port, "--path", "/admin", "--client-id", "x" + BOT)
+    assert other["decision"] == "refused: nobody authorizes this client" and other["status"] == 403
+    assert "authorization admin-bot: the client's identity does not fit" in other["trail"]
+    assert explain(governed, *port, "--path", "/admin")["status"] == 403  # no identity at all
+    assert explain(governed, *port, "--path", "/", "--client-id", BOT)["status"] == 404
+    near = explain(governed, *port, "--path", "/admin", "--client-address", "127.0.0.1")
+    assert near["decision"] == "let in" and near["authorization"] == "default localhost"
+    free = explain(governed, "po/web-1", 9999, "--protocol", "opaque")
+    assert free["decision"] == "let in" and free["authorization"] == "default all-unauthenticated"
+
+
+def test_decisions_for_people(governed):
+    lines = policy(governed, "po/web-1", 8080, "--path", "/admin")[0].splitlines()
+    assert lines[0] == "direction       inbound"
+    assert lines[1] == ("request         protocol=HTTP/1 method=GET path=/admin authority= clientAddress=10.0.0.1 clientId=- "
+                        "tls=no")
+    assert "decision        refused: nobody authorizes this client" in lines
+    assert lines[-1] == "trail           authorization admin-bot: the client's identity does not fit"
+
+
+def test_policy_questions_that_are_none(governed):
+    assert "there is no workload" in policy(governed, "po/nobody", 80, status=1)[1]
+    assert "told nothing of 10.1.0.1:80" in policy(governed, "10.1.0.1", 80, status=1)[1]
+    assert "and a port" in policy(governed, "svc/web", status=64)[1]
+    assert "and a port" in policy(governed, "svc/web", "http", status=64)[1]
+    assert "one pod, workload or service" in policy(governed, "deploy", 80, status=64)[1]
+    assert "no kind of resource" in policy(governed, "gateway/x", 80, status=64)[1]
+    assert "no NAME:VALUE" in policy(governed, "svc/web", 80, "-H", "nothing", status=1)[1]
+    assert "does not begin with /" in policy(governed, "svc/web", 80, "--path", "x", status=1)[1]
+    assert "http1, http2" in policy(governed, "svc/web", 80, "--protocol", "h3", status=64)[1]
+    assert "yaml or json" in policy(governed, "svc/web", 80, "-o", "table", status=64)[1]
 
 
 # --- check without a home ------------------------------------------------------------------------

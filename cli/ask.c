@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/diagnostics.h"
+#include "cli/ask.h"
 
 #include "core/alloc.h"
 #include "core/clock.h"
@@ -19,14 +19,14 @@
 #include <unistd.h>
 
 /*
- * One call of the destination service, by our own gRPC client on a loop of its own that ends with the
- * first message.
+ * One call, by our own gRPC client on a loop of its own that ends with the first message.
  */
 #define ANSWER_NS    (5 * NS_PER_S)
 #define CHUNKS_MAX   1024
 #define SETTLE_TURNS 64
 
 struct ask {
+    const struct ask_target *target;
     struct loop loop;
     struct task dial;
     struct timer deadline;
@@ -81,7 +81,7 @@ static void on_end(void *user, enum grpc_status status, struct bytes message, in
                        (int)MIN(message.len, (size_t)160), message.at);
     }
     fail(a, status == GRPC_NOT_FOUND ? E_NOT_FOUND : E_INTERNAL,
-         "the destination service refuses: %s%s", why,
+         "the %s service refuses: %s%s", a->target->service, why,
          status == GRPC_INVALID_ARGUMENT
              ? "; a service is named SERVICE.NAMESPACE.svc.cluster.local:PORT"
              : "");
@@ -94,7 +94,7 @@ static void on_closed(void *user, int err)
     struct ask *a = user;
 
     a->client = NULL;
-    fail(a, E_CLOSED, "the destination service closed the connection: %s",
+    fail(a, E_CLOSED, "the %s service closed the connection: %s", a->target->service,
          err != 0 ? err_text(err) : "without a reason");
 }
 
@@ -113,40 +113,40 @@ static void dial_run(struct task *t)
 
         a->io = NULL;
         a->client = http2_client_new(io, NULL, &client_events, a);
-        rc = grpc_call_open(a->client, BYTES("destination"), a->method, 0, NULL, &call_events, a,
+        rc = grpc_call_open(a->client, bytes_str(a->target->service), a->method, 0, NULL, &call_events, a,
                             &a->call);
     }
     if (rc == 0) {
         rc = grpc_call_send(a->call, a->request);
     }
     if (rc != 0) {
-        fail(a, rc, "the destination service cannot be asked: %s", err_text(rc));
+        fail(a, rc, "the %s service cannot be asked: %s", a->target->service, err_text(rc));
         return;
     }
     grpc_call_finish(a->call);
 }
 
-/* Silence of a service that took the question is an answer, too: see destination_ask(). */
+/* Silence of a service that took the question is an answer, too: see ask.h. */
 static void on_deadline(struct timer *t)
 {
     struct ask *a = CONTAINER_OF(t, struct ask, deadline);
 
     fail(a, a->client != NULL ? E_TIMEOUT : E_CLOSED,
-         "the destination service does not answer within 5 s; is the control plane ready? see "
-         "`tulle "
-         "check`");
+         "the %s service does not answer within 5 s; is the control plane ready? see `tulle check`",
+         a->target->service);
 }
 
 /* --- connecting ---------------------------------------------------------------------------------- */
 
-static int dial_home(const struct destination_target *d, struct ask *a)
+static int dial_home(struct ask *a)
 {
+    const struct cli_target *target = a->target->target;
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     char path[HOME_PATH_MAX];
     int fd;
 
-    TRY(home_path(d->target.home, d->target.state, path, a->problem, a->problem_bytes));
-    if (snprintf(at.sun_path, sizeof(at.sun_path), "%s/run/destination.sock", path) >=
+    TRY(home_path(target->home, target->state, path, a->problem, a->problem_bytes));
+    if (snprintf(at.sun_path, sizeof(at.sun_path), "%s/run/%s.sock", path, a->target->service) >=
         (int)sizeof(at.sun_path)) {
         (void)snprintf(a->problem, a->problem_bytes,
                        "the home's path %.200s is too long for a socket", path);
@@ -168,22 +168,23 @@ static int dial_home(const struct destination_target *d, struct ask *a)
     return a->io != NULL ? 0 : E_INTERNAL;
 }
 
-static int dial(const struct destination_target *d, struct ask *a)
+static int dial(struct ask *a)
 {
+    const struct ask_target *t = a->target;
     struct addr to;
     int rc;
 
-    if (d->addr == NULL) {
-        return dial_home(d, a);
+    if (t->addr == NULL) {
+        return dial_home(a);
     }
-    if (addr_parse(bytes_str(d->addr), &to) != 0) {
-        (void)snprintf(a->problem, a->problem_bytes, "--destination-addr \"%s\" is no IP:PORT",
-                       d->addr);
+    if (addr_parse(bytes_str(t->addr), &to) != 0) {
+        (void)snprintf(a->problem, a->problem_bytes, "--%s-addr \"%s\" is no IP:PORT", t->service,
+                       t->addr);
         return E_CONFIG;
     }
     rc = sock_dial(&a->loop, &to, NULL, &a->dial, &a->io);
     if (rc != 0) {
-        (void)snprintf(a->problem, a->problem_bytes, "%s cannot be dialed: %s", d->addr,
+        (void)snprintf(a->problem, a->problem_bytes, "%s cannot be dialed: %s", t->addr,
                        err_text(rc));
     }
     return rc;
@@ -210,7 +211,7 @@ static void hang_up(struct ask *a)
     arena_cache_clear();
 }
 
-static int ask(const struct destination_target *d, struct ask *a)
+static int ask(struct ask *a)
 {
     int rc = loop_open(&a->loop, 0, CHUNKS_MAX);
 
@@ -220,7 +221,7 @@ static int ask(const struct destination_target *d, struct ask *a)
     }
     a->dial.run = dial_run;
     a->deadline.run = on_deadline;
-    rc = dial(d, a);
+    rc = dial(a);
     if (rc == 0) {
         timer_arm_in(&a->loop, &a->deadline, ANSWER_NS);
         task_wake(&a->loop, &a->dial);
@@ -231,31 +232,38 @@ static int ask(const struct destination_target *d, struct ask *a)
     return rc;
 }
 
-int destination_ask(const struct destination_target *d, const char *method, const char *path,
-                    const ProtobufCMessageDescriptor *type, ProtobufCMessage **out, char *problem,
-                    size_t problem_bytes)
+int ask_control_plane(const struct ask_target *t, const char *method,
+                      const ProtobufCMessage *request, struct text *out, char *problem,
+                      size_t problem_bytes)
 {
-    struct ask a = {.method = method, .problem = problem, .problem_bytes = problem_bytes};
-    Io__Linkerd__Proxy__Destination__GetDestination request;
-    AUTOFREE uint8_t *packed = NULL;
+    struct ask a = {
+        .target = t, .method = method, .problem = problem, .problem_bytes = problem_bytes};
+    AUTOFREE uint8_t *packed = mem_new(protobuf_c_message_get_packed_size(request) + 1);
     int rc;
 
-    io__linkerd__proxy__destination__get_destination__init(&request);
-    request.path = (char *)(uintptr_t)path; /* packing does not write */
-    request.context_token = (char *)(uintptr_t)(d->token != NULL ? d->token : "");
-    packed = mem_new(protobuf_c_message_get_packed_size(&request.base) + 1);
-    a.request = bytes_of(packed, protobuf_c_message_pack(&request.base, packed));
+    a.request = bytes_of(packed, protobuf_c_message_pack(request, packed));
     text_init(&a.message, GRPC_MESSAGE_MAX);
-    rc = ask(d, &a);
+    rc = ask(&a);
     if (rc == 0) {
-        *out = protobuf_c_message_unpack(type, NULL, a.message.len,
-                                         (const uint8_t *)(const void *)a.message.at);
-        if (*out == NULL) {
-            (void)snprintf(problem, problem_bytes,
-                           "the destination service's answer cannot be read");
-            rc = E_PROTOBUF;
-        }
+        *out = a.message;
+    } else {
+        text_clear(&a.message);
     }
-    text_clear(&a.message);
     return rc;
+}
+
+int ask_unpack(const struct ask_target *t, const struct text *message,
+               const ProtobufCMessageDescriptor *type, ProtobufCMessage **out, char *problem,
+               size_t problem_bytes)
+{
+    ProtobufCMessage *m = protobuf_c_message_unpack(
+        type, NULL, message->len, (const uint8_t *)(const void *)message->at);
+
+    if (m == NULL) {
+        (void)snprintf(problem, problem_bytes, "the %s service's answer cannot be read",
+                       t->service);
+        return E_PROTOBUF;
+    }
+    *out = m;
+    return 0;
 }
