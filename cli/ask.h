@@ -16,8 +16,8 @@ struct ask_target {
     const char *addr;    /* --SERVICE-addr IP:PORT; NULL: of the home */
 };
 /* The first message that `method` answers, to be cleared by the caller (text_clear()). A sentence in
- * `problem` otherwise. E_NOT_FOUND: the service knows of no such thing; E_TIMEOUT: it took the question and says
- * nothing, as it does of a service without endpoints (wire 3.2). */
+ * `problem` otherwise. E_NOT_FOUND: the service knows of no such thing; E_TIMEOUT: it took the question and
+ * says nothing, as it does of a service without endpoints (wire 3.2). */
 int ask_control_plane(const struct ask_target *t, const char *method, const ProtobufCMessage *request,
                       struct text *out, char *problem, size_t problem_bytes) MUST_USE;
 /* The answer as a message, freed by the caller. E_PROTOBUF. */

@@ -21,7 +21,7 @@ static int help(FILE *to)
                       ": a service mesh for Kubernetes and for one Linux machine.\n\n"
                       "usage: tulle COMMAND [options]\n\n");
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-        (void)fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].help);
+        (void)fprintf(to, "  %-13s %s\n", commands[i].name, commands[i].help);
     }
     (void)fprintf(to, "\n`tulle COMMAND --help` says more about one command.\n");
     return to == stdout ? 0 : EXIT_USAGE;

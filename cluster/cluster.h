@@ -52,8 +52,8 @@ struct object {
     uint64_t created_ns; /* creationTimestamp, wall clock; 0 unknown */
     json_t *json;        /* the whole manifest; read-only */
     const json_t *metadata, *labels, *annotations, *spec, *status; /* inside json; NULL when absent */
-    const char *source;  /* where it came from: "web.yaml:12"; "" for an API server. What the local home copied
-                          * tells the user's own file, in the annotation tulle/source */
+    const char *source;  /* where it came from: "web.yaml:12"; "" for an API server. What the local home
+                          * copied tells the user's own file, in the annotation tulle/source */
 };
 
 /* Takes over `json`, also on failure. E_CONFIG with a sentence when it is no object of a known kind.

@@ -11,6 +11,7 @@
  *   stat_rows.c    the rows of the answer              objects.c      which objects, which pods are theirs
  *   list.c         ListPods, ListServices              pod_status.c   a pod's state in a word
  *   self_check.c   SelfCheck                           selector.c     label selectors as kubectl takes them
+ *   breakdown.c    figures by further labels: routes.c (TopRoutes), stat_route.c (StatInbound, StatOutbound)
  */
 #include "api/public.pb-c.h"
 #include "control/component.h"
@@ -104,6 +105,9 @@ struct stat_ask { /* a request, checked */
 /* E_CONFIG with a sentence. Borrows from the message and the arena. */
 int stat_ask_read(struct stat_ask *ask, const Linkerd2__Public__StatSummaryRequest *message, struct arena *a,
                   char *problem, size_t problem_bytes) MUST_USE;
+/* False, and a sentence: an object is named that does not exist. */
+bool stat_is_there(const struct public_api *api, const struct stat_ask *ask, char *problem,
+                   size_t problem_bytes);
 /* "30s", "1m30s", "500ms"; empty: 1m. E_CONFIG. */
 int window_parse(const char *text, uint64_t *out_ms) MUST_USE;
 /* Which series tell of this kind; `out->match` is to be cleared. */
@@ -134,6 +138,9 @@ void call_stat_summary(struct public_api *api, struct service_request *r);
 void call_list_pods(struct public_api *api, struct service_request *r);
 void call_list_services(struct public_api *api, struct service_request *r);
 void call_self_check(struct public_api *api, struct service_request *r);
+void call_top_routes(struct public_api *api, struct service_request *r);
+void call_stat_inbound(struct public_api *api, struct service_request *r);
+void call_stat_outbound(struct public_api *api, struct service_request *r);
 void call_version(struct public_api *api, struct service_request *r);
 
 #endif

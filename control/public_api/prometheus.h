@@ -20,7 +20,7 @@
 #define PROM_WAITING_MAX      1024
 #define PROM_DEADLINE_NS      (10 * UINT64_C(1000000000))
 #define PROM_ANSWER_BYTES_MAX (16u << 20)
-#define PROM_QUERY_BYTES_MAX  (32u << 10)
+#define PROM_QUERY_BYTES_MAX  (256u << 10)
 
 struct prometheus;
 struct prom_query { /* embedded in its owner; zeroed, then `on_answer` and `user` set */

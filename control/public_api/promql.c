@@ -120,20 +120,31 @@ static const char *match_of(const struct promql_scope *s)
     return s->match.at != NULL ? s->match.at : "";
 }
 
-void promql_responses(struct text *t, const struct promql_scope *s)
+void promql_count(struct text *t, const struct promql_scope *s, const char *metric, const char *by)
 {
     text_reset(t);
-    text_printf(t, "sum by (%s,classification) (", s->group);
-    promql_add_increase(t, "response_total", match_of(s), s->window_ms);
+    text_printf(t, "sum by (%s%s%s) (", s->group, by[0] != '\0' ? "," : "", by);
+    promql_add_increase(t, metric, match_of(s), s->window_ms);
     text_char(t, ')');
+}
+
+void promql_quantile(struct text *t, const struct promql_scope *s, const char *bucket,
+                     const char *quantile)
+{
+    text_reset(t);
+    text_printf(t, "histogram_quantile(%s, sum by (le,%s) (", quantile, s->group);
+    add_since_start(t, &(struct range){bucket, match_of(s), s->window_ms});
+    text_str(t, "))");
+}
+
+void promql_responses(struct text *t, const struct promql_scope *s)
+{
+    promql_count(t, s, "response_total", "classification");
 }
 
 void promql_latency(struct text *t, const struct promql_scope *s, const char *quantile)
 {
-    text_reset(t);
-    text_printf(t, "histogram_quantile(%s, sum by (le,%s) (", quantile, s->group);
-    add_since_start(t, &(struct range){"response_latency_ms_bucket", match_of(s), s->window_ms});
-    text_str(t, "))");
+    promql_quantile(t, s, "response_latency_ms_bucket", quantile);
 }
 
 void promql_tcp_open(struct text *t, const struct promql_scope *s)

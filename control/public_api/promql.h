@@ -32,7 +32,7 @@
 
 struct promql_scope {
     struct text match;   /* label="value",... of every series asked for */
-    char group[160];     /* labels of a row: "namespace,deployment" */
+    char group[512];     /* labels of a row: "namespace,deployment" */
     uint64_t window_ms;
     const char *peer;    /* of TCP series: "src" or "dst" */
 };
@@ -44,6 +44,9 @@ void promql_add_match_op(struct text *t, const char *label, const char *op, cons
 void promql_add_increase(struct text *t, const char *metric, const char *match, uint64_t window_ms);
 
 /* Each resets `t` first. */
+/* How often a counter moved, by group and further labels (`by`; "" for none). */
+void promql_count(struct text *t, const struct promql_scope *s, const char *metric, const char *by);
+void promql_quantile(struct text *t, const struct promql_scope *s, const char *bucket, const char *quantile);
 void promql_responses(struct text *t, const struct promql_scope *s); /* by group and classification */
 void promql_latency(struct text *t, const struct promql_scope *s, const char *quantile); /* ms */
 void promql_tcp_open(struct text *t, const struct promql_scope *s);

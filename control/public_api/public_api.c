@@ -18,7 +18,8 @@ static const struct method {
 } methods[] = {
     {"StatSummary", call_stat_summary, true},   {"ListPods", call_list_pods, true},
     {"ListServices", call_list_services, true}, {"SelfCheck", call_self_check, false},
-    {"Version", call_version, false},
+    {"TopRoutes", call_top_routes, true},       {"StatInbound", call_stat_inbound, true},
+    {"StatOutbound", call_stat_outbound, true}, {"Version", call_version, false},
 };
 
 /* --- answers ------------------------------------------------------------------------------------- */

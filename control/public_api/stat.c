@@ -257,8 +257,8 @@ static void stat_start(struct stat_call *s)
 }
 
 /* A name that nothing has is more often a slip than a question. Labels may well select nothing. */
-static bool is_there(const struct public_api *api, const struct stat_ask *ask, char *problem,
-                     size_t problem_bytes)
+bool stat_is_there(const struct public_api *api, const struct stat_ask *ask, char *problem,
+                   size_t problem_bytes)
 {
     const struct stat_kind *k = ask->kind;
     struct map_iter it;
@@ -295,7 +295,7 @@ void call_stat_summary(struct public_api *api, struct service_request *r)
     arena_init(&s->arena, SIZE_MAX); /* rows, their errors and names are bounded one by one */
     s->message = m;
     if (stat_ask_read(&s->ask, m, &s->arena, problem, sizeof(problem)) != 0 ||
-        !is_there(api, &s->ask, problem, sizeof(problem))) {
+        !stat_is_there(api, &s->ask, problem, sizeof(problem))) {
         answer_refusal(r, m, problem);
         stat_free(s);
     } else if (!call_begin(api, &s->call, r, stat_abandon)) {

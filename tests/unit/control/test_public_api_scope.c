@@ -205,6 +205,15 @@ static void questions_read_as_they_should(void **state UNUSED)
     promql_responses(&t, &scope);
     assert_true(bytes_starts(text_bytes(&t),
                              BYTES("sum by (namespace,pod,classification) (((((max_over_time(")));
+    promql_count(&t, &scope, "x_total", "");
+    assert_true(bytes_starts(text_bytes(&t), BYTES("sum by (namespace,pod) (((((max_over_time(x_total{")));
+    promql_count(&t, &scope, "x_total", "http_status,error");
+    assert_true(bytes_starts(text_bytes(&t),
+                             BYTES("sum by (namespace,pod,http_status,error) (((((max_over_time(x_total{")));
+    promql_quantile(&t, &scope, "x_seconds_bucket", "0.5");
+    assert_true(bytes_starts(text_bytes(&t),
+                             BYTES("histogram_quantile(0.5, sum by (le,namespace,pod) (((last_over_time("
+                                   "x_seconds_bucket{pod=\"p\"}[90500ms])")));
     assert_int_equal(t.err, 0);
     text_clear(&scope.match);
     text_clear(&t);
@@ -227,6 +236,13 @@ static void the_longest_question_has_room(void **state UNUSED)
     promql_responses(&t, &scope);
     assert_int_equal(t.err, 0);
     promql_tcp_bytes(&t, &scope, "tcp_write_bytes_total");
+    assert_int_equal(t.err, 0);
+    text_clear(&scope.match);
+    text_init(&scope.match, 16384);
+    for (unsigned i = 0; i < 10240; i++) { /* routes.c: labels, and names of services */
+        text_char(&scope.match, 'x');
+    }
+    promql_count(&t, &scope, "route_actual_response_total", "classification");
     assert_int_equal(t.err, 0);
     text_clear(&t);
     text_clear(&scope.match);

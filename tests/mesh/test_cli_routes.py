@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tulle routes`, `stat-inbound` and `stat-outbound` say exactly what the proxies counted: real Prometheus, real
+controller, real command line, over proxies whose counters the test sets. Every test has a namespace of its own.
+"""
+import json
+import re
+import time
+
+import pytest
+
+import control_plane as cp
+from figures import ADMIN, Prometheus, PublicApi, deployment, meshed_pod, namespace, service
+
+MILLISECONDS = [1, 2, 3, 4, 5, 10, 20, 30, 40, 50, 100, 200, 500, 1000]
+SECONDS = [0.025, 0.05, 0.1, 0.25, 0.5, 1, 10]
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory):
+    p = Prometheus(tmp_path_factory.mktemp("prometheus")).start()
+    yield p
+    p.close()
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory, prometheus):
+    a = PublicApi(tmp_path_factory.mktemp("api"), prometheus.url, prometheus.scraped).start().wait_ready(ADMIN)
+    yield a
+    assert a.stop() == 0, a.output()
+    a.close()
+
+
+def put(api, ns, *names, services=()):
+    """A namespace, Deployments of one pod each, called NAME-1, and Services."""
+    api.put(namespace(ns), *(o for name in names for o in [*deployment(ns, name), meshed_pod(ns, f"{name}-1", name)]),
+            *(service(ns, name) for name in services))
+    api.wait(lambda: all(f"{ns}/{name}" in api.stat("deploy", "-n", ns) for name in names))
+    api.wait(lambda: set(api.stat("svc", "-n", ns)) == {f"{ns}/{name}" for name in services})
+
+
+def profile(ns, name, *routes):
+    return {"apiVersion": "linkerd.io/v1alpha2", "kind": "ServiceProfile",
+            "metadata": {"namespace": ns, "name": f"{name}.{ns}.svc.cluster.local"},
+            "spec": {"routes": [{"name": r, "condition": {"pathRegex": "/" + r}} for r in routes]}}
+
+
+def histogram(proxy, name, bounds, value, count, **labels):
+    for bound in [*bounds, "+Inf"]:
+        proxy.add(f"{name}_bucket", count if bound == "+Inf" or value <= bound else 0, **labels, le=bound)
+
+
+def route(proxy, success, failure=0, latency_ms=1, actual=None, **labels):
+    """Requests of a profile's route; `actual`: attempts that succeeded and that failed."""
+    for kind, status, count in (("success", 200, success), ("failure", 500, failure)):
+        if count:
+            proxy.add("route_response_total", count, **labels, status_code=status, classification=kind)
+            histogram(proxy, "route_response_latency_ms", MILLISECONDS, latency_ms, count, **labels, status_code=status)
+    for kind, count in zip(("success", "failure"), actual or ()):
+        proxy.add("route_actual_response_total", count, **labels, classification=kind)
+
+
+def await_json(api, goal, *args):
+    """Until `goal(answer)` holds; the answer."""
+    end = time.monotonic() + cp.STALL_S
+    while True:
+        got = json.loads(api.tulle(*args, "-o", "json"))
+        if goal(got):
+            return got
+        assert time.monotonic() < end, f"waited in vain: {json.dumps(got, indent=1)}"
+        with api.scraped:
+            api.scraped.wait(timeout=1)
+
+
+def count(row, prefix="", window_s=60):
+    """(requests, failures)"""
+    rps, success = row[f"{prefix}rps"], row[f"{prefix}success"]
+    if rps is None:
+        return 0, 0
+    all_of_them = round(rps * window_s)
+    assert abs(rps * window_s - all_of_them) < 1e-3, row
+    return all_of_them, round(all_of_them * (1 - success))
+
+
+def cells(table):
+    return [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()]
+
+
+# --- routes --------------------------------------------------------------------------------------
+
+
+def test_routes_of_what_a_workload_received(api, prometheus):
+    ns = "received"
+    put(api, ns, "web", services=("web", "other"))
+    api.put(profile(ns, "web", "books", "authors"))
+    p = prometheus.proxy(ns, "web-1", deployment="web")
+    dst = f"web.{ns}.svc.cluster.local"
+    route(p, 90, 10, latency_ms=45, direction="inbound", dst=f"{dst}:80", rt_route="books")
+    route(p, 5, latency_ms=3, direction="inbound", dst=f"{dst}:8080", rt_route="books")  # ports count together
+    route(p, 7, direction="inbound", dst=f"{dst}:80")
+    route(p, 1000, direction="outbound", dst=f"other.{ns}.svc.cluster.local:80", rt_route="books")  # not received
+    p.wait_scraped()
+    got = await_json(api, lambda a: any(r["rps"] for r in a["deploy/web"]), "routes", "deploy/web", "-n", ns)
+    assert list(got) == ["deploy/web"]
+    rows = {r["route"]: r for r in got["deploy/web"]}
+    assert [r["route"] for r in got["deploy/web"]] == ["authors", "books", "[DEFAULT]"]
+    assert count(rows["books"]) == (105, 10) and 40 <= rows["books"]["latency_ms_p95"] <= 50
+    assert count(rows["[DEFAULT]"]) == (7, 0) and rows["authors"]["rps"] is None
+    assert {r["authority"] for r in got["deploy/web"]} == {dst}
+    assert cells(api.tulle("routes", "deploy/web", "-n", ns)) == [
+        ["ROUTE", "SERVICE", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99"],
+        ["authors", "web", "-", "-", "-", "-", "-"],
+        ["books", "web", "90.48%", "1.8rps"] + [f"{rows['books'][f'latency_ms_p{q}']}ms" for q in (50, 95, 99)],
+        ["[DEFAULT]", "web", "100.00%", "0.1rps", "1ms", "1ms", "1ms"]]
+    same = await_json(api, lambda a: a, "routes", "svc/web", "-n", ns)
+    assert list(same) == ["svc/web"] and same["svc/web"] == got["deploy/web"]
+    assert await_json(api, lambda a: a, "routes", "po", "-n", ns)["po/web-1"] == got["deploy/web"]
+    assert await_json(api, lambda a: a, "routes", f"ns/{ns}")[f"ns/{ns}"] == got["deploy/web"]
+    assert json.loads(api.tulle("routes", "svc/other", "-n", ns, "-o", "json")) == {}
+
+
+def test_routes_of_what_a_workload_sent_with_retries(api, prometheus):
+    ns = "sent"
+    put(api, ns, "bot", "idle", services=("web", "db"))
+    api.put(profile(ns, "web", "books"))
+    p = prometheus.proxy(ns, "bot-1", deployment="bot")
+    dst = f"web.{ns}.svc.cluster.local:80"
+    route(p, 100, 0, latency_ms=8, direction="outbound", dst=dst, rt_route="books", actual=(100, 25))
+    route(p, 30, direction="outbound", dst=f"db.{ns}.svc.cluster.local:80", rt_route="books")
+    route(p, 500, direction="outbound", dst=f"web-2.{ns}.svc.cluster.local:80", rt_route="books")
+    p.wait_scraped()
+    args = ("routes", "deploy", "-n", ns, "--to", "svc/web")
+    got = await_json(api, lambda a: a, *args)
+    assert list(got) == ["deploy/bot"]
+    books, rest = got["deploy/bot"]
+    assert count(books, "effective_") == (100, 0) and count(books, "actual_") == (125, 25)
+    assert rest["route"] == "[DEFAULT]" and rest["effective_rps"] is None
+    assert cells(api.tulle(*args, "-o", "wide"))[:2] == [
+        ["ROUTE", "SERVICE", "EFFECTIVE_SUCCESS", "EFFECTIVE_RPS", "ACTUAL_SUCCESS", "ACTUAL_RPS", "LATENCY_P50",
+         "LATENCY_P95", "LATENCY_P99"],
+        ["books", "web", "100.00%", "1.7rps", "80.00%", "2.1rps", "8ms", "10ms", "10ms"]]
+    assert cells(api.tulle(*args))[0][2:4] == ["SUCCESS", "RPS"]
+    everywhere = json.loads(api.tulle("routes", "deploy/bot", "-n", ns, "--to-namespace", ns, "-o", "json"))
+    assert {(r["authority"].split(".")[0], r["route"]) for r in everywhere["deploy/bot"]} == {
+        ("db", "books"), ("web", "books"), ("web", "[DEFAULT]"), ("web-2", "books")}
+    none = json.loads(api.tulle("routes", "deploy/idle", "-n", ns, "--to", "svc/web", "-o", "json"))
+    assert [r["route"] for r in none["deploy/idle"]] == ["books", "[DEFAULT]"]
+
+
+def test_several_tables_have_headings(api, prometheus):
+    ns = "headings"
+    put(api, ns, "a", "b", services=("a", "b"))
+    for name in ("a", "b"):
+        p = prometheus.proxy(ns, f"{name}-1", deployment=name)
+        route(p, 6, direction="inbound", dst=f"{name}.{ns}.svc.cluster.local:80", rt_route="r")
+    await_json(api, lambda a: len(a) == 2, "routes", "deploy", "-n", ns)
+    lines = api.tulle("routes", "deploy", "-n", ns).splitlines()
+    assert lines[0] == "==> deploy/a <==" and lines[3:5] == ["", "==> deploy/b <=="]
+
+
+def test_questions_about_routes_that_are_none(api):
+    assert "there is no deployment called" in api.tulle("routes", "deploy/nobody", "-n", "sent", status=1)
+    assert "no Service belongs to" in api.tulle("routes", "deploy/bot", "-n", "sent", "--to", "svc/nobody", status=1)
+    assert "name one kind" in api.tulle("routes", "all", "-n", "sent", status=64)
+    assert "at least 15s" in api.tulle("routes", "deploy", "-t", "1s", status=64)
+    assert "table, wide or json" in api.tulle("routes", "deploy", "-o", "yaml", status=64)
+    assert "what services send" in api.tulle("routes", "svc/web", "-n", "sent", "--to", "svc/db", status=1)
+    assert "no proxies of its own" in api.tulle("stat-inbound", "svc/web", "-n", "sent", status=1)
+    assert "table or json" in api.tulle("stat-outbound", "deploy", "-o", "wide", status=64)
+
+
+# --- inbound -------------------------------------------------------------------------------------
+
+
+def test_inbound_by_server_route_and_authorization(api, prometheus):
+    ns = "inbound"
+    put(api, ns, "web", services=("web",))
+    p = prometheus.proxy(ns, "web-1", deployment="web")
+    srv = {"srv_group": "policy.linkerd.io", "srv_kind": "server", "srv_name": "http", "srv_port": "8080"}
+    admin = {"route_group": "policy.linkerd.io", "route_kind": "HTTPRoute", "route_name": "admin"}
+    plain = {"route_group": "", "route_kind": "default", "route_name": "default"}
+
+    def authz(name):
+        return {"authz_group": "policy.linkerd.io", "authz_kind": "authorizationpolicy", "authz_name": name}
+
+    p.responses(40, 2, latency_ms=45, **srv, **admin, **authz("bot"))
+    p.responses(20, latency_ms=3, **srv, **admin, **authz("human"))
+    p.responses(50, latency_ms=3, **srv, **plain, **authz("human"))
+    p.responses(9, srv_group="", srv_kind="default", srv_name="all-unauthenticated", srv_port="9090", **plain)
+    p.responses(600, srv_group="", srv_kind="default", srv_name="all-unauthenticated", srv_port="4191", **plain)
+    p.responses(500, direction="outbound", dst_deployment="db")
+    p.add("inbound_http_authz_deny_total", 12, **srv, **admin, tls="true")
+    p.wait_scraped()
+    got = await_json(api, lambda rows: rows, "stat-inbound", "deploy/web", "-n", ns)
+    rows = {(r["server"], r["port"], r["route"]): r for r in got}
+    assert set(rows) == {(None, 9090, None), ("http", 8080, None), ("http", 8080, "admin")}  # not the proxy's own port
+    assert count(rows["http", 8080, "admin"]) == (62, 2) and rows["http", 8080, "admin"]["route_kind"] == "HTTPRoute"
+    assert round(rows["http", 8080, "admin"]["unauthorized"] * 60) == 12
+    assert count(rows["http", 8080, None]) == (50, 0) and count(rows[None, 9090, None]) == (9, 0)
+    table = cells(api.tulle("stat-inbound", "deploy/web", "-n", ns))
+    assert table[0] == ["NAME", "SERVER", "ROUTE", "TYPE", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99"]
+    assert [row[:6] for row in table[1:]] == [
+        ["web", "[default]:9090", "[default]", "-", "100.00%", "0.1rps"],
+        ["web", "http:8080", "[default]", "-", "100.00%", "0.8rps"],
+        ["web", "http:8080", "admin", "HTTPRoute", "96.77%", "1.0rps"]]
+    wide = cells(api.tulle("stat-inbound", "deploy/web", "-n", ns, "-o", "wide"))
+    assert wide[0][4:7] == ["AUTHORIZATION", "UNAUTHORIZED", "SUCCESS"]
+    assert [row[2:8] for row in wide if row[2] == "admin"] == [
+        ["admin", "HTTPRoute", "-", "0.2rps", "-", "-"], ["admin", "HTTPRoute", "bot", "-", "95.24%", "0.7rps"],
+        ["admin", "HTTPRoute", "human", "-", "100.00%", "0.3rps"]]
+    by_pod = json.loads(api.tulle("stat-inbound", "po", "-n", ns, "-o", "json"))
+    assert sum(count(r)[0] for r in by_pod) == 121 and {r["name"] for r in by_pod} == {"web-1"}
+    assert json.loads(api.tulle("stat-inbound", "deploy", "-n", ns, "-l", "app!=web", "-o", "json")) == []
+    assert sum(count(r)[0] for r in json.loads(api.tulle("stat-inbound", f"ns/{ns}", "-o", "json"))) == 121
+
+
+# --- outbound ------------------------------------------------------------------------------------
+
+
+def target(prefix, kind, name, ns, port):
+    return {f"{prefix}_group": "core" if kind == "Service" else "", f"{prefix}_kind": kind, f"{prefix}_name": name,
+            f"{prefix}_namespace": ns, f"{prefix}_port": port}
+
+
+def test_outbound_by_route_and_backend(api, prometheus):
+    ns = "outbound"
+    put(api, ns, "web", services=("web",))
+    p = prometheus.proxy(ns, "web-1", deployment="web")
+    parent = target("parent", "Service", "voting", ns, 80)
+    split = {"route_group": "gateway.networking.k8s.io", "route_kind": "HTTPRoute", "route_namespace": ns,
+             "route_name": "split"}
+    http = "outbound_http_route"
+    for status, error, n in (("200", "", 180), ("503", "", 10), ("", "REQUEST_TIMEOUT", 6), ("", "FAIL_FAST", 4)):
+        p.add(f"{http}_request_statuses_total", n, **parent, **split, http_status=status, error=error)
+    histogram(p, f"{http}_request_duration_seconds", [0.05, 0.5, 1, 10], 0.4, 200, **parent, **split)
+    p.add(f"{http}_retry_requests_total", 20, **parent, **split)
+    for name, ok, bad, seconds in (("voting", 150, 30, 0.09), ("voting-2", 38, 2, 0.02)):
+        backend = target("backend", "Service", name, ns, 80)
+        p.add(f"{http}_backend_response_statuses_total", ok, **parent, **split, **backend, http_status="200", error="")
+        p.add(f"{http}_backend_response_statuses_total", bad, **parent, **split, **backend, http_status="500", error="")
+        histogram(p, f"{http}_backend_response_duration_seconds", SECONDS, seconds, ok + bad, **parent, **split, **backend)
+    fabrics = target("parent", "Service", "fabrics", "elsewhere", 8080)
+    plain = {"route_group": "", "route_kind": "default", "route_namespace": "", "route_name": "grpc"}
+    for status, n in (("OK", 50), ("NOT_FOUND", 5), ("DEADLINE_EXCEEDED", 5)):  # only the last one is a failure
+        p.add("outbound_grpc_route_request_statuses_total", n, **fabrics, **plain, grpc_status=status, error="")
+    p.wait_scraped()
+    got = await_json(api, lambda rows: len(rows) == 4, "stat-outbound", "deploy/web", "-n", ns)
+    grpc, whole, first, second = got
+    assert grpc["service"] == {"kind": "Service", "namespace": "elsewhere", "name": "fabrics", "port": 8080}
+    assert count(grpc) == (60, 5) and grpc["route"] is None and grpc["latency_ms_p50"] == 0
+    assert count(whole) == (200, 20) and whole["route"] == "split" and whole["backend"] is None
+    assert round(whole["timeouts_rps"] * 60) == 6 and round(whole["retries_rps"] * 60) == 20
+    assert 50 < whole["latency_ms_p50"] <= 500
+    assert count(first) == (180, 30) and first["backend"]["name"] == "voting" and 50 < first["latency_ms_p95"] <= 100
+    assert count(second) == (40, 2) and second["backend"]["name"] == "voting-2" and second["latency_ms_p95"] <= 25
+    table = api.tulle("stat-outbound", "deploy/web", "-n", ns)
+    assert cells(table)[0] == ["NAME", "SERVICE", "ROUTE", "TYPE", "BACKEND", "SUCCESS", "RPS", "LATENCY_P50",
+                               "LATENCY_P95", "LATENCY_P99", "TIMEOUTS", "RETRIES"]
+    lines = table.splitlines()
+    assert cells(lines[1])[0][:6] == ["web", "fabrics.elsewhere:8080", "[default]", "-", "91.67%", "1.0rps"]
+    assert cells(lines[2])[0][:6] == ["web", "voting:80", "split", "HTTPRoute", "90.00%", "3.3rps"]
+    assert cells(lines[2])[0][-2:] == ["3.00%", "10.00%"]
+    assert cells(lines[3])[0][:5] == ["├─", "─►", "voting:80", "83.33%", "3.0rps"]
+    assert cells(lines[4])[0][:5] == ["└─", "─►", "voting-2:80", "95.00%", "0.7rps"]
+    assert len({len(line) for line in lines}) == 1  # the columns are under each other
+    assert json.loads(api.tulle("stat-outbound", "deploy", "-n", "received", "-o", "json")) == []
