@@ -57,6 +57,7 @@ void table_free(struct table *t);
 
 /* The commands. */
 int cli_stat(int argc, char **argv);
+int cli_profile(int argc, char **argv);
 int cli_routes(int argc, char **argv);
 int cli_stat_inbound(int argc, char **argv);
 int cli_stat_outbound(int argc, char **argv);
