@@ -85,25 +85,13 @@ int cidr_decode(const pb_network *from, struct cidr *out)
 /* --- labels ----------------------------------------------------------------------------------- */
 
 struct label {
-    const char *key, *value;
+    char key[LABEL_KEY_BYTES + 4]; /* as metrics show it: "dst_pod" */
+    const char *value;
 };
 
 static int label_cmp(const void *a, const void *b)
 {
     return strcmp(((const struct label *)a)->key, ((const struct label *)b)->key);
-}
-
-static void label_put(struct label *labels, size_t *io_count, const char *key, const char *value)
-{
-    for (size_t i = 0; i < *io_count; i++) {
-        if (strcmp(labels[i].key, key) == 0) {
-            labels[i].value = value;
-            return;
-        }
-    }
-    if (*io_count < LABELS_MAX && key[0] != '\0' && strlen(key) < LABEL_KEY_BYTES) {
-        labels[(*io_count)++] = (struct label){key, value};
-    }
 }
 
 /* `dst_<key>` with what a label's name may hold. */
@@ -117,9 +105,28 @@ static void label_key(char to[LABEL_KEY_BYTES + 4], const char *key)
     }
 }
 
+/* Keys that are one in metrics are one here: a series with a label twice spoils a whole scrape. */
+static void label_put(struct label *labels, size_t *io_count, const char *key, const char *value)
+{
+    struct label fresh = {.value = value};
+
+    if (key[0] == '\0' || strlen(key) >= LABEL_KEY_BYTES) {
+        return;
+    }
+    label_key(fresh.key, key);
+    for (size_t i = 0; i < *io_count; i++) {
+        if (strcmp(labels[i].key, fresh.key) == 0) {
+            labels[i].value = value;
+            return;
+        }
+    }
+    if (*io_count < LABELS_MAX) {
+        labels[(*io_count)++] = fresh;
+    }
+}
+
 static char *labels_text(const struct label *labels, size_t count)
 {
-    char key[LABEL_KEY_BYTES + 4];
     struct text t;
     char *result;
 
@@ -127,8 +134,7 @@ static char *labels_text(const struct label *labels, size_t count)
     for (size_t i = 0; i < count; i++) {
         size_t before = t.len;
 
-        label_key(key, labels[i].key);
-        label_add(&t, key, bytes_str(labels[i].value));
+        label_add(&t, labels[i].key, bytes_str(labels[i].value));
         if (t.err != 0) { /* a label goes in whole or not at all */
             result = mem_strndup(t.at != NULL ? t.at : "", before);
             text_clear(&t);
@@ -155,7 +161,7 @@ static void read_labels(const pb_weighted_addr *from, pb_set_label **set_labels,
     qsort(labels, count, sizeof(*labels), label_cmp);
     to->labels = labels_text(labels, count);
     for (size_t i = 0; i < count; i++) {
-        if (strcmp(labels[i].key, "zone_locality") == 0) {
+        if (strcmp(labels[i].key, "dst_zone_locality") == 0) {
             to->zone_locality = strcmp(labels[i].value, "local") == 0    ? 'l'
                                 : strcmp(labels[i].value, "remote") == 0 ? 'r'
                                                                          : 0;

@@ -176,6 +176,9 @@ static void labels_are_bounded_and_clean(void **state)
                         "dst_a=\"own\",dst_b_c_d=\"x\\\"y\\\\z\\n\",dst_zone_locality=\"remote\"");
     assert_int_equal(e->zone_locality, 'r');
     endpoint_unref(e);
+    e = decode(MSG(1, TCP4(1, 10, 1, 2, 3, 80), ENTRY(4, "x y", "1"), ENTRY(4, "x_y", "2")));
+    assert_string_equal(e->labels, "dst_x_y=\"2\""); /* one name, so one label */
+    endpoint_unref(e);
     memset(value, 'v', sizeof(value));
     value[sizeof(value) - 1] = '\0';
     for (unsigned i = 0; i < 100; i++) {
