@@ -80,14 +80,28 @@ static void on_more(struct timer *t)
     }
 }
 
+/* Most of ten thousand endpoints may never be used: they are not to fill the metrics with zeros. */
+static void upstream_count(struct upstream *u)
+{
+    struct bytes authority = bytes_str(u->authority);
+    struct labels labels;
+
+    upstream_labels(u, authority, true, &labels);
+    u->tcp = tcp_stats_get(&u->w->stats, labels_end(&labels));
+    if (u->dir == OUTBOUND) {
+        upstream_labels(u, authority, false, &labels);
+        u->requests = request_stats_get(&u->w->stats, labels_end(&labels));
+    }
+}
+
 struct upstream *upstream_new(struct proxy_worker *w, enum direction dir, const struct endpoint *e,
                               struct bytes authority)
 {
     struct upstream *u = mem_new(sizeof(*u));
-    struct labels labels;
 
     u->w = w;
     u->dir = dir;
+    u->authority = bytes_dup(authority);
     u->endpoint = e;
     endpoint_ref(e);
     u->is_local = dir == OUTBOUND && config_is_local_ip(w->config, &e->addr);
@@ -98,13 +112,6 @@ struct upstream *upstream_new(struct proxy_worker *w, enum direction dir, const 
     list_init(&u->h1_idle);
     list_init(&u->other);
     list_init(&u->waiting);
-
-    upstream_labels(u, authority, true, &labels);
-    u->tcp = tcp_stats_get(&w->stats, labels_end(&labels));
-    if (dir == OUTBOUND) {
-        upstream_labels(u, authority, false, &labels);
-        u->requests = request_stats_get(&w->stats, labels_end(&labels));
-    }
     return u;
 }
 
@@ -136,6 +143,7 @@ void upstream_free(struct upstream *u)
     }
     tcp_stats_unref(u->tcp);
     request_stats_unref(u->requests);
+    mem_free(u->authority);
     endpoint_unref(u->endpoint);
     loop_free_later(u->w->loop, &u->grave, upstream_bury);
 }
@@ -170,6 +178,9 @@ struct upstream *upstream_single(struct proxy_worker *w, enum direction dir,
 void upstream_use(struct upstream *u)
 {
     u->users++;
+    if (u->tcp == NULL) {
+        upstream_count(u);
+    }
 }
 
 void upstream_leave(struct upstream *u)

@@ -94,8 +94,9 @@ struct upstream {
     unsigned users; /* exchanges, tunnels and connections on it */
     uint64_t idle_since_ns;
     struct bytes key;      /* in the worker's table; owned; empty when owned by a destination */
-    struct tcp_stats *tcp; /* reference */
-    struct request_stats *requests; /* reference; NULL inbound */
+    char *authority;       /* in metrics; owned */
+    struct tcp_stats *tcp; /* reference; NULL until it is used */
+    struct request_stats *requests; /* reference; NULL until then, and inbound */
     /* May be picked, or not; `is_proven`: a connection stands. NULL for a single one. */
     void (*on_ready)(struct upstream *u, bool is_ready, bool is_proven);
     void *user;        /* its place in a destination */

@@ -5,6 +5,8 @@
  */
 #include "peers.h"
 
+#include <poll.h>
+
 #define PATH "web.app.svc.cluster.local:80"
 
 static struct app one, two;
@@ -78,6 +80,27 @@ static void a_refusing_endpoint_is_passed_over(void **state)
     assert_int_equal(rig_sum("response_total", "classification=\"success\"", NULL), 21);
     assert_int_equal(rig_sum("request_total", "authority=\"web.app.svc.cluster.local\"", NULL), 21);
     rig_check_labels();
+}
+
+/* A service may have ten thousand endpoints, and metrics have a budget: zeros must not use it up. */
+static void endpoints_that_nobody_uses_have_no_series(void **state)
+{
+    struct peer *client = peer_dial(OUTBOUND), *server;
+    struct pollfd waits[2] = {{.fd = one.fd, .events = POLLIN}, {.fd = two.fd, .events = POLLIN}};
+    bool has_one, has_two;
+    char *text;
+
+    (void)state;
+    endpoints(true, true);
+    peer_send(client, GET);
+    RIG_UNTIL(poll(waits, 2, 0) > 0);
+    server = app_accept(waits[0].revents != 0 ? &one : &two);
+    serve(server, client);
+    text = rig_metrics();
+    has_one = strstr(text, "dst_pod=\"one\"") != NULL;
+    has_two = strstr(text, "dst_pod=\"two\"") != NULL;
+    assert_true(has_one != has_two); /* that of the one that was used */
+    mem_free(text);
 }
 
 static void requests_wait_for_the_first_endpoint(void **state)
@@ -298,6 +321,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_refusing_endpoint_is_passed_over),
+        TEST(endpoints_that_nobody_uses_have_no_series),
         TEST(requests_wait_for_the_first_endpoint),
         TEST(no_endpoint_fails_fast),
         TEST(a_dead_endpoint_fails_fast_and_comes_back),
