@@ -87,26 +87,31 @@ static bool query_matches(const struct named_match *m, struct bytes query)
     return false;
 }
 
-static bool match_fits(const struct route_match *m, const struct head *h, struct bytes path,
-                       struct bytes query)
+/* What of a match keeps it from fitting, and what it asks for; NULL: it fits. */
+static const char *misfit_of(const struct route_match *m, const struct head *h, struct bytes path,
+                             struct bytes query, struct bytes *out_wanted)
 {
     if (m->method.len > 0 && !bytes_eq(m->method, h->method)) {
-        return false;
+        *out_wanted = m->method;
+        return "method";
     }
     if (m->has_path && !path_match(&m->path, path)) {
-        return false;
+        *out_wanted = m->path.text;
+        return "path";
     }
     for (size_t i = 0; i < m->headers_count; i++) {
         if (!header_matches(&m->headers[i], &h->fields)) {
-            return false;
+            *out_wanted = m->headers[i].name;
+            return "header";
         }
     }
     for (size_t i = 0; i < m->queries_count; i++) {
         if (!query_matches(&m->queries[i], query)) {
-            return false;
+            *out_wanted = m->queries[i].name;
+            return "query parameter";
         }
     }
-    return true;
+    return NULL;
 }
 
 /* What makes one match more specific than another, in order (wire 5.6). */
@@ -143,11 +148,15 @@ static void consider(struct search *s, const struct route *route, const struct r
                      const struct route_match *m, size_t host, struct trail *trail)
 {
     struct score score = {.host = host};
+    const char *misfit;
+    struct bytes wanted = BYTES_NONE;
 
     if (m != NULL) {
-        if (!match_fits(m, s->head, s->path, s->query)) {
-            trail_note(trail, "route " BYTES_FMT ": a match does not fit",
-                       BYTES_ARG(route->meta.name));
+        misfit = misfit_of(m, s->head, s->path, s->query, &wanted);
+        if (misfit != NULL) {
+            trail_note(trail, "route " BYTES_FMT ", rule %zu: does not fit, by its %s " BYTES_FMT,
+                       BYTES_ARG(route->meta.name), (size_t)(rule - route->rules), misfit,
+                       BYTES_ARG(wanted));
             return;
         }
         score.path = m->has_path ? m->path.text.len + 1 : 0;
