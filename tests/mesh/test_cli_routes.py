@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tulle routes`, `stat-inbound` and `stat-outbound` say exactly what the proxies counted: real Prometheus, real
-controller, real command line, over proxies whose counters the test sets. Every test has a namespace of its own.
+controller, real command line, over proxies whose counters the test sets, and over our own. Every test has a namespace of its own.
 """
 import json
 import re
@@ -10,6 +10,9 @@ import pytest
 
 import control_plane as cp
 from figures import ADMIN, Prometheus, PublicApi, deployment, meshed_pod, namespace, service
+from home import client, server, wait_for
+from home import namespace as home_namespace
+from home import service as home_service
 
 MILLISECONDS = [1, 2, 3, 4, 5, 10, 20, 30, 40, 50, 100, 200, 500, 1000]
 SECONDS = [0.025, 0.05, 0.1, 0.25, 0.5, 1, 10]
@@ -263,3 +266,40 @@ def test_outbound_by_route_and_backend(api, prometheus):
     assert cells(lines[4])[0][:5] == ["└─", "─►", "voting-2:80", "95.00%", "0.7rps"]
     assert len({len(line) for line in lines}) == 1  # the columns are under each other
     assert json.loads(api.tulle("stat-outbound", "deploy", "-n", "received", "-o", "json")) == []
+
+
+# --- with proxies of our own ---------------------------------------------------------------------
+
+
+def test_a_home_says_what_its_proxies_carried(homes):
+    """Requests that are retried, and that fail in the end, as the real proxies of both sides counted them."""
+    port = 8080
+    target = home_service("retry", [port], app="server", annotations={"retry.linkerd.io/http": "5xx", "retry.linkerd.io/limit": "2"})
+    home = homes({"app.yaml": [home_namespace(), *server("server", {"http": port}), target, client()]})
+    home.up()
+    driver = home.driver("t", "client")
+    for i in range(10):
+        assert driver.get("retry", port, f"/echo?id=again{i}&status=503&first=1")["status"] == 200
+    for i in range(3):
+        assert driver.get("retry", port, f"/echo?id=never{i}&status=500")["status"] == 500
+    for _ in range(5):
+        assert driver.get("retry", port, "/echo")["status"] == 200
+
+    def rows(command, workload, **fields):
+        found = json.loads(home.run(command, f"deploy/{workload}", "-n", "t", "-o", "json"))
+        return [r for r in found if all(r[k] == v for k, v in fields.items())]
+
+    def of_retry(is_backend):
+        return [r for r in rows("stat-outbound", "client") if r["service"]["name"] == "retry"
+                and (r["backend"] is not None) == is_backend]
+
+    wait_for(lambda: of_retry(True) and count(of_retry(True)[0])[0] == 34, lambda: f"all attempts are seen: {of_retry(True)}")
+    [whole], [backend] = of_retry(False), of_retry(True)
+    assert count(whole) == (18, 3) and round(whole["retries_rps"] * 60) == 10 + 3 * 2
+    assert count(backend) == (34, 10 + 3 * 3) and backend["backend"]["name"] == "retry"
+    wait_for(lambda: [count(r) for r in rows("stat-inbound", "server", port=port)] == [(34, 19)],
+             lambda: f"the server's side agrees: {rows('stat-inbound', 'server')}")
+    [inbound] = rows("stat-inbound", "server", port=port)
+    assert inbound["server"] is None and inbound["unauthorized"] == 0
+    wide = home.run("stat-inbound", "deploy/server", "-n", "t", "-o", "wide")
+    assert "[default]:8080" in wide and "all-unauthenticated" in wide
