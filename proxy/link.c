@@ -148,8 +148,10 @@ static void link_opened(struct link *l)
         .ping_timeout_ns = u->endpoint->ping_timeout_ns,
         .ping_while_idle = u->endpoint->ping_while_idle,
     };
-    struct io *io = io_metered_new(l->io, u->tcp, l->io->bytes_in, l->io->bytes_out);
+    struct io *io;
 
+    upstream_count(u);
+    io = io_metered_new(l->io, u->tcp, l->io->bytes_in, l->io->bytes_out);
     l->state = LINK_OPEN;
     timer_cancel(u->w->loop, &l->timer);
     link_born(l);

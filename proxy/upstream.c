@@ -81,11 +81,14 @@ static void on_more(struct timer *t)
 }
 
 /* Most of ten thousand endpoints may never be used: they are not to fill the metrics with zeros. */
-static void upstream_count(struct upstream *u)
+void upstream_count(struct upstream *u)
 {
     struct bytes authority = bytes_str(u->authority);
     struct labels labels;
 
+    if (u->tcp != NULL) {
+        return;
+    }
     upstream_labels(u, authority, true, &labels);
     u->tcp = tcp_stats_get(&u->w->stats, labels_end(&labels));
     if (u->dir == OUTBOUND) {
@@ -178,9 +181,7 @@ struct upstream *upstream_single(struct proxy_worker *w, enum direction dir,
 void upstream_use(struct upstream *u)
 {
     u->users++;
-    if (u->tcp == NULL) {
-        upstream_count(u);
-    }
+    upstream_count(u);
 }
 
 void upstream_leave(struct upstream *u)

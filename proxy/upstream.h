@@ -112,6 +112,7 @@ void upstream_free(struct upstream *u); /* closes all links; no user, no dial ma
 struct upstream *upstream_single(struct proxy_worker *w, enum direction dir,
                                  const struct endpoint *e);
 void upstream_use(struct upstream *u);
+void upstream_count(struct upstream *u); /* from now on it has its series; idempotent */
 void upstream_leave(struct upstream *u);
 /* Nobody can find it any more: it goes away with its last user. */
 void upstream_retire(struct upstream *u);
