@@ -3,6 +3,7 @@
 #include "core/alloc.h"
 #include "core/log.h"
 #include "mesh/discovery_private.h"
+#include "mesh/rate_limit.h"
 
 /*
  * Who may call a port: the default policy at once, then what WatchPort says. Nothing that happens
@@ -43,6 +44,7 @@ static void on_message(struct control_watch *w, struct bytes message, bool is_fi
     }
     mem_free((char *)(uintptr_t)i->message.at);
     i->message = bytes_of(bytes_dup(message), message.len);
+    rate_limiter_inherit(p, CONTAINER_OF(i->asked.answer, struct server_policy, ref));
     asked_publish(&i->asked, &p->ref);
 }
 

@@ -206,6 +206,7 @@ struct rate_limit {
     } *overrides;
     size_t overrides_count;
 };
+struct rate_limiter; /* rate_limit.h */
 struct server_policy {
     struct snapshot ref;
     struct arena arena;
@@ -219,6 +220,7 @@ struct server_policy {
     struct server_route *routes; /* never empty for HTTP: a default route stands in */
     size_t routes_count;
     struct rate_limit *rate_limit; /* NULL: none */
+    struct rate_limiter *limiter;  /* reference: what it has admitted; NULL: no limit */
 };
 /* NULL and a sentence when the message breaks wire 3.4 (the caller keeps what it had). */
 struct server_policy *server_policy_new(struct bytes message, uint16_t port, char *problem,

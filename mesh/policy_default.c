@@ -3,6 +3,7 @@
 
 #include "core/alloc.h"
 #include "core/err.h"
+#include "mesh/rate_limit.h"
 
 /*
  * Policies that no control plane sent: what a port is under until it is heard, or when nobody knows
@@ -39,6 +40,7 @@ static void policy_free(struct snapshot *s)
 {
     struct server_policy *p = CONTAINER_OF(s, struct server_policy, ref);
 
+    rate_limiter_unref(p->limiter);
     policy_held_free(p->held);
     arena_clear(&p->arena);
     mem_free(p);

@@ -3,6 +3,7 @@
 
 #include "core/alloc.h"
 #include "mesh/policy_server.h"
+#include "mesh/rate_limit.h"
 
 /*
  * `inbound.Server` to struct server_policy, by the rules of wire 3.4.
@@ -252,6 +253,10 @@ static void decode_rate_limit(struct decode *d, const pb_rate_limit *from, struc
             return;
         }
         to_override->rps = o->limit->requestspersecond;
+        if (to_override->rps == 0) {
+            decode_refuse(d, "an override of a rate limit admits nothing");
+            return;
+        }
         to_override->identities = decode_identities(
             d, o->clients->identities, o->clients->n_identities, &to_override->identities_count);
     }
@@ -314,6 +319,9 @@ struct server_policy *server_policy_new(struct bytes message, uint16_t port, cha
         decode_authzs(&d, from->authorizations, from->n_authorizations, &p->authz, &p->authz_count);
         decode_protocol(&d, from->protocol, p);
         server_policy_default_route(&d, p);
+    }
+    if (p->rate_limit != NULL && decode_is_ok(&d)) {
+        p->limiter = rate_limiter_new(p->rate_limit);
     }
     if (!decode_is_ok(&d)) {
         (void)snprintf(problem, problem_bytes, "%s", d.problem);
