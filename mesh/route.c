@@ -222,6 +222,32 @@ int route_choose(const struct route_list *routes, const struct head *h, struct r
     return 0;
 }
 
+int route_choose_sni(const struct route_list *routes, struct bytes sni, const struct route **out,
+                     struct trail *trail)
+{
+    const struct route *found = NULL;
+    size_t best = 0;
+
+    for (size_t i = 0; i < routes->count; i++) {
+        size_t score = host_score(&routes->at[i], sni);
+
+        if (score > best) { /* a tie leaves the one that comes first */
+            best = score;
+            found = &routes->at[i];
+        } else {
+            trail_note(trail, "route " BYTES_FMT ": %s", BYTES_ARG(routes->at[i].meta.name),
+                       score == 0 ? "the server name does not fit" : "another is more specific");
+        }
+    }
+    if (found == NULL) {
+        trail_note(trail, "no route fits");
+        return E_NOT_FOUND;
+    }
+    trail_note(trail, "chosen: route " BYTES_FMT, BYTES_ARG(found->meta.name));
+    *out = found;
+    return 0;
+}
+
 int route_pick_backend(const struct rule *rule, struct rand *rand,
                        bool (*is_available)(void *user, size_t backend), void *user,
                        size_t *out_index, struct trail *trail)

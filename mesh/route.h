@@ -30,6 +30,11 @@ struct route_choice {
 int route_choose(const struct route_list *routes, const struct head *h, struct route_choice *out,
                  struct trail *trail) MUST_USE;
 
+/* The most specific TLS route for a server name (empty: none was sent): exact, then the longer
+ * suffix, then those that name none. 0; E_NOT_FOUND. */
+int route_choose_sni(const struct route_list *routes, struct bytes sni, const struct route **out,
+                     struct trail *trail) MUST_USE;
+
 /*
  * Which backend of a rule: weighted random among those for which `is_available(user, backend)`
  * holds, or the first such. NULL is_available: all are. 0 and an index into rule->backends;

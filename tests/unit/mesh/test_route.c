@@ -155,6 +155,38 @@ static bool is_available(void *user, size_t backend)
     return up[backend];
 }
 
+/* Wire 3.5: server names match as hosts do; a ClientHello without one fits only routes that ask for
+ * none. */
+static void tls_routes_by_server_name(void **state)
+{
+    struct host_match org[] = {{.is_suffix = true, .host = BYTES("org")}};
+    struct host_match example[] = {{.is_suffix = true, .host = BYTES("example.org")}};
+    struct host_match web[] = {{.host = BYTES("web.example.org")}};
+    struct route at[] = {
+        {.meta = {.name = BYTES("org")}, .hosts = org, .hosts_count = 1},
+        {.meta = {.name = BYTES("example")}, .hosts = example, .hosts_count = 1},
+        {.meta = {.name = BYTES("web")}, .hosts = web, .hosts_count = 1},
+        {.meta = {.name = BYTES("any")}},
+        {.meta = {.name = BYTES("any, too")}},
+    };
+    const struct {
+        const char *sni, *route;
+    } cases[] = {{"web.example.org", "web"},     {"WEB.Example.Org", "web"},
+                 {"api.example.org", "example"}, {"a.b.example.org", "example"},
+                 {"example.org", "org"},         {"org", "any"},
+                 {"example.net", "any"},         {"", "any"}};
+    struct route_list all = {.at = at, .count = ARRAY_LEN(at)}, named = {.at = at, .count = 3};
+    const struct route *route = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        assert_int_equal(route_choose_sni(&all, bytes_str(cases[i].sni), &route, NULL), 0);
+        assert_true(bytes_eq(route->meta.name, bytes_str(cases[i].route)));
+    }
+    assert_int_equal(route_choose_sni(&named, BYTES("example.net"), &route, NULL), E_NOT_FOUND);
+    assert_int_equal(route_choose_sni(&named, BYTES_NONE, &route, NULL), E_NOT_FOUND);
+}
+
 static void backends_are_drawn_by_weight(void **state)
 {
     struct weighted_backend at[] = {
@@ -338,6 +370,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_most_specific_route_wins),
         cmocka_unit_test(no_route_and_routes_without_matches),
+        cmocka_unit_test(tls_routes_by_server_name),
         cmocka_unit_test(backends_are_drawn_by_weight),
         cmocka_unit_test(first_available_and_empty),
         cmocka_unit_test(networks_and_identities),
