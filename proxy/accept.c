@@ -6,10 +6,12 @@
 #include "core/err.h"
 #include "core/log.h"
 #include "net/tls.h"
+#include "proxy/early.h"
 
 #define PEEK_MAX   TLS_HELLO_MAX
 #define DETECT_MAX 1024
 #define RETRY_NS   (5 * NS_PER_MS)
+#define ROOM_NS    (200 * NS_PER_MS) /* until a silent client asks for an early upstream again */
 
 static const char *const state_doing[] = {
 #define X(id, doing) [CONN_##id] = doing,
@@ -74,6 +76,30 @@ static void step_policy(struct conn *c)
     }
 }
 
+/* --- what it is -------------------------------------------------------------------------------- */
+
+bool conn_may_be_opaque(const struct conn *c)
+{
+    return c->dir == OUTBOUND || inbound_may_be_opaque(c);
+}
+
+static void detected(struct conn *c, enum detected protocol, bool is_certain)
+{
+    enum spoke who = chain_size(&c->head) > 0        ? SPOKE_CLIENT
+                     : c->greeting == GREETING_OTHER ? SPOKE_SERVER
+                                                     : SPOKE_NOBODY;
+
+    early_decided(c, who);
+    if (protocol != DETECT_OPAQUE && c->opaque != NULL) {
+        opaque_drop(c);
+    }
+    if (c->dir == INBOUND) {
+        inbound_detected(c, protocol, is_certain);
+    } else {
+        outbound_protocol_known(c, protocol);
+    }
+}
+
 static void step_peek(struct conn *c)
 {
     char buffer[PEEK_MAX];
@@ -90,13 +116,20 @@ static void step_peek(struct conn *c)
         rc = conn_fill(c, PEEK_MAX);
     }
     if (verdict == E_AGAIN && rc == E_AGAIN) {
+        if (c->greeting != GREETING_NONE && chain_size(&c->head) == 0) {
+            detected(c, DETECT_OPAQUE, true);
+        }
         return;
     }
     if (verdict == E_AGAIN && is_over(c, rc)) {
         conn_close(c, rc == E_EOF ? 0 : rc);
         return;
     }
-    inbound_peeked(c, verdict == 0, sni);
+    if (c->dir == INBOUND) {
+        inbound_peeked(c, verdict == 0, sni);
+    } else {
+        outbound_peeked(c, verdict == 0, sni);
+    }
 }
 
 static void step_handshake(struct conn *c)
@@ -175,15 +208,6 @@ static void step_transport(struct conn *c)
     inbound_transport(c, &header);
 }
 
-static void detected(struct conn *c, enum detected protocol, bool is_certain)
-{
-    if (c->dir == INBOUND) {
-        inbound_detected(c, protocol, is_certain);
-    } else {
-        outbound_protocol_known(c, protocol);
-    }
-}
-
 static void step_detect(struct conn *c)
 {
     char buffer[DETECT_MAX];
@@ -199,14 +223,14 @@ static void step_detect(struct conn *c)
         }
         rc = conn_fill(c, DETECT_MAX);
     }
-    if (verdict == E_AGAIN && rc == E_AGAIN) {
+    if (verdict == E_AGAIN && rc == E_AGAIN && c->greeting == GREETING_NONE) {
         return;
     }
     if (verdict == E_AGAIN && is_over(c, rc)) {
         conn_close(c, rc == E_EOF ? 0 : rc);
         return;
     }
-    detected(c, verdict == 0 ? protocol : DETECT_OPAQUE, verdict == 0);
+    detected(c, verdict == 0 ? protocol : DETECT_OPAQUE, verdict == 0 || rc == E_AGAIN);
 }
 
 /* --- the states ------------------------------------------------------------------------------- */
@@ -247,14 +271,34 @@ void conn_on_retry(struct timer *t)
     task_wake(c->w->loop, &c->task);
 }
 
+/* How long the first bytes may take in all; meanwhile, when to look at a client that is silent. */
+static void arm_patience(struct conn *c)
+{
+    uint64_t grace_ns = early_grace_ns(c), now_ns = c->w->loop->now_ns;
+
+    if (c->until_ns == 0) {
+        c->since_ns = now_ns;
+        c->until_ns = now_ns + (c->dir == INBOUND ? inbound_detect_timeout_ns(c)
+                                                  : c->w->config->outbound.detect_timeout_ns);
+    }
+    timer_arm(c->w->loop, &c->timer,
+              grace_ns != 0 ? MIN(c->until_ns, now_ns + grace_ns) : c->until_ns);
+}
+
 /* Time to read the first bytes ran out: what came so far is all there is to tell by. A client
  * that is silent may wait for the server to speak first. */
 void conn_on_timeout(struct timer *t)
 {
     struct conn *c = CONTAINER_OF(t, struct conn, timer);
 
-    if (c->state == CONN_DETECT ||
-        (c->state == CONN_PEEK && chain_size(&c->head) == 0 && !c->is_direct)) {
+    if (c->w->loop->now_ns < c->until_ns) {
+        if (early_grace_ns(c) != 0 && !early_begin(c)) {
+            timer_arm(c->w->loop, &c->timer, MIN(c->until_ns, c->w->loop->now_ns + ROOM_NS));
+        } else {
+            timer_arm(c->w->loop, &c->timer, c->until_ns);
+        }
+    } else if (c->state == CONN_DETECT || (c->state == CONN_PEEK && c->dir == INBOUND &&
+                                           chain_size(&c->head) == 0 && !c->is_direct)) {
         detected(c, DETECT_OPAQUE, false);
     } else {
         conn_fail(c, FAILURE_DETECT, E_TIMEOUT, conn_doing(c));
@@ -269,12 +313,10 @@ void conn_next(struct conn *c, enum conn_state next)
     assert(c->state != CONN_CLOSED);
     c->state = next;
     timer_cancel(c->w->loop, &c->retry);
-    if (!reads) {
+    if (reads) {
+        arm_patience(c);
+    } else {
         timer_cancel(c->w->loop, &c->timer);
-    } else if (!timer_is_armed(&c->timer)) {
-        timer_arm_in(c->w->loop, &c->timer,
-                     c->dir == INBOUND ? inbound_detect_timeout_ns(c)
-                                       : c->w->config->outbound.detect_timeout_ns);
     }
     task_wake(c->w->loop, &c->task);
 }

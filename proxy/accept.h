@@ -18,11 +18,19 @@ void inbound_peeked(struct conn *c, bool is_tls, struct bytes sni);
 void inbound_secured(struct conn *c);
 void inbound_transport(struct conn *c, const struct transport_header *header);
 uint64_t inbound_detect_timeout_ns(const struct conn *c);
+bool inbound_may_be_opaque(const struct conn *c);
+/* Outbound, for TLS routes: the first bytes were looked at. */
+void outbound_peeked(struct conn *c, bool is_tls, struct bytes sni);
 /* `is_certain`: by bytes, not for want of them. */
 void inbound_detected(struct conn *c, enum detected protocol, bool is_certain);
 void inbound_protocol_known(struct conn *c, enum detected protocol);
 void outbound_protocol_known(struct conn *c, enum detected protocol);
-void outbound_opaque(struct conn *c); /* by the opaque routes of its policy */
+/* By the opaque routes of its policy, or its TLS routes for this server name. */
+void outbound_opaque(struct conn *c, struct bytes sni);
+void outbound_route_closed(struct conn *c, enum failure why, int err); /* c->route is set */
+/* To where opaque traffic would go, if it may: c->opaque is set then. */
+void inbound_opaque_early(struct conn *c);
+void outbound_opaque_early(struct conn *c);
 void inbound_policy_changed(struct conn *c); /* of an opaque connection */
 void inbound_request(struct exchange *ex);
 void outbound_request(struct exchange *ex);

@@ -6,6 +6,7 @@
 #include "core/log.h"
 #include "net/tls.h"
 #include "proxy/accept.h"
+#include "proxy/early.h"
 #include "proxy/metered.h"
 #include "proxy/profile_route.h"
 
@@ -66,6 +67,10 @@ void conn_close(struct conn *c, int err)
         return;
     }
     c->state = CONN_CLOSED;
+    early_closed(c);
+    if (c->route != NULL) {
+        outbound_route_closed(c, FAILURE_NONE, err);
+    }
     while (!list_is_empty(&c->exchanges)) {
         exchange_abort(LIST_ITEM(c->exchanges.next, struct exchange, node));
     }
@@ -117,6 +122,9 @@ void conn_fail(struct conn *c, enum failure why, int err, const char *detail)
     stat_count(&c->w->stats, c->dir == INBOUND ? STAT_INBOUND_TCP_ERRORS : STAT_OUTBOUND_TCP_ERRORS,
                &l);
     failure_count(&c->w->stats, direction_name(c->dir), why);
+    if (c->route != NULL) {
+        outbound_route_closed(c, why, err);
+    }
     conn_close(c, err);
 }
 

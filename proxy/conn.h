@@ -35,6 +35,16 @@ enum conn_state {
 #undef X
 };
 
+enum conn_early { /* the upstream before the client has spoken (early.h) */
+    EARLY_UNTRIED,
+    EARLY_OPEN, /* c->opaque dials or waits */
+    EARLY_OVER
+};
+
+/* What a server that speaks first said: an answer of HTTP is one to a request that did not come in
+ * time, not a way to begin. */
+enum conn_greeting { GREETING_NONE, GREETING_HTTP, GREETING_OTHER };
+
 enum conn_tls { CONN_TLS_NONE, CONN_TLS_MESH, CONN_TLS_FOREIGN };
 
 /* What the last requests of a connection were counted as, and where they went, so that the next
@@ -62,7 +72,8 @@ struct profile_name;
 struct profile_view;
 struct conn {
     struct task task;
-    struct timer timer; /* patience */
+    struct timer timer;          /* patience, or until a silent client is looked at again */
+    uint64_t since_ns, until_ns; /* of reading the first bytes; 0: it has not begun */
     struct timer retry; /* after a read that found no chunk */
     struct grave grave;
     struct list node; /* in the worker's list */
@@ -75,6 +86,9 @@ struct conn {
     struct addr peer, target; /* target: original destination, or what the transport header named */
     bool is_direct;           /* came to the inbound port itself: transport header */
     bool has_session;
+    enum conn_early early;
+    enum conn_greeting greeting;
+    uint8_t early_slot; /* while EARLY_OPEN */
     enum detected session; /* of the transport header */
 
     enum conn_tls tls;
@@ -97,7 +111,8 @@ struct conn {
     struct profile_name *profile_name; /* reference; inbound, of its last request */
     struct upstream *single; /* used: the application, or the one endpoint that requests go to */
     const struct endpoint *single_for; /* NULL: made for the original destination */
-    struct opaque *opaque;             /* NULL unless it became one */
+    struct opaque *opaque;             /* NULL unless it became one, or may become one (early) */
+    const struct route *route;         /* outbound, opaque: of its policy; counted as open */
 };
 
 /* conn.c */
@@ -120,15 +135,20 @@ static inline struct bytes conn_client_id(const struct conn *c)
 
 /* accept.c */
 void conn_run(struct task *t);
+/* The policy may let opaque traffic through; whether it does is asked when it matters. */
+bool conn_may_be_opaque(const struct conn *c);
 void conn_on_timeout(struct timer *t);
 void conn_on_retry(struct timer *t);
 void conn_next(struct conn *c, enum conn_state next); /* change state and run again from the task */
 void conn_wait_policy(struct conn *c, enum question q, const struct addr *key);
 const char *conn_doing(const struct conn *c);
 
-/* opaque.c: connect the other side and tunnel. */
+/* opaque.c: connect the other side and tunnel. While `c->early` is EARLY_OPEN, connect it and wait
+ * for what it says; then opaque_adopt() tunnels, or opaque_drop() closes it. */
 void opaque_to_backend(struct conn *c, const struct backend *b, const struct meta *parent);
 void opaque_to_endpoint(struct conn *c, const struct endpoint *e);
+void opaque_adopt(struct conn *c);
+void opaque_drop(struct conn *c);
 void opaque_close(struct conn *c, int err); /* idempotent */
 /* An upgraded HTTP/1 exchange becomes a tunnel of its connection. Takes both ios (metered) and
  * the use of `up`, and moves the chains. */

@@ -6,7 +6,8 @@
 #include "core/err.h"
 #include "core/log.h"
 #include "net/tls.h"
-#include "proxy/profile_route.h"
+#include "proxy/early.h"
+#include "proxy/inbound.h"
 
 #include <ctype.h>
 
@@ -14,17 +15,6 @@
  * Inbound: who is the client, may it, and then on to the local application (wire 4.5, 4.6, 5.2,
  * 9.5).
  */
-
-static const struct server_policy *conn_policy(const struct conn *c)
-{
-    return (const struct server_policy *)(const void *)c->policy;
-}
-
-static struct client_facts client_facts(const struct conn *c)
-{
-    return (struct client_facts){
-        .addr = c->peer, .is_tls = c->tls == CONN_TLS_MESH, .id = conn_client_id(c)};
-}
 
 void inbound_accepted(struct conn *c)
 {
@@ -44,7 +34,7 @@ void inbound_accepted(struct conn *c)
 
 uint64_t inbound_detect_timeout_ns(const struct conn *c)
 {
-    const struct server_policy *p = conn_policy(c);
+    const struct server_policy *p = inbound_policy(c);
 
     return p != NULL && p->protocol == PROTOCOL_DETECT ? p->detect_timeout_ns
                                                        : c->w->config->inbound.detect_timeout_ns;
@@ -52,7 +42,7 @@ uint64_t inbound_detect_timeout_ns(const struct conn *c)
 
 void inbound_policy_known(struct conn *c)
 {
-    const struct server_policy *p = conn_policy(c);
+    const struct server_policy *p = inbound_policy(c);
 
     if (c->has_session) {
         inbound_protocol_known(c, c->session);
@@ -84,6 +74,9 @@ void inbound_peeked(struct conn *c, bool is_tls, struct bytes sni)
     bool is_ours = is_tls && bytes_eq_nocase(sni, bytes_str(c->w->config->local_name));
 
     if (is_ours && c->w->tls_server != NULL) {
+        if (!c->is_direct) {
+            early_saw_mesh_tls(c);
+        }
         c->io = io_tls_server_new(c->w->tls_server, io_peeked_new(c->io, &c->head),
                                   c->is_direct ? BYTES(ALPN_TRANSPORT) : BYTES_NONE);
         conn_next(c, CONN_HANDSHAKE);
@@ -114,7 +107,7 @@ void inbound_secured(struct conn *c)
         conn_next(c, CONN_TRANSPORT);
         return;
     }
-    switch (conn_policy(c)->protocol) {
+    switch (inbound_policy(c)->protocol) {
     case PROTOCOL_HTTP2:
     case PROTOCOL_GRPC:
         inbound_protocol_known(c, DETECT_HTTP2);
@@ -138,10 +131,16 @@ void inbound_secured(struct conn *c)
 
 void inbound_detected(struct conn *c, enum detected protocol, bool is_certain)
 {
-    /* Wire 5.1: where the policy says HTTP/1, want of bytes means HTTP/1. */
-    bool is_http1 = !is_certain && conn_policy(c)->protocol == PROTOCOL_HTTP1;
+    enum protocol p = inbound_policy(c)->protocol;
 
-    inbound_protocol_known(c, is_http1 ? DETECT_HTTP1 : protocol);
+    /* Wire 5.1: where the policy says which HTTP it is, want of bytes means that: who waits in
+     * silence does not get past its routes. */
+    if (!is_certain && p == PROTOCOL_HTTP1) {
+        protocol = DETECT_HTTP1;
+    } else if (!is_certain && (p == PROTOCOL_HTTP2 || p == PROTOCOL_GRPC)) {
+        protocol = DETECT_HTTP2;
+    }
+    inbound_protocol_known(c, protocol);
 }
 
 void inbound_transport(struct conn *c, const struct transport_header *header)
@@ -175,11 +174,35 @@ void inbound_transport(struct conn *c, const struct transport_header *header)
 
 /* --- opaque ----------------------------------------------------------------------------------- */
 
+bool inbound_may_be_opaque(const struct conn *c)
+{
+    return !c->has_session && inbound_policy(c)->protocol == PROTOCOL_DETECT;
+}
+
+static void to_application(struct conn *c)
+{
+    struct endpoint *e = endpoint_new_plain(&c->target);
+
+    opaque_to_endpoint(c, e);
+    endpoint_unref(e);
+}
+
+/* The client is authorized again when the connection is opaque indeed, and counted then. */
+void inbound_opaque_early(struct conn *c)
+{
+    struct client_facts facts = inbound_client(c);
+    struct authz_choice choice;
+
+    if (policy_authorize(inbound_policy(c), &facts, NULL, &choice, NULL) == 0) {
+        to_application(c);
+    }
+}
+
 static void authz_labels(const struct conn *c, const struct authz *authz, struct labels *l)
 {
     labels_init(l);
     labels_target(l, &c->target);
-    labels_add(l, conn_policy(c)->labels);
+    labels_add(l, inbound_policy(c)->labels);
     if (authz != NULL) {
         labels_add(l, authz->labels);
     }
@@ -197,13 +220,12 @@ static void count_tcp_authz(struct conn *c, enum stat_id id, const struct authz 
 void inbound_protocol_known(struct conn *c, enum detected protocol)
 {
     const struct server_policy *p;
-    struct client_facts facts = client_facts(c);
+    struct client_facts facts = inbound_client(c);
     struct authz_choice choice;
-    struct endpoint *e;
     int rc;
 
     (void)conn_refresh_policy(c);
-    p = conn_policy(c);
+    p = inbound_policy(c);
     conn_open_stats(c, p->labels);
     if (protocol != DETECT_OPAQUE) {
         conn_serve_http(c, protocol);
@@ -220,125 +242,23 @@ void inbound_protocol_known(struct conn *c, enum detected protocol)
         log_info("connection allowed by an audit policy; client_id=%s port=%u",
                  c->client_id != NULL ? c->client_id : "", c->target.port);
     }
-    e = endpoint_new_plain(&c->target);
-    opaque_to_endpoint(c, e);
-    endpoint_unref(e);
+    if (c->opaque != NULL) {
+        opaque_adopt(c);
+    } else {
+        to_application(c);
+    }
 }
 
 /* Wire 3.4: updates apply to live connections. */
 void inbound_policy_changed(struct conn *c)
 {
-    struct client_facts facts = client_facts(c);
+    struct client_facts facts = inbound_client(c);
     struct authz_choice choice;
 
     (void)conn_refresh_policy(c);
-    if (policy_authorize(conn_policy(c), &facts, NULL, &choice, NULL) != 0) {
+    if (policy_authorize(inbound_policy(c), &facts, NULL, &choice, NULL) != 0) {
         count_tcp_authz(c, STAT_INBOUND_TCP_TERMINATE, NULL);
         conn_fail(c, FAILURE_DENIED, E_DENIED,
                   "the policy of the port does not allow this client any more");
     }
-}
-
-/* --- requests --------------------------------------------------------------------------------- */
-
-/* Where the connection's requests go, found once. */
-static struct upstream *application(struct conn *c)
-{
-    struct endpoint *e;
-
-    if (c->single == NULL) {
-        e = endpoint_new_plain(&c->target);
-        c->single = upstream_single(c->w, INBOUND, e);
-        upstream_use(c->single);
-        endpoint_unref(e);
-    }
-    return c->single;
-}
-
-/* Labels of a request that was let in, or not: target, server, route, authorization, tls. */
-static void request_labels(const struct conn *c, const struct authz_choice *choice,
-                           struct labels *l)
-{
-    labels_target(l, &c->target);
-    labels_add(l, conn_policy(c)->labels);
-    if (choice->route != NULL) {
-        labels_add(l, choice->route->labels);
-    }
-    if (choice->authz != NULL) {
-        labels_add(l, choice->authz->labels);
-    }
-    conn_tls_labels(c, l);
-}
-
-/* The series of the requests that share route and authorization; kept for the next ones. */
-static const struct known_requests *known_requests(struct conn *c,
-                                                   const struct authz_choice *choice)
-{
-    struct known_requests *known;
-    struct labels l;
-
-    for (unsigned i = 0; i < CONN_KNOWN; i++) {
-        known = &c->requests[i];
-        if (known->requests != NULL && known->route == choice->route &&
-            known->authz == choice->authz) {
-            return known;
-        }
-    }
-    known = &c->requests[c->next_known++ % CONN_KNOWN];
-    request_stats_unref(known->requests);
-    series_unref(known->allowed);
-    known->route = choice->route;
-    known->authz = choice->authz;
-    labels_init(&l);
-    request_labels(c, choice, &l);
-    known->allowed = stat_series(&c->w->stats, STAT_INBOUND_HTTP_ALLOW, &l);
-    labels_init(&l);
-    label_add(&l.text, "direction", BYTES("inbound"));
-    request_labels(c, choice, &l);
-    known->requests = request_stats_get(&c->w->stats, labels_end(&l));
-    return known;
-}
-
-static void refuse(struct exchange *ex, int rc, const struct authz_choice *choice)
-{
-    struct conn *c = ex->conn;
-    struct labels l;
-
-    labels_init(&l);
-    if (rc == E_NOT_FOUND) {
-        request_labels(c, &(struct authz_choice){0}, &l);
-        stat_count(&c->w->stats, STAT_INBOUND_HTTP_NO_ROUTE, &l);
-        exchange_fail(ex, FAILURE_NO_ROUTE, 0, NULL);
-    } else {
-        request_labels(c, &(struct authz_choice){.route = choice->route}, &l);
-        stat_count(&c->w->stats, STAT_INBOUND_HTTP_DENY, &l);
-        exchange_fail(ex, FAILURE_DENIED, 0, "client is not authorized");
-    }
-}
-
-static void to_application(struct exchange *ex)
-{
-    exchange_to_upstream(ex, application(ex->conn));
-}
-
-void inbound_request(struct exchange *ex)
-{
-    struct conn *c = ex->conn;
-    struct client_facts facts = client_facts(c);
-    struct authz_choice choice = {0};
-    const struct known_requests *known;
-    int rc;
-
-    (void)conn_refresh_policy(c);
-    rc = policy_authorize(conn_policy(c), &facts, ex->request, &choice, NULL);
-    if (rc != 0) {
-        refuse(ex, rc, &choice);
-        return;
-    }
-    known = known_requests(c, &choice);
-    series_add(known->allowed, 1);
-    exchange_count(ex, known->requests);
-    ex->is_orig_proto =
-        ex->a->version == HTTP_2 && fields_get(&ex->request->fields, FIELD_L5D_ORIG_PROTO) != NULL;
-    profile_inbound(ex, to_application);
 }

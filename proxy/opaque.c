@@ -5,9 +5,11 @@
 #include "core/err.h"
 #include "core/log.h"
 #include "net/splice.h"
+#include "proxy/early.h"
 #include "proxy/metered.h"
 
-#define ATTEMPTS_MAX 64 /* endpoints that may fail, within the fail-fast time */
+#define ATTEMPTS_MAX 64   /* endpoints that may fail, within the fail-fast time */
+#define FIRST_MAX    4096 /* read of a server that speaks first, before it has its tunnel */
 
 /*
  * Opaque connections: choose an endpoint once, dial it, and copy bytes both ways until both sides
@@ -26,6 +28,11 @@ struct opaque {
     bool is_joined;
     struct tcp_meter src, dst;
     struct discovery_user follow; /* of the policy that let it in */
+    /* opened early: the server's end until there is a tunnel, and what it said */
+    struct task task;
+    struct io *server;
+    struct chain first;
+    struct grave grave;
 };
 
 static void opaque_dial(struct opaque *o);
@@ -36,8 +43,14 @@ static struct opaque *opaque_new(struct conn *c)
 
     assert(c->opaque == NULL);
     o->conn = c;
+    chain_init(&o->first);
     c->opaque = o; /* freed with the connection */
     return o;
+}
+
+static bool is_early(const struct opaque *o)
+{
+    return o->conn->early == EARLY_OPEN;
 }
 
 /* --- the tunnel ------------------------------------------------------------------------------- */
@@ -70,6 +83,10 @@ void opaque_close(struct conn *c, int err)
         o->is_joined = false;
         tunnel_close(&o->tunnel, err != 0 ? err : E_CANCELED);
     }
+    task_cancel(&o->task);
+    io_close(o->server);
+    o->server = NULL;
+    chain_clear(&o->first);
     opaque_leave(o);
     if (o->dest != NULL) {
         dest_release(o->dest);
@@ -115,6 +132,64 @@ static void opaque_join(struct opaque *o, struct io *client, struct chain *to_se
     tunnel_open(&o->tunnel, c->w->loop, client, to_server, server, to_client, 0, on_tunnel_end, o);
 }
 
+/* --- before the client has spoken ------------------------------------------------------------- */
+
+static void on_server(struct task *t)
+{
+    struct opaque *o = CONTAINER_OF(t, struct opaque, task);
+    size_t got;
+    int rc = io_recv(o->server, &o->first, FIRST_MAX, &got);
+
+    if (rc == 0) { /* and no more until there is a tunnel */
+        o->conn->greeting =
+            bytes_starts(chain_head(&o->first), BYTES("HTTP/")) ? GREETING_HTTP : GREETING_OTHER;
+        task_wake(o->conn->w->loop, &o->conn->task);
+    } else if (rc != E_AGAIN) { /* short of memory it is the first to go, too */
+        early_failed(o->conn);
+    }
+}
+
+static void on_early_link(struct opaque *o, struct link *link)
+{
+    if (link == NULL) {
+        early_failed(o->conn);
+        return;
+    }
+    o->server = link_take_io(link, &o->dst);
+    o->task.run = on_server;
+    io_set_owner(o->server, &o->task);
+    task_wake(o->conn->w->loop, &o->task);
+}
+
+static void opaque_bury(struct grave *g)
+{
+    mem_free(CONTAINER_OF(g, struct opaque, grave));
+}
+
+void opaque_drop(struct conn *c)
+{
+    struct opaque *o = c->opaque;
+
+    opaque_close(c, 0);
+    c->opaque = NULL;
+    loop_free_later(c->w->loop, &o->grave, opaque_bury);
+}
+
+void opaque_adopt(struct conn *c)
+{
+    struct opaque *o = c->opaque;
+    struct io *client = c->io, *server = o->server;
+
+    if (server == NULL) {
+        conn_next(c, CONN_DIAL); /* still under way; on_link() goes on */
+        return;
+    }
+    task_cancel(&o->task);
+    c->io = NULL;
+    o->server = NULL;
+    opaque_join(o, io_metered_strip(client, &o->src), &c->head, server, &o->first);
+}
+
 /* --- the way to an endpoint ------------------------------------------------------------------- */
 
 static void on_link(struct dial *d, struct link *link, enum failure why, const char *detail)
@@ -124,6 +199,10 @@ static void on_link(struct dial *d, struct link *link, enum failure why, const c
     struct io *client = c->io, *server;
     uint64_t now_ns = c->w->loop->now_ns;
 
+    if (is_early(o)) {
+        on_early_link(o, link);
+        return;
+    }
     if (link != NULL) {
         server = link_take_io(link, &o->dst);
         c->io = NULL;
@@ -154,6 +233,10 @@ static void on_pick(struct pick *p, struct member *m, enum failure why)
 {
     struct opaque *o = CONTAINER_OF(p, struct opaque, pick);
 
+    if (m == NULL && is_early(o)) {
+        early_failed(o->conn);
+        return;
+    }
     if (m == NULL) {
         conn_fail(o->conn, why, E_NO_ENDPOINT, NULL);
         return;
@@ -179,7 +262,9 @@ void opaque_to_backend(struct conn *c, const struct backend *b, const struct met
 {
     struct opaque *o = opaque_new(c);
 
-    conn_next(c, CONN_DIAL);
+    if (!is_early(o)) {
+        conn_next(c, CONN_DIAL);
+    }
     o->dest = dest_hold(c->w, b, parent, true);
     opaque_dial(o);
 }
@@ -188,7 +273,9 @@ void opaque_to_endpoint(struct conn *c, const struct endpoint *e)
 {
     struct opaque *o = opaque_new(c);
 
-    conn_next(c, CONN_DIAL);
+    if (!is_early(o)) {
+        conn_next(c, CONN_DIAL);
+    }
     opaque_to_upstream(o, upstream_single(c->w, c->dir, e));
 }
 

@@ -35,14 +35,16 @@ void outbound_policy_known(struct conn *c)
                   "the control plane has no policy for this destination");
         return;
     }
-    if (p->profile.is_opaque) {
+    if (p->profile.is_opaque && (p->is_fallback || p->protocol != PROTOCOL_TLS)) {
         outbound_protocol_known(c, DETECT_OPAQUE);
         return;
     }
     switch (p->is_fallback ? PROTOCOL_DETECT : p->protocol) {
     case PROTOCOL_OPAQUE:
-    case PROTOCOL_TLS:
         outbound_protocol_known(c, DETECT_OPAQUE);
+        break;
+    case PROTOCOL_TLS:
+        conn_next(c, CONN_PEEK);
         break;
     case PROTOCOL_HTTP1:
         outbound_protocol_known(c, DETECT_HTTP1);
@@ -59,11 +61,26 @@ void outbound_policy_known(struct conn *c)
 
 void outbound_protocol_known(struct conn *c, enum detected protocol)
 {
-    (void)conn_refresh_policy(c);
+    if (conn_refresh_policy(c) && c->opaque != NULL) {
+        opaque_drop(c); /* the new one may say something else */
+    }
     conn_open_stats(c, BYTES_NONE);
     if (protocol == DETECT_OPAQUE) {
-        outbound_opaque(c);
+        outbound_opaque(c, BYTES_NONE);
     } else {
         conn_serve_http(c, protocol);
+    }
+}
+
+/* Wire 5.1: TLS routes are for TLS. */
+void outbound_peeked(struct conn *c, bool is_tls, struct bytes sni)
+{
+    (void)conn_refresh_policy(c);
+    conn_open_stats(c, BYTES_NONE);
+    if (is_tls) {
+        outbound_opaque(c, sni);
+    } else {
+        conn_fail(c, FAILURE_NO_ROUTE, E_SYNTAX,
+                  "the destination has only TLS routes, and the client does not speak TLS");
     }
 }

@@ -4,57 +4,176 @@
 #include "core/err.h"
 
 /*
- * Outbound, opaque traffic: by which route and backend does a connection go (wire 3.5, 9.6).
+ * Outbound, opaque traffic and TLS that passes as it is: by which route and backend does a connection
+ * go (wire 3.5, 9.6).
  */
 
-/* To `e`, or where the connection was going. */
-static void forward_opaque(struct conn *c, const struct endpoint *e)
+static const struct outbound_policy *conn_policy(const struct conn *c)
 {
-    struct endpoint *plain = e == NULL ? endpoint_new_plain(&c->target) : NULL;
-
-    opaque_to_endpoint(c, e != NULL ? e : plain);
-    endpoint_unref(plain);
+    return (const struct outbound_policy *)(const void *)c->policy;
 }
 
-void outbound_opaque(struct conn *c)
+/* Addresses that no policy knows, and what goes there (wire 7.2). */
+static const struct route endpoint_route = {
+    .meta = {.kind = {"default", 7}, .name = {"endpoint", 8}},
+};
+
+/* --- figures ---------------------------------------------------------------------------------- */
+
+static void route_labels(const struct conn *c, struct labels *l)
 {
-    const struct outbound_policy *p = (const struct outbound_policy *)(const void *)c->policy;
-    const struct route_list *routes = p->protocol == PROTOCOL_TLS ? &p->tls : &p->opaque;
+    const struct outbound_policy *p = conn_policy(c);
+    char text[ADDR_TEXT_BYTES];
+
+    labels_init(l);
+    labels_meta(l, "parent", p->is_fallback ? &endpoint_route.meta : &p->meta, true);
+    labels_meta(l, "route", &c->route->meta, false);
+    label_add(&l->text, "target_ip", bytes_str(addr_format_ip(&c->target, text)));
+    label_add_u64(&l->text, "target_port", c->target.port);
+}
+
+static bool is_tls_route(const struct conn *c)
+{
+    return !conn_policy(c)->is_fallback && conn_policy(c)->protocol == PROTOCOL_TLS;
+}
+
+static void route_opened(struct conn *c, const struct route *route)
+{
+    struct labels l;
+
+    c->route = route;
+    route_labels(c, &l);
+    stat_count(&c->w->stats, is_tls_route(c) ? STAT_OUTBOUND_TLS_OPEN : STAT_OUTBOUND_TCP_OPEN, &l);
+}
+
+void outbound_route_closed(struct conn *c, enum failure why, int err)
+{
+    struct labels l;
+
+    route_labels(c, &l);
+    label_add(&l.text, "error",
+              why == FAILURE_INVALID_BACKEND    ? BYTES("invalid_backend")
+              : why == FAILURE_DENIED           ? BYTES("forbidden")
+              : why == FAILURE_INVALID_POLICY   ? BYTES("invalid_policy")
+              : why != FAILURE_NONE || err != 0 ? BYTES("unexpected")
+                                                : BYTES(""));
+    stat_count(&c->w->stats, is_tls_route(c) ? STAT_OUTBOUND_TLS_CLOSE : STAT_OUTBOUND_TCP_CLOSE,
+               &l);
+    c->route = NULL;
+}
+
+/* --- where to --------------------------------------------------------------------------------- */
+
+struct way {
+    const struct route *route;       /* NULL: there is none */
+    const struct backend *backend;   /* NULL: to `endpoint` */
+    const struct endpoint *endpoint; /* NULL: where the connection was going */
+    enum failure why;                /* it may not, or cannot */
+    const char *detail;
+};
+
+static void way_by_route(struct conn *c, const struct route *route, struct way *out)
+{
+    const struct outbound_policy *p = conn_policy(c);
     const struct rule *rule;
     const struct backend *b;
     size_t index;
 
-    if (p->is_fallback) {
-        forward_opaque(c, p->profile.endpoint);
+    out->route = route;
+    if (route->is_invalid || route->rules_count == 0) {
+        out->why = FAILURE_INVALID_POLICY;
+        out->detail = "the route is invalid";
         return;
     }
-    if (p->problem != NULL) {
-        conn_fail(c, FAILURE_INVALID_POLICY, E_CONFIG, p->problem);
+    if (route->is_forbidden) {
+        out->why = FAILURE_DENIED;
+        out->detail = "the policy forbids this destination";
         return;
     }
-    if (routes->count == 0 || routes->at[0].rules_count == 0) {
-        conn_fail(c, FAILURE_NO_ROUTE, E_NOT_FOUND, "the policy has no route for opaque traffic");
-        return;
-    }
-    if (routes->at[0].is_forbidden || routes->at[0].is_invalid) {
-        conn_fail(c, FAILURE_DENIED, E_DENIED, "the policy forbids this destination");
-        return;
-    }
-    rule = &routes->at[0].rules[0];
+    rule = &route->rules[0];
     if (route_pick_backend(rule, &c->w->loop->rand, NULL, NULL, &index, NULL) != 0) {
-        conn_fail(c, FAILURE_INVALID_BACKEND, E_NOT_FOUND, "the route has no backend");
+        out->why = FAILURE_INVALID_BACKEND;
+        out->detail = "the route has no backend";
         return;
     }
     b = &p->backends[rule->backends[index].backend];
-    switch (b->kind) {
-    case BACKEND_BALANCER:
-        opaque_to_backend(c, b, &p->meta);
-        break;
-    case BACKEND_FORWARD:
-        forward_opaque(c, b->forward);
-        break;
-    case BACKEND_FAIL:
-        conn_fail(c, FAILURE_INVALID_BACKEND, E_NOT_FOUND, "the route's backend does not exist");
-        break;
+    if (b->kind == BACKEND_FAIL) {
+        out->why = FAILURE_INVALID_BACKEND;
+        out->detail = "the route's backend does not exist";
+    } else if (b->kind == BACKEND_BALANCER) {
+        out->backend = b;
+    } else {
+        out->endpoint = b->forward;
+    }
+}
+
+static void way_find(struct conn *c, struct bytes sni, struct way *out)
+{
+    const struct outbound_policy *p = conn_policy(c);
+    const struct route *route;
+
+    *out = (struct way){0};
+    if (p->is_fallback) {
+        out->route = &endpoint_route;
+        out->endpoint = p->profile.endpoint;
+    } else if (p->problem != NULL) {
+        out->why = FAILURE_INVALID_POLICY;
+        out->detail = p->problem;
+    } else if (p->protocol == PROTOCOL_TLS) {
+        if (route_choose_sni(&p->tls, sni, &route, NULL) != 0) {
+            out->why = FAILURE_NO_ROUTE;
+            out->detail = "no TLS route is for this server name";
+        } else {
+            way_by_route(c, route, out);
+        }
+    } else if (p->opaque.count == 0) {
+        out->why = FAILURE_NO_ROUTE;
+        out->detail = "the policy has no route for opaque traffic";
+    } else {
+        way_by_route(c, &p->opaque.at[0], out);
+    }
+}
+
+static void way_go(struct conn *c, const struct way *w)
+{
+    struct endpoint *plain;
+
+    if (w->backend != NULL) {
+        opaque_to_backend(c, w->backend, &conn_policy(c)->meta);
+        return;
+    }
+    plain = w->endpoint == NULL ? endpoint_new_plain(&c->target) : NULL;
+    opaque_to_endpoint(c, plain != NULL ? plain : w->endpoint);
+    endpoint_unref(plain);
+}
+
+void outbound_opaque(struct conn *c, struct bytes sni)
+{
+    struct way w;
+
+    if (c->opaque != NULL) { /* chosen early, by the same policy */
+        route_opened(c,
+                     conn_policy(c)->is_fallback ? &endpoint_route : &conn_policy(c)->opaque.at[0]);
+        opaque_adopt(c);
+        return;
+    }
+    way_find(c, sni, &w);
+    if (w.route != NULL) {
+        route_opened(c, w.route);
+    }
+    if (w.why != FAILURE_NONE) {
+        conn_fail(c, w.why, E_NOT_FOUND, w.detail);
+    } else {
+        way_go(c, &w);
+    }
+}
+
+void outbound_opaque_early(struct conn *c)
+{
+    struct way w;
+
+    way_find(c, BYTES_NONE, &w);
+    if (w.why == FAILURE_NONE) {
+        way_go(c, &w);
     }
 }

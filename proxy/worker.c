@@ -7,6 +7,7 @@
 #include "core/err.h"
 #include "core/log.h"
 #include "net/splice.h"
+#include "proxy/early.h"
 #include "proxy/exchange.h"
 
 #include <malloc.h>
@@ -138,6 +139,7 @@ void proxy_worker_close(struct proxy_worker *w)
     while (!list_is_empty(&w->conns)) {
         conn_close(LIST_ITEM(w->conns.next, struct conn, node), E_CANCELED);
     }
+    early_clear(w);
     dest_clear(w);
     upstream_clear(w);
     profile_clear(w);

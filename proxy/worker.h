@@ -52,6 +52,7 @@ struct proxy_worker {
     size_t free_exchanges_count;
     struct timer rest;                     /* armed while something is kept for requests to come */
     uint64_t exchanges, exchanges_at_rest; /* begun; and when `rest` was armed */
+    struct early_table *early; /* early.h; NULL until needed */
     bool draining, said_drained;
 };
 

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/inbound.h"
+#include "proxy/profile_route.h"
+
+#include "core/err.h"
+#include "core/log.h"
+#include "mesh/rate_limit.h"
+#include "proxy/accept.h"
+
+/*
+ * Inbound, requests: by which route, with which filters, is it authorized and within its limits; then
+ * to the local application (wire 9.5).
+ */
+
+/* Where the connection's requests go, found once. */
+static struct upstream *application(struct conn *c)
+{
+    struct endpoint *e;
+
+    if (c->single == NULL) {
+        e = endpoint_new_plain(&c->target);
+        c->single = upstream_single(c->w, INBOUND, e);
+        upstream_use(c->single);
+        endpoint_unref(e);
+    }
+    return c->single;
+}
+
+/* Labels of a request that was let in, or not: target, server, route, authorization, tls. */
+static void request_labels(const struct conn *c, const struct authz_choice *choice,
+                           struct labels *l)
+{
+    labels_target(l, &c->target);
+    labels_add(l, inbound_policy(c)->labels);
+    if (choice->route != NULL) {
+        labels_add(l, choice->route->labels);
+    }
+    if (choice->authz != NULL) {
+        labels_add(l, choice->authz->labels);
+    }
+    conn_tls_labels(c, l);
+}
+
+/* The series of the requests that share route and authorization; kept for the next ones. */
+static const struct known_requests *known_requests(struct conn *c,
+                                                   const struct authz_choice *choice)
+{
+    struct known_requests *known;
+    struct labels l;
+
+    for (unsigned i = 0; i < CONN_KNOWN; i++) {
+        known = &c->requests[i];
+        if (known->requests != NULL && known->route == choice->route &&
+            known->authz == choice->authz) {
+            return known;
+        }
+    }
+    known = &c->requests[c->next_known++ % CONN_KNOWN];
+    request_stats_unref(known->requests);
+    series_unref(known->allowed);
+    known->route = choice->route;
+    known->authz = choice->authz;
+    labels_init(&l);
+    request_labels(c, choice, &l);
+    known->allowed = stat_series(&c->w->stats, STAT_INBOUND_HTTP_ALLOW, &l);
+    labels_init(&l);
+    label_add(&l.text, "direction", BYTES("inbound"));
+    request_labels(c, choice, &l);
+    known->requests = request_stats_get(&c->w->stats, labels_end(&l));
+    return known;
+}
+
+/* Audited traffic is let in, and told of (wire 9.1). */
+static void log_audit(const struct exchange *ex, const struct authz_choice *choice)
+{
+    const struct conn *c = ex->conn;
+    char client[ADDR_TEXT_BYTES];
+
+    log_info("request allowed by an audit policy; client=%s client_id=%s port=%u route=" BYTES_FMT
+             " method=" BYTES_FMT " authority=" BYTES_FMT,
+             addr_format(&c->peer, client), c->client_id != NULL ? c->client_id : "",
+             c->target.port, BYTES_ARG(choice->route->route.meta.name),
+             BYTES_ARG(ex->request->method), BYTES_ARG(ex->request->authority));
+}
+
+/* Does the request exceed a limit? Then it was answered. */
+static bool is_limited(struct exchange *ex, const struct authz_choice *choice)
+{
+    static const char *const scopes[] = {
+        [RATE_TOTAL] = "total", [RATE_IDENTITY] = "identity", [RATE_OVERRIDE] = "override"};
+    struct conn *c = ex->conn;
+    const struct server_policy *p = inbound_policy(c);
+    enum rate_verdict verdict =
+        rate_limiter_take(p->limiter, p->rate_limit, conn_client_id(c), c->w->loop->now_ns);
+    struct labels l;
+
+    if (verdict == RATE_ADMITTED) {
+        return false;
+    }
+    labels_init(&l);
+    request_labels(c, &(struct authz_choice){.route = choice->route}, &l);
+    label_add(&l.text, "ratelimit_group", p->rate_limit->meta.group);
+    label_add(&l.text, "ratelimit_kind", p->rate_limit->meta.kind);
+    label_add(&l.text, "ratelimit_name", p->rate_limit->meta.name);
+    label_add(&l.text, "ratelimit_scope", bytes_str(scopes[verdict]));
+    stat_count(&c->w->stats, STAT_INBOUND_HTTP_RATE_LIMIT, &l);
+    exchange_fail(ex, FAILURE_RATE_LIMIT, 0, "rate limit exceeded");
+    return true;
+}
+
+static void refuse(struct exchange *ex, int rc, const struct authz_choice *choice)
+{
+    struct conn *c = ex->conn;
+    struct labels l;
+
+    labels_init(&l);
+    if (rc == E_NOT_FOUND) {
+        request_labels(c, &(struct authz_choice){0}, &l);
+        stat_count(&c->w->stats, STAT_INBOUND_HTTP_NO_ROUTE, &l);
+        exchange_fail(ex, FAILURE_NO_ROUTE, 0, NULL);
+    } else {
+        request_labels(c, &(struct authz_choice){.route = choice->route}, &l);
+        stat_count(&c->w->stats, STAT_INBOUND_HTTP_DENY, &l);
+        exchange_fail(ex, FAILURE_DENIED, 0, "client is not authorized");
+    }
+}
+
+static void to_application(struct exchange *ex)
+{
+    exchange_to_upstream(ex, application(ex->conn));
+}
+
+void inbound_request(struct exchange *ex)
+{
+    struct conn *c = ex->conn;
+    struct client_facts facts = inbound_client(c);
+    struct authz_choice choice = {0};
+    const struct known_requests *known;
+    int rc;
+
+    (void)conn_refresh_policy(c);
+    rc = policy_authorize(inbound_policy(c), &facts, ex->request, &choice, NULL);
+    if (rc != 0) {
+        refuse(ex, rc, &choice);
+        return;
+    }
+    if (UNLIKELY(choice.authz->is_audit)) {
+        log_audit(ex, &choice);
+    }
+    known = known_requests(c, &choice);
+    series_add(known->allowed, 1);
+    if (UNLIKELY(inbound_policy(c)->limiter != NULL) && is_limited(ex, &choice)) {
+        return;
+    }
+    exchange_count(ex, known->requests);
+    ex->is_orig_proto =
+        ex->a->version == HTTP_2 && fields_get(&ex->request->fields, FIELD_L5D_ORIG_PROTO) != NULL;
+    profile_inbound(ex, to_application);
+}
