@@ -384,6 +384,7 @@ int policy_authorize(const struct server_policy *p, const struct client_facts *c
     }
     out->route = route;
     out->rule = s.choice.rule;
+    out->match = s.choice.match;
     out->authz = authz_find(route->authz, route->authz_count, client, trail);
     return out->authz != NULL ? 0 : E_DENIED;
 }

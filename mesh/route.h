@@ -52,6 +52,7 @@ struct client_facts {
 struct authz_choice {
     const struct server_route *route; /* NULL for opaque traffic */
     const struct rule *rule;          /* the rule that matched, for its filters */
+    const struct route_match *match;
     const struct authz *authz;
 };
 /*

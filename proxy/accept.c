@@ -83,6 +83,31 @@ bool conn_may_be_opaque(const struct conn *c)
     return c->dir == OUTBOUND || inbound_may_be_opaque(c);
 }
 
+/* Wire 5.1, 7.2. Bytes that end too soon to tell are not HTTP; who says nothing in time has timed out. */
+static void count_detected(struct conn *c, enum detected protocol, bool is_certain)
+{
+    struct stats *s = &c->w->stats;
+    bool is_inbound = c->dir == INBOUND;
+    struct labels l;
+    struct series *took;
+
+    labels_init(&l);
+    if (is_inbound) {
+        labels_add(&l, inbound_labels(c));
+    } else {
+        outbound_labels(c, &l);
+    }
+    took = stat_series(s, is_inbound ? STAT_IN_DETECT_DURATION : STAT_OUT_DETECT_DURATION, &l);
+    series_observe(took, (double)(c->w->loop->now_ns - c->since_ns));
+    series_unref(took);
+    label_add(&l.text, "result",
+              protocol == DETECT_HTTP1                 ? BYTES("http/1")
+              : protocol == DETECT_HTTP2               ? BYTES("http/2")
+              : is_certain || chain_size(&c->head) > 0 ? BYTES("not_http")
+                                                       : BYTES("read_timeout"));
+    stat_count(s, is_inbound ? STAT_IN_DETECT_RESULTS : STAT_OUT_DETECT_RESULTS, &l);
+}
+
 static void detected(struct conn *c, enum detected protocol, bool is_certain)
 {
     enum spoke who = chain_size(&c->head) > 0        ? SPOKE_CLIENT
@@ -90,6 +115,7 @@ static void detected(struct conn *c, enum detected protocol, bool is_certain)
                                                      : SPOKE_NOBODY;
 
     early_decided(c, who);
+    count_detected(c, protocol, is_certain);
     if (protocol != DETECT_OPAQUE && c->opaque != NULL) {
         opaque_drop(c);
     }

@@ -19,6 +19,8 @@ void inbound_secured(struct conn *c);
 void inbound_transport(struct conn *c, const struct transport_header *header);
 uint64_t inbound_detect_timeout_ns(const struct conn *c);
 bool inbound_may_be_opaque(const struct conn *c);
+struct bytes inbound_labels(const struct conn *c); /* of the server, ready */
+void outbound_labels(const struct conn *c, struct labels *l); /* of the parent */
 /* Outbound, for TLS routes: the first bytes were looked at. */
 void outbound_peeked(struct conn *c, bool is_tls, struct bytes sni);
 /* `is_certain`: by bytes, not for want of them. */
@@ -33,6 +35,9 @@ void inbound_opaque_early(struct conn *c);
 void outbound_opaque_early(struct conn *c);
 void inbound_policy_changed(struct conn *c); /* of an opaque connection */
 void inbound_request(struct exchange *ex);
+/* Has a filter answered the request? `match`: what its route was chosen by. */
+bool request_filtered(struct exchange *ex, const struct filter *filters, size_t count,
+                      const struct route_match *match);
 void outbound_request(struct exchange *ex);
 /* By this policy, which is the connection's or, of the same worker, that of a name. */
 void outbound_route(struct exchange *ex, const struct outbound_policy *p);

@@ -161,6 +161,8 @@ void conn_forget(struct conn *c)
     for (unsigned i = 0; i < CONN_KNOWN; i++) {
         request_stats_unref(c->requests[i].requests);
         series_unref(c->requests[i].allowed);
+        stat_bundle_unref(c->requests[i].asked);
+        stat_bundle_unref(c->requests[i].answered);
         stat_bundle_unref(c->routes[i].stats);
         stat_bundle_unref(c->routes[i].retries);
         c->requests[i] = (struct known_requests){0};

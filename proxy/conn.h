@@ -55,6 +55,7 @@ struct known_requests { /* inbound */
     const void *route, *authz;
     struct request_stats *requests; /* reference */
     struct series *allowed;         /* reference */
+    struct stat_bundle *asked, *answered; /* references: route_stats.h */
 };
 struct known_route { /* outbound */
     const struct route *route;

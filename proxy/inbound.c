@@ -174,6 +174,11 @@ void inbound_transport(struct conn *c, const struct transport_header *header)
 
 /* --- opaque ----------------------------------------------------------------------------------- */
 
+struct bytes inbound_labels(const struct conn *c)
+{
+    return inbound_policy(c)->labels;
+}
+
 bool inbound_may_be_opaque(const struct conn *c)
 {
     return !c->has_session && inbound_policy(c)->protocol == PROTOCOL_DETECT;

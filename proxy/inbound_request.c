@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/inbound.h"
-#include "proxy/profile_route.h"
 
 #include "core/err.h"
 #include "core/log.h"
 #include "mesh/rate_limit.h"
 #include "proxy/accept.h"
+#include "proxy/profile_route.h"
 
 /*
  * Inbound, requests: by which route, with which filters, is it authorized and within its limits; then
@@ -45,9 +45,13 @@ static void request_labels(const struct conn *c, const struct authz_choice *choi
 static const struct known_requests *known_requests(struct conn *c,
                                                    const struct authz_choice *choice)
 {
+    const struct server_policy *p = inbound_policy(c);
+    struct meta server = p->meta;
+    struct route_names names = {0};
     struct known_requests *known;
     struct labels l;
 
+    server.port = c->target.port;
     for (unsigned i = 0; i < CONN_KNOWN; i++) {
         known = &c->requests[i];
         if (known->requests != NULL && known->route == choice->route &&
@@ -58,6 +62,8 @@ static const struct known_requests *known_requests(struct conn *c,
     known = &c->requests[c->next_known++ % CONN_KNOWN];
     request_stats_unref(known->requests);
     series_unref(known->allowed);
+    stat_bundle_unref(known->asked);
+    stat_bundle_unref(known->answered);
     known->route = choice->route;
     known->authz = choice->authz;
     labels_init(&l);
@@ -67,6 +73,11 @@ static const struct known_requests *known_requests(struct conn *c,
     label_add(&l.text, "direction", BYTES("inbound"));
     request_labels(c, choice, &l);
     known->requests = request_stats_get(&c->w->stats, labels_end(&l));
+    names.is_grpc = p->protocol == PROTOCOL_GRPC;
+    names.parent = &server;
+    names.route = &choice->route->route.meta;
+    known->asked = inbound_request_stats_get(&c->w->stats, &names);
+    known->answered = inbound_response_stats_get(&c->w->stats, &names);
     return known;
 }
 
@@ -130,6 +141,30 @@ static void to_application(struct exchange *ex)
     exchange_to_upstream(ex, application(ex->conn));
 }
 
+/* Filters may answer the request, or will edit it: the policy stays with it then. */
+static bool is_filtered(struct exchange *ex, const struct authz_choice *choice)
+{
+    const struct rule *rule = choice->rule;
+    struct plan *plan = exchange_plan(ex, ex->conn->policy);
+
+    if (plan == NULL) {
+        exchange_fail(ex, FAILURE_MEMORY, 0, NULL);
+        return true;
+    }
+    plan->choice = (struct route_choice){&choice->route->route, rule, choice->match};
+    return request_filtered(ex, rule->filters, rule->filters_count, choice->match);
+}
+
+static void count_route(struct exchange *ex, const struct known_requests *known)
+{
+    ex->is_grpc_route = inbound_policy(ex->conn)->protocol == PROTOCOL_GRPC;
+    ex->route_stats = known->asked;
+    stat_bundle_ref(known->asked);
+    ex->backend_stats = known->answered;
+    stat_bundle_ref(known->answered);
+    backend_stats_request(known->answered);
+}
+
 void inbound_request(struct exchange *ex)
 {
     struct conn *c = ex->conn;
@@ -140,6 +175,9 @@ void inbound_request(struct exchange *ex)
 
     (void)conn_refresh_policy(c);
     rc = policy_authorize(inbound_policy(c), &facts, ex->request, &choice, NULL);
+    if (rc != E_NOT_FOUND && UNLIKELY(choice.rule->filters_count > 0) && is_filtered(ex, &choice)) {
+        return; /* wire 9.5: before the client is authorized */
+    }
     if (rc != 0) {
         refuse(ex, rc, &choice);
         return;
@@ -153,6 +191,7 @@ void inbound_request(struct exchange *ex)
         return;
     }
     exchange_count(ex, known->requests);
+    count_route(ex, known);
     ex->is_orig_proto =
         ex->a->version == HTTP_2 && fields_get(&ex->request->fields, FIELD_L5D_ORIG_PROTO) != NULL;
     profile_inbound(ex, to_application);

@@ -26,8 +26,23 @@ void outbound_accepted(struct conn *c)
     conn_wait_policy(c, QUESTION_OUTBOUND, &c->target);
 }
 
+static void count_protocol(struct conn *c, enum protocol protocol)
+{
+    static const char *const names[] = {
+        [PROTOCOL_DETECT] = "detect", [PROTOCOL_OPAQUE] = "opaq",  [PROTOCOL_TLS] = "tls",
+        [PROTOCOL_HTTP1] = "http/1",  [PROTOCOL_HTTP2] = "http/2", [PROTOCOL_GRPC] = "http/2",
+    };
+    struct labels l;
+
+    labels_init(&l);
+    label_add(&l.text, "protocol", bytes_str(names[protocol]));
+    outbound_labels(c, &l);
+    stat_count(&c->w->stats, STAT_OUT_PROTOCOL, &l);
+}
+
 void outbound_policy_known(struct conn *c)
 {
+    enum protocol protocol;
     const struct outbound_policy *p = conn_policy(c);
 
     if (p->is_refused) {
@@ -35,11 +50,12 @@ void outbound_policy_known(struct conn *c)
                   "the control plane has no policy for this destination");
         return;
     }
-    if (p->profile.is_opaque && (p->is_fallback || p->protocol != PROTOCOL_TLS)) {
-        outbound_protocol_known(c, DETECT_OPAQUE);
-        return;
+    protocol = p->is_fallback ? PROTOCOL_DETECT : p->protocol;
+    if (p->profile.is_opaque && protocol != PROTOCOL_TLS) {
+        protocol = PROTOCOL_OPAQUE;
     }
-    switch (p->is_fallback ? PROTOCOL_DETECT : p->protocol) {
+    count_protocol(c, protocol);
+    switch (protocol) {
     case PROTOCOL_OPAQUE:
         outbound_protocol_known(c, DETECT_OPAQUE);
         break;

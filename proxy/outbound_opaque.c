@@ -20,13 +20,19 @@ static const struct route endpoint_route = {
 
 /* --- figures ---------------------------------------------------------------------------------- */
 
-static void route_labels(const struct conn *c, struct labels *l)
+void outbound_labels(const struct conn *c, struct labels *l)
 {
     const struct outbound_policy *p = conn_policy(c);
+
+    labels_meta(l, "parent", p->is_fallback ? &endpoint_route.meta : &p->meta, true);
+}
+
+static void route_labels(const struct conn *c, struct labels *l)
+{
     char text[ADDR_TEXT_BYTES];
 
     labels_init(l);
-    labels_meta(l, "parent", p->is_fallback ? &endpoint_route.meta : &p->meta, true);
+    outbound_labels(c, l);
     labels_meta(l, "route", &c->route->meta, false);
     label_add(&l->text, "target_ip", bytes_str(addr_format_ip(&c->target, text)));
     label_add_u64(&l->text, "target_port", c->target.port);

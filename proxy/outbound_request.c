@@ -242,8 +242,7 @@ static bool redirect(struct exchange *ex, const struct filter *f, const struct r
     return true;
 }
 
-/* True: a filter has answered the request. */
-static bool request_filtered(struct exchange *ex, const struct filter *filters, size_t count,
+bool request_filtered(struct exchange *ex, const struct filter *filters, size_t count,
                              const struct route_match *match)
 {
     for (size_t i = 0; i < count; i++) {

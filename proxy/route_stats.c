@@ -45,6 +45,32 @@ static const struct bundle_kind backend_kinds[2] = {
     {grpc_backend, ARRAY_LEN(grpc_backend), STAT_GRPC_BACKEND_STATUSES, STATUS_GRPC},
 };
 
+/* Inbound, with the members of the two above. */
+#define IN_REQUEST_FAMILIES(p)                                                                     \
+    {                                                                                              \
+        [ROUTE_DURATION] = STAT_##p##_IN_DURATION, [ROUTE_FRAME] = STAT_##p##_IN_FRAME             \
+    }
+#define IN_RESPONSE_FAMILIES(p)                                                                    \
+    {                                                                                              \
+        [BACKEND_REQUESTS] = STAT_##p##_IN_REQUESTS,                                               \
+        [BACKEND_DURATION] = STAT_##p##_IN_RESPONSE_DURATION,                                      \
+        [BACKEND_FRAME] = STAT_##p##_IN_RESPONSE_FRAME,                                            \
+    }
+
+static const enum stat_id http_in_request[] = IN_REQUEST_FAMILIES(HTTP),
+                          grpc_in_request[] = IN_REQUEST_FAMILIES(GRPC),
+                          http_in_response[] = IN_RESPONSE_FAMILIES(HTTP),
+                          grpc_in_response[] = IN_RESPONSE_FAMILIES(GRPC);
+
+static const struct bundle_kind in_request_kinds[2] = {
+    {http_in_request, ARRAY_LEN(http_in_request), STAT_HTTP_IN_STATUSES, STATUS_CODE},
+    {grpc_in_request, ARRAY_LEN(grpc_in_request), STAT_GRPC_IN_STATUSES, STATUS_CODE},
+};
+static const struct bundle_kind in_response_kinds[2] = {
+    {.stats = http_in_response, .count = ARRAY_LEN(http_in_response), .status_label = STATUS_NONE},
+    {.stats = grpc_in_response, .count = ARRAY_LEN(grpc_in_response), .status_label = STATUS_NONE},
+};
+
 /* --- labels (wire 7.1) ------------------------------------------------------------------------ */
 
 void labels_meta(struct labels *l, const char *of, const struct meta *m, bool is_target)
@@ -103,6 +129,34 @@ struct stat_bundle *backend_stats_get(struct stats *s, const struct route_names 
     label_route(&l, n);
     labels_meta(&l, "backend", n->backend, true);
     return stat_bundle_get(s, &backend_kinds[n->is_grpc], labels_end(&l));
+}
+
+static void label_inbound(struct labels *l, const struct route_names *n)
+{
+    labels_init(l);
+    label_add(&l->text, "parent_group", n->parent->group);
+    label_add(&l->text, "parent_kind", n->parent->kind);
+    label_add(&l->text, "parent_name", n->parent->name);
+    label_add_u64(&l->text, "parent_port", n->parent->port);
+    label_add(&l->text, "route_group", n->route->group);
+    label_add(&l->text, "route_kind", n->route->kind);
+    label_add(&l->text, "route_name", n->route->name);
+}
+
+struct stat_bundle *inbound_request_stats_get(struct stats *s, const struct route_names *n)
+{
+    struct labels l;
+
+    label_inbound(&l, n);
+    return stat_bundle_get(s, &in_request_kinds[n->is_grpc], labels_end(&l));
+}
+
+struct stat_bundle *inbound_response_stats_get(struct stats *s, const struct route_names *n)
+{
+    struct labels l;
+
+    label_inbound(&l, n);
+    return stat_bundle_get(s, &in_response_kinds[n->is_grpc], labels_end(&l));
 }
 
 /* --- counting --------------------------------------------------------------------------------- */

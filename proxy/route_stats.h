@@ -26,6 +26,10 @@ struct route_names {
 struct stat_bundle *route_stats_get(struct stats *s, const struct route_names *n);
 struct stat_bundle *retry_stats_get(struct stats *s, const struct route_names *n);
 struct stat_bundle *backend_stats_get(struct stats *s, const struct route_names *n);
+/* Inbound: inbound_{http,grpc}_*, which stand where those of a route and of a backend stand
+ * outbound: of the request, and of the response. `parent` is the server, and its port counts. */
+struct stat_bundle *inbound_request_stats_get(struct stats *s, const struct route_names *n);
+struct stat_bundle *inbound_response_stats_get(struct stats *s, const struct route_names *n);
 
 /* Of all that follow, the bundle may be NULL: then nothing is counted. */
 

@@ -157,6 +157,9 @@ static struct series *status_series(struct stat_bundle *b, unsigned status, cons
     labels_add(&l, b->labels);
     if (b->kind->status_label == STATUS_GRPC) {
         label_add(&l.text, "grpc_status", bytes_str(grpc_label(status)));
+    } else if (b->kind->status_label == STATUS_CODE) {
+        label_add_u64(&l.text, "status", status);
+        return stat_series(b->stats, b->kind->statuses, &l);
     } else if (status != 0) {
         label_add_u64(&l.text, "http_status", status);
     } else {
@@ -183,7 +186,10 @@ static struct status_count *status_add(struct stat_bundle *b, unsigned status, c
 
 void stat_bundle_status(struct stat_bundle *b, unsigned status, const char *error)
 {
-    assert(b->kind->status_label != STATUS_NONE && error != NULL);
+    assert(error != NULL);
+    if (b->kind->status_label == STATUS_NONE) {
+        return;
+    }
     for (unsigned i = 0; i < b->statuses_count; i++) {
         if (b->statuses[i].status == status && b->statuses[i].error == error) {
             series_add(b->statuses[i].series, 1);

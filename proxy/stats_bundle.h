@@ -27,13 +27,14 @@
 enum status_label {
     STATUS_NONE, /* no family of statuses */
     STATUS_HTTP, /* http_status="200"; 0: none came, "" */
+    STATUS_CODE, /* status="200", of gRPC its number; no error */
     STATUS_GRPC, /* grpc_status="OK", "NOT_FOUND", ...; what is no code of gRPC is UNKNOWN */
 };
 
 struct bundle_kind { /* a constant; bundles are told apart by its address and their labels */
     const enum stat_id *stats;
     unsigned count;
-    enum stat_id statuses; /* a counter; needed unless STATUS_NONE */
+    enum stat_id statuses; /* a counter; needed unless STATUS_NONE, which counts none */
     enum status_label status_label;
 };
 
