@@ -5,6 +5,7 @@ limits; and what a change of policy does to connections that are open.
 """
 import concurrent.futures
 import contextlib
+import json
 import time
 
 import pytest
@@ -38,7 +39,8 @@ def workloads():
     h2 = {"name": "h2", "image": "test/h2:dev", "command": ["node", str(APPS / "h2server.js"), str(H2)],
           "readinessProbe": {"exec": {"command": ["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{H2}"]}, "periodSeconds": 1}}
     probe = {"name": "probed", "image": "test/pause:dev", "command": ["sleep", "infinity"],
-             "livenessProbe": {"httpGet": {"port": HTTP, "path": "/progress?id=probe"}, "periodSeconds": 1}}
+             "livenessProbe": {"httpGet": {"port": HTTP, "path": "/progress?id=probe"}, "periodSeconds": 1,
+                               "failureThreshold": 1000}}
     return [
         namespace(), *accounts,
         *server("server", {"http": HTTP, "grpc": GRPC, "echo": ECHO}, (ECHO,), containers=[h2, probe],
@@ -58,6 +60,11 @@ def home(homes):
 
 def figures(home):
     return home.proxy_metrics("t", home.pod("t", "server")["name"])
+
+
+def proxy_log(home):
+    """A call site writes so many lines a second and no more: look again for what may have been held back."""
+    return home.log("t", home.pod("t", "server")["name"], "linkerd-proxy")
 
 
 # --- what a client can do ------------------------------------------------------------------------
@@ -206,18 +213,99 @@ def test_probes_pass_a_server_that_denies_everybody(home):
 
 def test_audit(home):
     """Everybody is let in, who would not be is told of."""
-    set_policy(home, allow("who", meshTLS={"identities": [ID.format("friend")]}), access="audit")
+    friend = allow("who", meshTLS={"identities": [ID.format("friend")]})
+    set_policy(home, friend)
+    for way in WAYS:
+        wait_for(lambda: may(home, way) == {"friend"}, f"the friend is known for {way}")
+    set_policy(home, friend, access="audit")
     for way in WAYS:
         wait_for(lambda: may(home, way) == set(CLIENTS), f"audit holds for {way}")
-    log = home.log("t", home.pod("t", "server")["name"], "linkerd-proxy")
-    lines = [line for line in log.splitlines() if "allowed by an audit policy" in line]
-    assert any("request allowed" in line and f"client_id={ID.format('stranger')}" in line for line in lines)
-    assert any("connection allowed" in line and f"port={ECHO}" in line for line in lines)
-    assert not any(f"client_id={ID.format('friend')}" in line for line in lines)
+
+    def audited(*words):
+        return [line for line in proxy_log(home).splitlines()
+                if "allowed by an audit policy" in line and all(word in line for word in words)]
+
+    wait_for(lambda: may(home, "http") and audited("request allowed", f"client_id={ID.format('stranger')}"), "requests")
+    wait_for(lambda: may(home, "opaque") and audited("connection allowed", f"port={ECHO}"), "connections")
+    assert not audited(f"client_id={ID.format('friend')}")
     now = figures(home)
     for name in ("inbound_http_authz_allow_total", "inbound_tcp_authz_allow_total"):
         assert now.sum(name, authz_kind="default", authz_name="audit") > 0
         assert now.sum(name, authz_name="who", client_id=ID.format("friend")) > 0
+
+
+# --- routes --------------------------------------------------------------------------------------
+
+
+def http_route(name, *rules, version="v1beta3", kind="HTTPRoute", to="http"):
+    return thing(kind, name, version, parentRefs=[{"group": POLICY, "kind": "Server", "name": to}], rules=list(rules))
+
+
+def rule(path, *filters, **match):
+    return {"matches": [{"path": {"type": "PathPrefix", "value": path}, **match}], "filters": list(filters)}
+
+
+def allow_route(name, identity):
+    """Who may use this route alone."""
+    authn = thing("MeshTLSAuthentication", name, identities=[identity])
+    return [authn, thing("AuthorizationPolicy", name, targetRef={"group": POLICY, "kind": "HTTPRoute", "name": name},
+                         requiredAuthenticationRefs=[{"group": POLICY, "kind": "MeshTLSAuthentication", "name": name}])]
+
+
+def test_routes_and_their_filters(home):
+    edit = {"type": "RequestHeaderModifier", "requestHeaderModifier": {
+        "set": [{"name": "x-set", "value": "by the route"}], "add": [{"name": "x-add", "value": "more"}],
+        "remove": ["x-gone"]}}
+    redirect = {"type": "RequestRedirect", "requestRedirect": {"hostname": "other.example", "statusCode": 302}}
+    set_policy(home, allow("who", meshTLS={"identities": [ID.format("friend")]}),
+               http_route("edit", rule("/echo", edit)), http_route("move", rule("/old", redirect)),
+               http_route("strangers", rule("/sink")), *allow_route("strangers", ID.format("stranger")))
+
+    def ask(name, path, **request):
+        return home.driver("t", name).get("server", HTTP, path, **request)
+
+    wait_for(lambda: ask("friend", "/elsewhere")["status"] == 404, "the routes hold")
+    seen = json.loads(ask("friend", "/echo", headers=[["X-Gone", "1"], ["X-Set", "mine"], ["X-Add", "one"]])["body"])
+    have = [(key.lower(), value) for key, value in seen["headers"]]
+    assert [value for key, value in have if key == "x-set"] == ["by the route"]
+    assert sorted(value for key, value in have if key == "x-add") == ["more", "one"]
+    assert "x-gone" not in dict(have)
+    for name in CLIENTS:  # wire 9.5: a filter answers before anybody is authorized
+        moved = ask(name, "/old/x?y=1")
+        assert moved["status"] == 302
+        assert dict((k.lower(), v) for k, v in moved["headers"])["location"].endswith("other.example/old/x?y=1")
+    assert ask("outsider", "/echo")["status"] == 403
+    assert [ask(name, "/sink", method="POST", body="x")["status"] for name in CLIENTS] == [200, 200, 403]
+    assert ask("stranger", "/echo")["status"] == 403
+    now = figures(home)
+    assert now.sum("inbound_http_route_not_found_total", srv_name="http") > 0
+    assert now.sum("inbound_http_authz_allow_total", route_name="strangers", authz_name="strangers",
+                   client_id=ID.format("stranger")) == 1
+    server_of = {"parent_group": POLICY, "parent_kind": "server", "parent_name": "http", "parent_port": str(HTTP),
+                 "route_group": POLICY, "route_kind": "HTTPRoute"}
+    assert now.sum("inbound_http_requests_total", route_name="strangers", **server_of) == 2
+    assert now.sum("inbound_http_statuses_total", route_name="strangers", status="200", **server_of) == 2
+    assert now.sum("inbound_http_request_duration_seconds_count", route_name="strangers", **server_of) == 2
+    assert now.sum("inbound_http_request_frame_size_bytes_sum", route_name="strangers", **server_of) == 2
+    assert now.sum("inbound_http_requests_total", route_name="move") == 0
+
+
+def test_grpc_routes(home):
+    """Of a gRPC server's routes: PERMISSION_DENIED where nobody may, NOT_FOUND where there is none."""
+    method = {"matches": [{"method": {"service": "tulle.Test", "method": "Unary"}}]}
+    route = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GRPCRoute",
+             "metadata": {"name": "unary", "namespace": "t"},
+             "spec": {"parentRefs": [{"group": POLICY, "kind": "Server", "name": "grpc"}], "rules": [method]}}
+    set_policy(home, allow("who", meshTLS={"identities": [ID.format("friend")]}), route)
+
+    def ask(name, method="Unary", asks=({},)):
+        return home.driver("t", name).grpc(host="server", port=GRPC, method=method, asks=list(asks))["code"]
+
+    wait_for(lambda: ask("friend", "ServerStream", [{"count": 1}]) == "NOT_FOUND", "the route holds")
+    assert [ask(name) for name in CLIENTS] == ["OK", "PERMISSION_DENIED", "PERMISSION_DENIED"]
+    now = figures(home)
+    assert now.sum("inbound_grpc_requests_total", parent_name="grpc", route_name="unary") == 1
+    assert now.sum("inbound_grpc_statuses_total", parent_name="grpc", route_name="unary", status="0") == 1
 
 
 # --- rate limits ---------------------------------------------------------------------------------
@@ -233,8 +321,9 @@ def rps(n):
 
 
 def refused(home, scope, **labels):
+    """Requests of the tests; those of the probe, which may be refused too, are of another route."""
     return figures(home).sum("inbound_http_local_ratelimit_total", ratelimit_kind="HTTPLocalRateLimitPolicy",
-                             ratelimit_scope=scope, **labels)
+                             ratelimit_scope=scope, route_name="default", **labels)
 
 
 def statuses(home, name, count, path="/echo"):
@@ -250,16 +339,15 @@ def test_a_total(home):
     """Over all workers together no more than the rate, and a burst of one second's worth."""
     set_policy(home, limit("few", "http", total=rps(5)), access="all-unauthenticated")
     wait_for(lambda: 429 in statuses(home, "outsider", 40), "the limit holds")
-    before = refused(home, "total", ratelimit_name="few", srv_name="http", route_name="default")
+    before = refused(home, "total", ratelimit_name="few", srv_name="http")
     began = time.monotonic()
     seen = statuses(home, "outsider", 400)
     took = time.monotonic() - began
     assert set(seen) <= {200, 429} and seen.count(429) > 0
     assert seen.count(200) <= 5 * (took + 1)
-    assert refused(home, "total", ratelimit_name="few", srv_name="http", route_name="default") == before + seen.count(429)
+    assert refused(home, "total", ratelimit_name="few", srv_name="http") == before + seen.count(429)
     assert figures(home).sum("tulle_failures_total", cause="rate_limit") > 0
-    log = home.log("t", home.pod("t", "server")["name"], "linkerd-proxy")
-    assert "cause=rate_limit" in log
+    wait_for(lambda: statuses(home, "outsider", 40) and "cause=rate_limit" in proxy_log(home), "it is said in the log")
 
 
 def test_each_identity_and_an_override(home):
