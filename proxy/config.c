@@ -445,6 +445,7 @@ static void read_process(struct reader *r, struct config *c)
     const char *format = env("LOG_FORMAT");
 
     c->ingress_mode = read_bool(r, "INGRESS_MODE", false);
+    c->gateway_suffixes = env("INBOUND_GATEWAY_SUFFIXES");
     c->hide_headers = read_bool(r, "OUTBOUND_DISABLE_INFORMATIONAL_HEADERS", c->ingress_mode);
     c->hostname_labels = read_bool(r, "OUTBOUND_METRICS_HOSTNAME_LABELS", false);
     c->metrics_idle_ns = read_duration(r, "METRICS_RETAIN_IDLE", 600 * NS_PER_S);

@@ -47,6 +47,7 @@ struct config {
     const char *identity_dir, *identity_anchors, *identity_token_file, *local_name;
     uint64_t identity_min_refresh_ns, identity_max_refresh_ns;
     const char *context_token, *workload, *profile_suffixes;
+    const char *gateway_suffixes; /* NULL: this is no gateway */
     struct cidr *profile_networks, *cluster_networks;
     size_t profile_networks_count, cluster_networks_count;
     enum default_policy inbound_default;

@@ -55,6 +55,7 @@ static void conn_bury(struct grave *g)
 
     mem_free(c->client_id);
     mem_free(c->sni);
+    mem_free(c->gateway);
     mem_free(c->opaque);
     mem_free(c);
 }

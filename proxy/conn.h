@@ -95,6 +95,7 @@ struct conn {
     enum conn_tls tls;
     char *client_id; /* owned; NULL: none */
     char *sni;       /* owned; of foreign TLS */
+    char *gateway;   /* owned; "name:port" to be carried on to; NULL: this proxy is the end */
     const char *no_tls_reason;
 
     struct discovery_entry *entry; /* held; the policy */

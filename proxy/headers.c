@@ -92,6 +92,9 @@ static int headers_prepare(struct exchange *ex)
             restore_orig_proto(ex);
         }
     } else {
+        if (ex->is_orig_proto) { /* through a gateway */
+            restore_orig_proto(ex);
+        }
         strip_own(&h->fields, ex->conn->w->config->ingress_mode);
         if (ex->profile.view != NULL) { /* wire 5.5: in place of what the application said */
             TRY(fields_set(&h->fields, BYTES(HEADER_DST_CANONICAL),
@@ -164,7 +167,7 @@ int headers_request(struct exchange *ex, enum link_kind kind)
     if (override != NULL) {
         TRY(override_authority(ex, override));
     }
-    if (kind == LINK_H2 && ex->a->version != HTTP_2) {
+    if (kind == LINK_H2 && (ex->a->version != HTTP_2 || ex->is_orig_proto)) {
         TRY(fields_add(&f->fields, BYTES(HEADER_ORIG_PROTO), orig_proto(ex->request)));
     }
     if (kind != LINK_H2 && fields_get(&f->fields, FIELD_HOST) == NULL) {
@@ -190,7 +193,8 @@ void headers_response(struct exchange *ex, struct head *response)
                 http_server_close_after(ex->conn->server, ex->a);
             }
         }
-    } else if (ex->is_orig_proto) {
+    }
+    if (ex->is_orig_proto) {
         (void)!fields_set(f, BYTES(HEADER_ORIG_PROTO),
                           response->version == HTTP_10 ? BYTES("HTTP/1.0") : BYTES("HTTP/1.1"));
     }

@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "net/tls.h"
 #include "proxy/early.h"
+#include "proxy/gateway.h"
 #include "proxy/inbound.h"
 
 #include <ctype.h>
@@ -44,7 +45,9 @@ void inbound_policy_known(struct conn *c)
 {
     const struct server_policy *p = inbound_policy(c);
 
-    if (c->has_session) {
+    if (c->gateway != NULL) {
+        gateway_policy_known(c);
+    } else if (c->has_session) {
         inbound_protocol_known(c, c->session);
     } else if (p->protocol == PROTOCOL_OPAQUE) {
         c->no_tls_reason = "port_skipped";
@@ -156,19 +159,19 @@ void inbound_transport(struct conn *c, const struct transport_header *header)
     label_add(&l.text, "target_name", bytes_str(header->name));
     label_add(&l.text, "client_id", conn_client_id(c));
     stat_count(&c->w->stats, STAT_INBOUND_TRANSPORT_HEADER, &l);
-    if (header->name[0] != '\0') {
-        conn_fail(c, FAILURE_DENIED, E_DENIED, "this proxy is no gateway");
-        return;
-    }
-    if (header->port == c->w->config->inbound.listen[0].port) {
+    if (header->name[0] == '\0' && header->port == c->w->config->inbound.listen[0].port) {
         conn_fail(c, FAILURE_LOOP, E_LOOP, "the transport header names the inbound port itself");
         return;
     }
-    c->target.port = header->port;
     c->has_session = true;
     c->session = header->session == TRANSPORT_HTTP1   ? DETECT_HTTP1
                  : header->session == TRANSPORT_HTTP2 ? DETECT_HTTP2
                                                       : DETECT_OPAQUE;
+    if (header->name[0] != '\0') {
+        gateway_begin(c, header);
+        return;
+    }
+    c->target.port = header->port;
     conn_wait_policy(c, QUESTION_INBOUND, &c->target);
 }
 
@@ -222,35 +225,35 @@ static void count_tcp_authz(struct conn *c, enum stat_id id, const struct authz 
     stat_count(&c->w->stats, id, &l);
 }
 
-void inbound_protocol_known(struct conn *c, enum detected protocol)
+int inbound_authorize(struct conn *c)
 {
-    const struct server_policy *p;
     struct client_facts facts = inbound_client(c);
     struct authz_choice choice;
-    int rc;
+    int rc = policy_authorize(inbound_policy(c), &facts, NULL, &choice, NULL);
 
-    (void)conn_refresh_policy(c);
-    p = inbound_policy(c);
-    conn_open_stats(c, p->labels);
-    if (protocol != DETECT_OPAQUE) {
-        conn_serve_http(c, protocol);
-        return;
-    }
-    rc = policy_authorize(p, &facts, NULL, &choice, NULL);
     count_tcp_authz(c, rc == 0 ? STAT_INBOUND_TCP_ALLOW : STAT_INBOUND_TCP_DENY,
                     rc == 0 ? choice.authz : NULL);
     if (rc != 0) {
         conn_fail(c, FAILURE_DENIED, rc, "no authorization of the port allows this client");
-        return;
-    }
-    if (choice.authz != NULL && choice.authz->is_audit) {
+    } else if (choice.authz->is_audit) {
         log_info("connection allowed by an audit policy; client_id=%s port=%u",
                  c->client_id != NULL ? c->client_id : "", c->target.port);
     }
-    if (c->opaque != NULL) {
-        opaque_adopt(c);
-    } else {
-        to_application(c);
+    return rc;
+}
+
+void inbound_protocol_known(struct conn *c, enum detected protocol)
+{
+    (void)conn_refresh_policy(c);
+    conn_open_stats(c, inbound_policy(c)->labels);
+    if (protocol != DETECT_OPAQUE) {
+        conn_serve_http(c, protocol);
+    } else if (inbound_authorize(c) == 0) {
+        if (c->opaque != NULL) {
+            opaque_adopt(c);
+        } else {
+            to_application(c);
+        }
     }
 }
 

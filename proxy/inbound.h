@@ -18,4 +18,7 @@ static inline struct client_facts inbound_client(const struct conn *c)
         .addr = c->peer, .is_tls = c->tls == CONN_TLS_MESH, .id = conn_client_id(c)};
 }
 
+/* May it, by the port's authorizations? Counted; when not, the connection has ended. */
+int inbound_authorize(struct conn *c) MUST_USE;
+
 #endif

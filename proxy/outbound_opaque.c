@@ -119,7 +119,10 @@ static void way_find(struct conn *c, struct bytes sni, struct way *out)
     const struct route *route;
 
     *out = (struct way){0};
-    if (p->is_fallback) {
+    if (p->is_fallback && p->profile.endpoint == NULL && c->gateway != NULL) {
+        out->why = FAILURE_NO_ROUTE; /* there is no address to forward to */
+        out->detail = "no policy knows the name";
+    } else if (p->is_fallback) {
         out->route = &endpoint_route;
         out->endpoint = p->profile.endpoint;
     } else if (p->problem != NULL) {

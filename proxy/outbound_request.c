@@ -5,6 +5,7 @@
 #include "core/clock.h"
 #include "core/err.h"
 #include "proxy/filters.h"
+#include "proxy/gateway.h"
 #include "proxy/profile_route.h"
 #include "proxy/request_headers.h"
 
@@ -484,6 +485,10 @@ void outbound_request(struct exchange *ex)
     const struct fields *fields = &ex->request->fields;
     const struct field *required = fields_get(fields, FIELD_L5D_REQUIRE_ID), *override;
 
+    if (UNLIKELY(c->gateway != NULL)) {
+        gateway_request(ex);
+        return;
+    }
     ex->required_id = required != NULL ? required->value : BYTES_NONE;
     ex->has_required_id = required != NULL;
     (void)conn_refresh_policy(c);

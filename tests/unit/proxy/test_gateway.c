@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A transport header with a name (wire 4.6, 5.5): requests and opaque connections are carried on to the
+ * service of that name. One worker plays all proxies of the way.
+ */
+#include "peers.h"
+
+#include "proxy/forwarded.h"
+#include "proxy/gateway.h"
+
+#define GET  "GET /a HTTP/1.1\r\nHost: web\r\n\r\n"
+#define NAME "web.west.svc.cluster.local:8080"
+
+static struct app app;
+
+static int setup(void **state)
+{
+    rig_setup(state);
+    app_open(&app);
+    rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
+    rig.config.gateway_suffixes = "svc.cluster.local.";
+    rig_know_default(rig.at[INBOUND].port, DEFAULT_ALL_AUTHENTICATED, false);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    app_close(&app);
+    return rig_teardown(state);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+/* Mirrored from another cluster: it is reached through that one's gateway. */
+static struct endpoint *mirrored(void)
+{
+    struct endpoint *e = endpoint_meshed(&app.at, NULL, ENDPOINT_HINT_H2);
+
+    e->authority_override = mem_strdup(NAME);
+    return e;
+}
+
+static struct peer *dial(enum protocol protocol)
+{
+    rig_know_target(&rig.target[OUTBOUND], policy_to(protocol, mirrored(), NULL));
+    return peer_dial(OUTBOUND);
+}
+
+static void the_name_is(struct endpoint *e)
+{
+    rig_know(QUESTION_NAME, BYTES(NAME), &policy_to(PROTOCOL_DETECT, e, NULL)->ref);
+}
+
+static void a_request_is_carried_on(void **state)
+{
+    struct peer *client, *server;
+
+    (void)state;
+    the_name_is(endpoint_at(&app.at, NULL));
+    client = dial(PROTOCOL_DETECT);
+    peer_send(client, GET);
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    assert_true(peer_has(server, "GET /a HTTP/1.1\r\n"));
+    assert_true(peer_has(server, "forwarded: by=" SERVER_ID ";for=" SERVER_ID ";host=" NAME
+                                 ";proto=https\r\n"));
+    assert_false(peer_has(server, "l5d-orig-proto"));
+    peer_send(server, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+    assert_true(peer_has(client, "HTTP/1.1 200 OK\r\n"));
+    assert_false(peer_has(client, "l5d-orig-proto"));
+    assert_int_equal(rig_sum("inbound_tcp_transport_header_connections_total",
+                             "target_name=\"web.west.svc.cluster.local\"", "target_port=\"8080\""),
+                     1);
+    assert_int_equal(rig_sum("inbound_tcp_authz_allow_total", NULL, NULL), 1);
+    rig_check_labels();
+}
+
+/* To a peer that takes HTTP/2 the request goes as it came: HTTP/1 in disguise. */
+static void a_request_is_carried_on_to_the_mesh(void **state)
+{
+    struct peer *client, *server;
+
+    (void)state;
+    rig_know_default(app.at.port, DEFAULT_ALL_AUTHENTICATED, false);
+    the_name_is(endpoint_meshed(&app.at, NULL, ENDPOINT_HINT_H2));
+    client = dial(PROTOCOL_DETECT);
+    peer_send(client, GET);
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    assert_true(peer_has(server, "GET /a HTTP/1.1\r\n"));
+    assert_false(peer_has(server, "l5d-orig-proto"));
+    peer_send(server, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 200 OK\r\n") && peer_has(client, "\r\n\r\nok"));
+}
+
+static void opaque_bytes_are_carried_on(void **state)
+{
+    struct peer *client, *server;
+
+    (void)state;
+    the_name_is(endpoint_at(&app.at, NULL));
+    client = dial(PROTOCOL_OPAQUE);
+    peer_send(client, "PING\r\n");
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "PING\r\n"));
+    peer_send(server, "+PONG\r\n");
+    RIG_UNTIL(peer_has(client, "+PONG\r\n"));
+    peer_close(client);
+    RIG_UNTIL(server->eof);
+    peer_close(server);
+    rig_settle();
+    assert_int_equal(rig_sum("tcp_open_connections", NULL, NULL), 0);
+}
+
+static void a_request_that_comes_back(void **state)
+{
+    struct peer *client;
+
+    (void)state;
+    the_name_is(mirrored());
+    client = dial(PROTOCOL_DETECT);
+    peer_send(client, GET);
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 508 "));
+    assert_int_equal(rig_sum("tulle_failures_total", "cause=\"loop\"", NULL), 1);
+    assert_true(app_has_nobody(&app));
+}
+
+static void a_name_of_another_domain(void **state)
+{
+    struct peer *client;
+
+    (void)state;
+    rig.config.gateway_suffixes = "svc.east.local.,example.";
+    client = dial(PROTOCOL_DETECT);
+    peer_send(client, GET);
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 404 "));
+    assert_int_equal(
+        rig_sum("outbound_http_errors_total", "error=\"gateway domain invalid\"", NULL), 1);
+    peer_close(client);
+    rig_settle();
+    client = dial(PROTOCOL_OPAQUE);
+    peer_send(client, "PING\r\n");
+    RIG_UNTIL(client->eof || client->err != 0);
+    assert_int_equal(rig_sum("inbound_tcp_errors_total", "error=\"gateway domain invalid\"", NULL),
+                     1);
+    assert_true(app_has_nobody(&app));
+}
+
+/* --- what is read ----------------------------------------------------------------------------- */
+
+static void suffixes(void **state)
+{
+    const struct {
+        const char *suffixes, *host;
+        bool fits;
+    } cases[] = {
+        {"svc.cluster.local.", "web.app.svc.cluster.local", true},
+        {"svc.cluster.local", "web.app.SVC.cluster.local.", true},
+        {"svc.cluster.local.", "svc.cluster.local", false},
+        {"svc.cluster.local.", "websvc.cluster.local", false},
+        {"east., svc.cluster.local.", "web.app.svc.cluster.local", true},
+        {"east.,", "web.app.svc.cluster.local", false},
+        {".", "anything.at.all", true},
+        {"", "web.east", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        assert_int_equal(gateway_has_suffix(cases[i].suffixes, bytes_str(cases[i].host)),
+                         cases[i].fits);
+    }
+}
+
+/* RFC 7239 4 */
+static void forwarded_elements(void **state)
+{
+    const struct {
+        const char *field;
+        bool is_by;
+    } cases[] = {
+        {"by=us;for=x", true},
+        {"for=x; By=\"us\" ;proto=https", true},
+        {"by=them;for=us, for=us;by=us", true},
+        {"by=them, for=us", false},
+        {"by=us2", false},
+        {"by", false},
+        {";;,,=by=us", false},
+        {"", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        if (forwarded_is_by(bytes_str(cases[i].field), BYTES("us")) != cases[i].is_by) {
+            fail_msg("%s", cases[i].field);
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_request_is_carried_on),        TEST(a_request_is_carried_on_to_the_mesh),
+        TEST(opaque_bytes_are_carried_on),    TEST(a_request_that_comes_back),
+        TEST(a_name_of_another_domain),       cmocka_unit_test(suffixes),
+        cmocka_unit_test(forwarded_elements),
+    };
+
+    return rig_run(tests, argc, argv);
+}
