@@ -110,9 +110,9 @@ static void count_detected(struct conn *c, enum detected protocol, bool is_certa
 
 static void detected(struct conn *c, enum detected protocol, bool is_certain)
 {
-    enum spoke who = chain_size(&c->head) > 0        ? SPOKE_CLIENT
-                     : c->greeting == GREETING_OTHER ? SPOKE_SERVER
-                                                     : SPOKE_NOBODY;
+    enum spoke who = chain_size(&c->head) > 0 ? SPOKE_CLIENT
+                     : c->server_spoke        ? SPOKE_SERVER
+                                              : SPOKE_NOBODY;
 
     early_decided(c, who);
     count_detected(c, protocol, is_certain);
@@ -142,7 +142,7 @@ static void step_peek(struct conn *c)
         rc = conn_fill(c, PEEK_MAX);
     }
     if (verdict == E_AGAIN && rc == E_AGAIN) {
-        if (c->greeting != GREETING_NONE && chain_size(&c->head) == 0) {
+        if (c->server_spoke && chain_size(&c->head) == 0) {
             detected(c, DETECT_OPAQUE, true);
         }
         return;
@@ -249,7 +249,7 @@ static void step_detect(struct conn *c)
         }
         rc = conn_fill(c, DETECT_MAX);
     }
-    if (verdict == E_AGAIN && rc == E_AGAIN && c->greeting == GREETING_NONE) {
+    if (verdict == E_AGAIN && rc == E_AGAIN && !c->server_spoke) {
         return;
     }
     if (verdict == E_AGAIN && is_over(c, rc)) {

@@ -41,10 +41,6 @@ enum conn_early { /* the upstream before the client has spoken (early.h) */
     EARLY_OVER
 };
 
-/* What a server that speaks first said: an answer of HTTP is one to a request that did not come in
- * time, not a way to begin. */
-enum conn_greeting { GREETING_NONE, GREETING_HTTP, GREETING_OTHER };
-
 enum conn_tls { CONN_TLS_NONE, CONN_TLS_MESH, CONN_TLS_FOREIGN };
 
 /* What the last requests of a connection were counted as, and where they went, so that the next
@@ -88,7 +84,7 @@ struct conn {
     bool is_direct;           /* came to the inbound port itself: transport header */
     bool has_session;
     enum conn_early early;
-    enum conn_greeting greeting;
+    bool server_spoke;  /* before the client did */
     uint8_t early_slot; /* while EARLY_OPEN */
     enum detected session; /* of the transport header */
 

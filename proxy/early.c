@@ -150,6 +150,23 @@ void early_failed(struct conn *c)
     opaque_drop(c);
 }
 
+static void early_remember(const struct conn *c, enum spoke who)
+{
+    struct early_slot *s = who != SPOKE_NOBODY ? slot_claim(c) : NULL;
+
+    if (s != NULL) {
+        s->server_first = who == SPOKE_SERVER;
+        s->client_first = who == SPOKE_CLIENT;
+    }
+}
+
+void early_said_http(struct conn *c)
+{
+    early_remember(c, SPOKE_CLIENT);
+    early_end(c, "http");
+    opaque_drop(c);
+}
+
 void early_closed(struct conn *c)
 {
     if (c->early == EARLY_OPEN) {
@@ -159,12 +176,7 @@ void early_closed(struct conn *c)
 
 void early_decided(struct conn *c, enum spoke who)
 {
-    struct early_slot *s = who != SPOKE_NOBODY ? slot_claim(c) : NULL;
-
-    if (s != NULL) {
-        s->server_first = who == SPOKE_SERVER;
-        s->client_first = who == SPOKE_CLIENT;
-    }
+    early_remember(c, who);
     if (c->early == EARLY_OPEN) {
         early_end(c, who == SPOKE_SERVER   ? "server_first"
                      : who == SPOKE_CLIENT ? "client_first"
@@ -184,6 +196,6 @@ void early_saw_mesh_tls(struct conn *c)
         early_end(c, "client_first");
         opaque_drop(c);
     }
-    c->greeting = GREETING_NONE;
+    c->server_spoke = false;
     c->early = EARLY_UNTRIED;
 }

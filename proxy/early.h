@@ -6,7 +6,8 @@
  * Detection that does not stall (decision D14). A client that says nothing may be waiting for the
  * server: after a short grace the upstream is opened, where the policy lets opaque traffic of this
  * client through, and the proxy waits on both sides. A server that speaks first makes the
- * connection opaque at once; when the client speaks first detection goes on, and what was opened
+ * connection opaque at once, unless it speaks HTTP, where that means nothing (and must not lead past
+ * the routes of a policy); when the client speaks first detection goes on, and what was opened
  * serves if the connection turns out to be opaque, or is closed. Nothing else changes: when both
  * are silent for the time of wire 5.1, the connection becomes opaque as ever.
  *
@@ -36,6 +37,9 @@ uint64_t early_grace_ns(const struct conn *c);
 bool early_begin(struct conn *c);
 /* opaque.c: the upstream ended, or could not be reached. */
 void early_failed(struct conn *c);
+/* opaque.c: the server speaks HTTP, in which the client begins: what was opened is closed, and detection
+ * goes on. */
+void early_said_http(struct conn *c);
 /* The bytes are known for what they are, or nobody said anything: remember who spoke. What was
  * opened stays for opaque_adopt(). */
 void early_decided(struct conn *c, enum spoke who);

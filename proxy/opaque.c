@@ -11,6 +11,8 @@
 #define ATTEMPTS_MAX 64   /* endpoints that may fail, within the fail-fast time */
 #define FIRST_MAX    4096 /* read of a server that speaks first, before it has its tunnel */
 
+#define GREETING_BYTES 16 /* of them, what tells HTTP */
+
 /*
  * Opaque connections: choose an endpoint once, dial it, and copy bytes both ways until both sides
  * are done.
@@ -134,16 +136,31 @@ static void opaque_join(struct opaque *o, struct io *client, struct chain *to_se
 
 /* --- before the client has spoken ------------------------------------------------------------- */
 
+static void on_greeting(struct opaque *o)
+{
+    struct conn *c = o->conn;
+    char buffer[GREETING_BYTES];
+    struct bytes first = bytes_of(buffer, chain_peek(&o->first, buffer, sizeof(buffer)));
+    bool is_http;
+
+    if (http_detect_server(first, &is_http) != 0) {
+        task_wake(c->w->loop, &o->task);
+    } else if (is_http) {
+        early_said_http(c);
+    } else { /* nothing more is read until there is a tunnel */
+        c->server_spoke = true;
+        task_wake(c->w->loop, &c->task);
+    }
+}
+
 static void on_server(struct task *t)
 {
     struct opaque *o = CONTAINER_OF(t, struct opaque, task);
     size_t got;
     int rc = io_recv(o->server, &o->first, FIRST_MAX, &got);
 
-    if (rc == 0) { /* and no more until there is a tunnel */
-        o->conn->greeting =
-            bytes_starts(chain_head(&o->first), BYTES("HTTP/")) ? GREETING_HTTP : GREETING_OTHER;
-        task_wake(o->conn->w->loop, &o->conn->task);
+    if (rc == 0) {
+        on_greeting(o);
     } else if (rc != E_AGAIN) { /* short of memory it is the first to go, too */
         early_failed(o->conn);
     }

@@ -12,6 +12,11 @@
     14 /* the shortest request line, and the part of HTTP/2's preface that tells */
 #define DETECT_BYTES_MAX 1024 /* what is undecided then is opaque */
 
+#define FRAME_HEAD_BYTES 9 /* RFC 9113 4.1 */
+#define FRAME_BYTES_MAX  16384
+#define SETTINGS_TYPE    4
+#define SETTING_BYTES    6
+
 static const char preface[] = "PRI * HTTP/2.0"; /* RFC 9113 3.4 */
 static_assert(sizeof(preface) - 1 == DETECT_BYTES_MIN, "");
 
@@ -128,5 +133,29 @@ int http_detect(struct bytes head, enum detected *out)
         return E_AGAIN;
     }
     *out = DETECT_OPAQUE;
+    return 0;
+}
+
+/* A SETTINGS frame that is no acknowledgement, on no stream, of whole settings; and not longer than
+ * peers may send before they were told that they may (RFC 9113 4.2, 6.5). */
+static bool is_settings(struct bytes b)
+{
+    const unsigned char *at = (const unsigned char *)b.at;
+    size_t bytes = (size_t)at[0] << 16 | (size_t)at[1] << 8 | at[2];
+
+    return bytes <= FRAME_BYTES_MAX && bytes % SETTING_BYTES == 0 && at[3] == SETTINGS_TYPE &&
+           memcmp(at + 4, "\0\0\0\0\0", 5) == 0;
+}
+
+int http_detect_server(struct bytes first, bool *out)
+{
+    enum verdict h1 = compare(first, BYTES("HTTP/"));
+
+    if (h1 == MAY_BE_REQUEST ||
+        (first.len < FRAME_HEAD_BYTES && first.len > 0 && first.at[0] == 0 &&
+         (first.len <= 3 || first.at[3] == SETTINGS_TYPE))) {
+        return E_AGAIN;
+    }
+    *out = h1 == IS_REQUEST || (first.len >= FRAME_HEAD_BYTES && is_settings(first));
     return 0;
 }

@@ -85,5 +85,12 @@ enum detected { DETECT_OPAQUE, DETECT_HTTP1, DETECT_HTTP2 };
 /* Over the first bytes of a connection. 0 and *out; E_AGAIN: undecided with these bytes (the caller
  * decides what silence means). Never undecided with 1,024 bytes or more. */
 int http_detect(struct bytes head, enum detected *out) MUST_USE;
+/*
+ * Over the first bytes that a server sent without having been asked: is it one of HTTP? There the
+ * client begins; but a server of HTTP/2 may send its SETTINGS at once (RFC 9113 3.4), and some of
+ * HTTP/1 answer 408 to clients that are slow. 0 and *out; E_AGAIN: undecided with these bytes, which
+ * nine never are.
+ */
+int http_detect_server(struct bytes first, bool *out) MUST_USE;
 
 #endif

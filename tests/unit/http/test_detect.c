@@ -90,9 +90,46 @@ static void long_words_are_no_request(void **state UNUSED)
     assert_int_equal(detect(text, sizeof(text)), DETECT_HTTP1);
 }
 
+/* RFC 9113 3.4: servers of HTTP/2 may speak first. */
+static void what_servers_say_first(void **state)
+{
+    const struct {
+        const char *first;
+        size_t len;
+        int rc;
+        bool is_http;
+    } cases[] = {
+        {"J\0\0\0\n8.0.36\0", 12, 0, false}, /* MySQL */
+        {"220 mail\r\n", 10, 0, false},
+        {"SSH-2.0-x\r\n", 11, 0, false},
+        {"H", 1, E_AGAIN, false},
+        {"HTTP", 4, E_AGAIN, false},
+        {"HELO", 4, 0, false},
+        {"HTTP/1.0 4", 10, 0, true},
+        {"\0", 1, E_AGAIN, false},
+        {"\0\0\0\1", 4, 0, false},
+        {"\0\0\6\4\0\0\0", 7, E_AGAIN, false},
+        {"\0\0\7\4\0\0\0\0\0", 9, 0, false}, /* not whole settings */
+        {"\0\0\0\4\1\0\0\0\0", 9, 0, false}, /* an acknowledgement */
+        {"\0\0\0\4\0\0\0\0\1", 9, 0, false}, /* of a stream */
+        {"\0\0\x12\4\0\0\0\0\0", 9, 0, true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        bool is_http = false;
+
+        if (http_detect_server(bytes_of(cases[i].first, cases[i].len), &is_http) != cases[i].rc ||
+            is_http != cases[i].is_http) {
+            fail_msg("case %zu", i);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_servers_say_first),
         cmocka_unit_test(protocols_are_told_apart),
         cmocka_unit_test(long_words_are_no_request),
     };
