@@ -76,6 +76,18 @@ static void step_policy(struct conn *c)
     }
 }
 
+/* Nothing has come, as far as a read can tell just now: without chunks it cannot. */
+static void still_silent(struct conn *c)
+{
+    if (!c->is_patient || timer_is_armed(&c->retry)) {
+        return;
+    }
+    c->is_patient = false;
+    if (early_grace_ns(c) == 0 || early_begin(c)) {
+        timer_arm(c->w->loop, &c->timer, c->until_ns);
+    }
+}
+
 /* --- what it is -------------------------------------------------------------------------------- */
 
 bool conn_may_be_opaque(const struct conn *c)
@@ -144,6 +156,8 @@ static void step_peek(struct conn *c)
     if (verdict == E_AGAIN && rc == E_AGAIN) {
         if (c->server_spoke && chain_size(&c->head) == 0) {
             detected(c, DETECT_OPAQUE, true);
+        } else {
+            still_silent(c);
         }
         return;
     }
@@ -250,6 +264,7 @@ static void step_detect(struct conn *c)
         rc = conn_fill(c, DETECT_MAX);
     }
     if (verdict == E_AGAIN && rc == E_AGAIN && !c->server_spoke) {
+        still_silent(c);
         return;
     }
     if (verdict == E_AGAIN && is_over(c, rc)) {
@@ -302,6 +317,7 @@ static void arm_patience(struct conn *c)
 {
     uint64_t grace_ns = early_grace_ns(c), now_ns = c->w->loop->now_ns;
 
+    c->is_patient = false;
     if (c->until_ns == 0) {
         c->since_ns = now_ns;
         c->until_ns = now_ns + (c->dir == INBOUND ? inbound_detect_timeout_ns(c)
@@ -318,11 +334,9 @@ void conn_on_timeout(struct timer *t)
     struct conn *c = CONTAINER_OF(t, struct conn, timer);
 
     if (c->w->loop->now_ns < c->until_ns) {
-        if (early_grace_ns(c) != 0 && !early_begin(c)) {
-            timer_arm(c->w->loop, &c->timer, MIN(c->until_ns, c->w->loop->now_ns + ROOM_NS));
-        } else {
-            timer_arm(c->w->loop, &c->timer, c->until_ns);
-        }
+        c->is_patient = true;
+        timer_arm(c->w->loop, &c->timer, MIN(c->until_ns, c->w->loop->now_ns + ROOM_NS));
+        task_wake(c->w->loop, &c->task);
     } else if (c->state == CONN_DETECT || (c->state == CONN_PEEK && c->dir == INBOUND &&
                                            chain_size(&c->head) == 0 && !c->is_direct)) {
         detected(c, DETECT_OPAQUE, false);

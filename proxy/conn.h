@@ -85,6 +85,7 @@ struct conn {
     bool has_session;
     enum conn_early early;
     bool server_spoke;  /* before the client did */
+    bool is_patient;    /* it was silent for the grace: when it still is, open early */
     uint8_t early_slot; /* while EARLY_OPEN */
     enum detected session; /* of the transport header */
 

@@ -126,7 +126,8 @@ bool early_begin(struct conn *c)
 {
     struct early_slot *s = slot_claim(c);
 
-    if (s == NULL || s->open >= EARLY_TARGET_MAX || c->w->early->open >= EARLY_MAX) {
+    if (s == NULL || chunks_are_short(&c->w->loop->chunks) || s->open >= EARLY_TARGET_MAX ||
+        c->w->early->open >= EARLY_MAX) {
         return false;
     }
     s->open++;

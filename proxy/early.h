@@ -33,7 +33,8 @@ enum spoke { SPOKE_NOBODY, SPOKE_CLIENT, SPOKE_SERVER };
 
 /* When to look at a silent client again, from now; 0: an upstream is not to be opened for it. */
 uint64_t early_grace_ns(const struct conn *c);
-/* The grace is over and the client silent: open the upstream. False: later, there is no room now. */
+/* The grace is over and the client still silent: open the upstream. False: later, there is no room, or
+ * little memory, now. */
 bool early_begin(struct conn *c);
 /* opaque.c: the upstream ended, or could not be reached. */
 void early_failed(struct conn *c);
