@@ -34,6 +34,11 @@ void http_server_drain(struct http_server *c)
     c->ops->drain(c);
 }
 
+void http_server_leave(struct http_server *c)
+{
+    c->ops->leave(c);
+}
+
 void http_server_close(struct http_server *c, int err)
 {
     c->ops->close(c, err);

@@ -43,6 +43,9 @@ struct http_server *http2_server_new(struct io *io, struct chain *first, const s
 /* Finish what is in progress, accept nothing new (h1: `connection: close` on the next answer, at
  * once when idle; h2: GOAWAY twice, RFC 9113 6.8), then close. */
 void http_server_drain(struct http_server *c);
+/* The same without haste: an idle h1 connection waits for one more request, whose answer says
+ * `connection: close`, so that no client loses a request that was on its way. h2: as drain. */
+void http_server_leave(struct http_server *c);
 /* Streams get on_reset; on_closed is called from a task. */
 void http_server_close(struct http_server *c, int err);
 /* h1 only: answer this stream with `connection: close` and end the connection after it. */

@@ -43,6 +43,7 @@ struct http1_server {
     int close_err;        /* for on_closed */
     bool close_after;     /* this exchange is the connection's last */
     bool is_draining;
+    bool is_leaving; /* the next exchange is the last one; until it comes we wait */
     bool is_shut; /* we said that we finished */
     bool aborts;  /* LINGER ends in a reset: the peer must not take what it got for the whole */
     bool said_closed;
@@ -132,7 +133,7 @@ static enum step server_begin(struct http1_server *sv)
     sv->waits_for_continue = expect != NULL && !sv->is_10 && !c->head.ends &&
                              bytes_eq_nocase(expect->value, BYTES("100-continue"));
     sv->sent_upgrade = false;
-    sv->close_after = sv->is_draining || !c->head.keep_alive;
+    sv->close_after = sv->is_draining || sv->is_leaving || !c->head.keep_alive;
     http1_stream_begin(c, &server_stream_ops);
     http1_body_begin(c);
     set_state(sv, SERVER_EXCHANGE);
@@ -552,6 +553,11 @@ static void server_drain(struct http_server *base)
     http1_conn_wake(&sv->c); /* an idle connection ends in the step that waits for a head */
 }
 
+static void server_leave(struct http_server *base)
+{
+    server_of(base)->is_leaving = true;
+}
+
 static void server_close(struct http_server *base, int err)
 {
     struct http1_server *sv = server_of(base);
@@ -570,6 +576,7 @@ static void server_close_after(struct http_server *base, struct stream *s)
 
 static const struct http_server_ops server_ops = {
     .drain = server_drain,
+    .leave = server_leave,
     .close = server_close,
     .close_after = server_close_after,
 };

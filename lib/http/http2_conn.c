@@ -314,6 +314,12 @@ static void conn_read(struct h2_conn *c)
     int rc = 0;
 
     chain_init(&in);
+    if (!c->is_server && nghttp2_session_want_write(c->session) != 0) {
+        /* Requests that wait to be written go before what is about to be read: nghttp2 answers a
+         * PING first of all, and to a server that drains the answer says that no request is on its
+         * way any more (RFC 9113 6.8). What hinders it now is met again when the turn ends. */
+        (void)h2_send_fill(c);
+    }
     if (chain_size(&c->first) > 0) {
         chain_move_all(&in, &c->first);
         rc = conn_feed(c, &in);

@@ -70,6 +70,7 @@ static void server_close(struct http_server *c, int err)
 
 static const struct http_server_ops server_ops = {
     .drain = server_drain,
+    .leave = server_drain,
     .close = server_close,
     .close_after = NULL,
 };

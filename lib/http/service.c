@@ -21,6 +21,7 @@ struct service {
     void *user;
     struct list conns; /* least recently used first */
     unsigned count;
+    bool is_draining;
     struct grave grave;
 };
 
@@ -313,6 +314,9 @@ static void conn_serve(struct service_conn *c, enum detected what)
     /* What is neither is told so in HTTP/1. */
     c->server = what == DETECT_HTTP2 ? http2_server_new(io, &c->first, &limits, &conn_events, c)
                                      : http1_server_new(io, &c->first, &limits, &conn_events, c);
+    if (c->service->is_draining) {
+        http_server_drain(c->server);
+    }
 }
 
 /* Read what there is and decide. E_AGAIN: more bytes are needed. */
@@ -460,6 +464,19 @@ void service_accept(struct service *s, int fd, const struct addr *peer)
 
     if (io != NULL) {
         service_accept_io(s, io, peer);
+    }
+}
+
+void service_drain(struct service *s)
+{
+    s->is_draining = true;
+    LIST_FOREACH(node, &s->conns)
+    {
+        struct service_conn *c = LIST_ITEM(node, struct service_conn, node);
+
+        if (c->server != NULL) { /* else once it is known what it speaks */
+            http_server_drain(c->server);
+        }
     }
 }
 

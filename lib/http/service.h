@@ -37,6 +37,8 @@ struct service *service_new(struct loop *l, size_t body_max, service_handler *ha
 void service_accept(struct service *s, int fd, const struct addr *peer);
 void service_accept_io(struct service *s, struct io *io, const struct addr *peer);
 void service_answer(struct service_request *r);
+/* Accepts nothing any more; every connection ends after the answer that is under way. */
+void service_drain(struct service *s);
 /* Closes all. Requests that wait for their answer end here: `on_gone` is called for each, from
  * within. */
 void service_free(struct service *s);
