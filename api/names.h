@@ -45,6 +45,9 @@
 #define ANNOTATION_OPAQUE_PORTS  "config.linkerd.io/opaque-ports"
 
 #define CONTAINER_PROXY "linkerd-proxy"
+
+/* Ours: where a proxy hands its listening sockets over (docs/internals/handover.md). */
+#define ENV_PROXY_HANDOVER "TULLE_PROXY_HANDOVER"
 #define CONTAINER_INIT  "linkerd-init"
 #define PORT_NAME_PROXY "linkerd-proxy"
 #define PORT_NAME_ADMIN "linkerd-admin"

@@ -252,23 +252,52 @@ struct service *admin_service_new(struct proxy *p)
     return service_new(&p->loop, BODY_MAX, handle, on_gone, p);
 }
 
-int admin_open(struct proxy *p, char *problem, size_t problem_bytes)
+static int admin_problem(const struct proxy *p, int rc, char *problem, size_t problem_bytes)
 {
     char at[ADDR_TEXT_BYTES];
-    int fd = -1, rc = sock_listen(&p->config.admin_listen, false, BACKLOG, &fd);
 
-    if (rc == 0) {
-        p->admin = mem_new(sizeof(*p->admin));
-        p->admin->proxy = p;
-        p->admin->service = admin_service_new(p);
-        rc = admin_listen(p->admin, fd);
-    }
-    if (rc != 0) {
-        (void)snprintf(problem, problem_bytes,
-                       "cannot listen on %s (LINKERD2_PROXY_ADMIN_LISTEN_ADDR): %s",
-                       addr_format(&p->config.admin_listen, at), err_text(rc));
-    }
+    (void)snprintf(problem, problem_bytes,
+                   "cannot listen on %s (LINKERD2_PROXY_ADMIN_LISTEN_ADDR): %s",
+                   addr_format(&p->config.admin_listen, at), err_text(rc));
     return rc;
+}
+
+int admin_bind(struct proxy *p, char *problem, size_t problem_bytes)
+{
+    int rc = p->admin_fd >= 0
+                 ? 0
+                 : sock_listen(&p->config.admin_listen, false, BACKLOG, &p->admin_fd);
+
+    return rc == 0 ? 0 : admin_problem(p, rc, problem, problem_bytes);
+}
+
+int admin_open(struct proxy *p, char *problem, size_t problem_bytes)
+{
+    int fd = p->admin_fd, rc;
+
+    p->admin_fd = -1;
+    p->admin = mem_new(sizeof(*p->admin));
+    p->admin->proxy = p;
+    p->admin->service = admin_service_new(p);
+    rc = admin_listen(p->admin, fd);
+    return rc == 0 ? 0 : admin_problem(p, rc, problem, problem_bytes);
+}
+
+void admin_pause(struct proxy *p, bool is_over)
+{
+    if (p->admin != NULL && is_over) {
+        listener_resume(&p->admin->listener);
+    } else if (p->admin != NULL) {
+        listener_pause(&p->admin->listener);
+    }
+}
+
+void admin_drain(struct proxy *p)
+{
+    if (p->admin != NULL) {
+        listener_close(&p->admin->listener);
+        service_drain(p->admin->service);
+    }
 }
 
 void admin_close(struct proxy *p)

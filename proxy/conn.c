@@ -129,11 +129,20 @@ void conn_fail(struct conn *c, enum failure why, int err, const char *detail)
     conn_close(c, err);
 }
 
+static void drain_codec(const struct conn *c)
+{
+    if (c->w->draining_gently) {
+        http_server_leave(c->server);
+    } else {
+        http_server_drain(c->server);
+    }
+}
+
 /* An HTTP/1 codec says `connection: close` in the answers to requests that it reads from now on;
  * those that are being answered should have it as well. */
 static void drain_http(struct conn *c)
 {
-    http_server_drain(c->server);
+    drain_codec(c);
     LIST_FOREACH(node, &c->exchanges)
     {
         struct stream *a = LIST_ITEM(node, struct exchange, node)->a;
@@ -147,10 +156,11 @@ static void drain_http(struct conn *c)
 void conn_drain(struct conn *c)
 {
     /* One that is still being looked at is served, and asked to go away after its first answer;
-     * one that has not said anything is not waited for. */
+     * one that has not said anything is not waited for, unless there is all the time. */
     if (c->state == CONN_HTTP && c->server != NULL) {
         drain_http(c);
-    } else if ((c->state == CONN_PEEK || c->state == CONN_DETECT) && chain_size(&c->head) == 0) {
+    } else if (!c->w->draining_gently && (c->state == CONN_PEEK || c->state == CONN_DETECT) &&
+               chain_size(&c->head) == 0) {
         conn_close(c, 0);
     }
 }
@@ -274,6 +284,6 @@ void conn_serve_http(struct conn *c, enum detected protocol)
                     ? http2_server_new(io, &c->head, &limits, &server_events, c)
                     : http1_server_new(io, &c->head, &limits, &server_events, c);
     if (c->w->draining) {
-        http_server_drain(c->server);
+        drain_codec(c);
     }
 }

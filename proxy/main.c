@@ -4,6 +4,7 @@
 #include "core/err.h"
 #include "core/log.h"
 #include "core/process.h"
+#include "proxy/notify.h"
 
 #include <sysexits.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@ int main(int argc, char **argv)
 {
     static struct proxy proxy;
     char problem[512] = "";
+    bool has_failed;
     int rc;
 
     if (argc > 1) {
@@ -40,11 +42,13 @@ int main(int argc, char **argv)
     rc = proxy_open(&proxy, problem, sizeof(problem));
     if (rc != 0) {
         log_error("cannot start: %s", problem);
+        notify_status(problem);
         return EXIT_FAILURE;
     }
     log_info("tulle-proxy " TULLE_VERSION " started; workers=%u", proxy.started);
     loop_run(&proxy.loop);
+    has_failed = proxy.has_failed;
     proxy_close(&proxy);
     log_info("ended");
-    return EX_OK;
+    return has_failed ? EXIT_FAILURE : EX_OK;
 }

@@ -7,11 +7,36 @@
 #include "core/err.h"
 #include "core/log.h"
 #include "core/process.h"
+#include "proxy/handover.h"
+#include "proxy/notify.h"
 
+#include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define CONTROL_CHUNKS_MAX 4096
 #define CONTROL_SERIES_MAX 2000
+
+/* --- orders to the workers -------------------------------------------------------------------- */
+
+void proxy_order(struct proxy *p, enum worker_order order)
+{
+    p->order_number++;
+    p->order_left = p->started;
+    for (unsigned i = 0; i < p->started; i++) {
+        proxy_worker_order(&p->workers[i], order, p->order_number);
+    }
+    if (order == WORKER_PAUSE || order == WORKER_RESUME) {
+        admin_pause(p, order == WORKER_RESUME);
+    }
+}
+
+void proxy_on_obeyed(struct proxy *p, unsigned number)
+{
+    if (number == p->order_number && --p->order_left == 0) {
+        handover_obeyed(p->handover);
+    }
+}
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
@@ -31,20 +56,28 @@ static void on_grace(struct timer *t)
     loop_stop(&p->loop);
 }
 
-void proxy_drain(struct proxy *p, const char *why)
+static void drain(struct proxy *p, bool gently)
 {
-    if (p->is_draining) {
-        return;
+    if (!p->is_draining) {
+        timer_arm_in(&p->loop, &p->grace, p->config.shutdown_grace_ns);
+        p->sockets_count = 0;
     }
     p->is_draining = true;
-    log_info("shutting down: %s", why);
-    timer_arm_in(&p->loop, &p->grace, p->config.shutdown_grace_ns);
-    for (unsigned i = 0; i < p->started; i++) {
-        proxy_worker_drain(&p->workers[i]);
-    }
+    p->is_gentle = gently;
+    proxy_order(p, gently ? WORKER_DRAIN_GENTLY : WORKER_DRAIN);
     if (p->started == 0) {
         loop_stop(&p->loop);
     }
+}
+
+void proxy_drain(struct proxy *p, const char *why)
+{
+    if (p->is_draining && !p->is_gentle) {
+        return;
+    }
+    log_info("shutting down: %s", why);
+    handover_drained(p->handover);
+    drain(p, false);
 }
 
 static void on_signal(void *user, int signo)
@@ -52,11 +85,59 @@ static void on_signal(void *user, int signo)
     struct proxy *p = user;
 
     if (signo == SIGTERM || signo == SIGINT) {
-        if (p->is_draining) {
+        if (p->is_draining && !p->is_gentle) {
             loop_stop(&p->loop); /* asked twice */
         } else {
             proxy_drain(p, signo == SIGTERM ? "received SIGTERM" : "received SIGINT");
         }
+    }
+}
+
+/* --- to and from another process -------------------------------------------------------------- */
+
+void proxy_add_socket(struct proxy *p, int fd)
+{
+    p->sockets = mem_resize(p->sockets, p->sockets_count + 1, sizeof(*p->sockets));
+    p->sockets[p->sockets_count++] = fd;
+}
+
+void proxy_serving(struct proxy *p, const char *how)
+{
+    if (!p->is_serving) {
+        p->is_serving = true;
+        if (how != NULL) {
+            log_info("serving: %s", how);
+        }
+        notify_serving();
+    }
+}
+
+void proxy_take_over(struct proxy *p)
+{
+    char problem[256];
+
+    if (admin_open(p, problem, sizeof(problem)) != 0) {
+        log_error("the admin server does not serve: %s", problem);
+    }
+    proxy_order(p, WORKER_LISTEN);
+}
+
+void proxy_hand_over(struct proxy *p)
+{
+    log_info("handed over to a new proxy; this one finishes what is open");
+    admin_drain(p);
+    drain(p, true);
+}
+
+void proxy_give_way(struct proxy *p, const char *why, bool has_accepted)
+{
+    log_error("cannot take over: %s", why);
+    notify_status(why);
+    p->has_failed = true;
+    if (has_accepted) {
+        drain(p, true);
+    } else {
+        loop_stop(&p->loop);
     }
 }
 
@@ -98,6 +179,10 @@ static void on_creds(void *user, struct tls_creds *creds)
     for (unsigned i = 0; i < p->started; i++) {
         proxy_worker_set_creds(&p->workers[i], creds);
     }
+    handover_ready(p->handover);
+    if (!handover_is_pending(p->handover) && !p->is_draining) {
+        proxy_serving(p, NULL);
+    }
 }
 
 static void open_control(struct proxy *p)
@@ -133,58 +218,108 @@ static void open_control(struct proxy *p)
     p->identity = identity_new(&p->loop, p->identity_channel, &identity, on_creds, p);
 }
 
-/*
- * One worker's listener. All share the port (SO_REUSEPORT), which would let a second proxy on, too:
- * the first one makes sure by asking for the port for itself alone.
- */
-static int listen_one(struct proxy *p, struct proxy_worker *w, enum direction d,
-                      const struct addr *at, char *problem, size_t problem_bytes)
+static int listen_problem(const struct addr *at, enum direction d, int rc, char *problem,
+                          size_t problem_bytes)
 {
-    const struct side_config *side = d == INBOUND ? &p->config.inbound : &p->config.outbound;
     char text[ADDR_TEXT_BYTES];
-    int fd, rc = 0;
 
-    if (w == &p->workers[0]) {
+    (void)snprintf(problem, problem_bytes, "cannot listen on %s (LINKERD2_PROXY_%s): %s",
+                   addr_format(at, text),
+                   d == INBOUND ? "INBOUND_LISTEN_ADDR" : "OUTBOUND_LISTEN_ADDR", err_text(rc));
+    return rc;
+}
+
+static void add_listener(struct proxy *p, unsigned worker, enum direction d, int fd)
+{
+    proxy_worker_add_listener(&p->workers[worker], d, fd);
+    proxy_add_socket(p, fd);
+}
+
+/*
+ * A socket for each worker at this address. Those of the proxy before this one are taken, all of
+ * them, for connections wait in each; what is missing is made anew. All share the port
+ * (SO_REUSEPORT), which would let a second proxy on, too: where nothing was handed over, it is asked
+ * for exclusively first.
+ */
+static int listen_at(struct proxy *p, struct handover_taken *t, enum direction d,
+                     const struct addr *at, char *problem, size_t problem_bytes)
+{
+    int backlog = (d == INBOUND ? &p->config.inbound : &p->config.outbound)->backlog;
+    unsigned taken = 0;
+    int fd, rc;
+
+    while ((fd = handover_claim(t, at)) >= 0) {
+        (void)listen(fd, backlog); /* only changes its backlog */
+        add_listener(p, taken++ % p->config.workers, d, fd);
+    }
+    if (taken == 0) {
         rc = sock_listen(at, false, 1, &fd);
-        if (rc == 0) {
-            (void)close(fd);
+        if (rc != 0) {
+            return listen_problem(at, d, rc, problem, problem_bytes);
         }
+        (void)close(fd);
     }
-    if (rc == 0) {
-        rc = sock_listen(at, true, side->backlog, &w->listen_fds[w->listen_count]);
+    for (unsigned i = taken; i < p->config.workers; i++) {
+        rc = sock_listen(at, true, backlog, &fd);
+        if (rc != 0) {
+            return listen_problem(at, d, rc, problem, problem_bytes);
+        }
+        add_listener(p, i, d, fd);
     }
-    if (rc != 0) {
-        (void)snprintf(problem, problem_bytes, "cannot listen on %s (LINKERD2_PROXY_%s): %s",
-                       addr_format(at, text),
-                       d == INBOUND ? "INBOUND_LISTEN_ADDR" : "OUTBOUND_LISTEN_ADDR", err_text(rc));
-        return rc;
-    }
-    w->listen_side[w->listen_count++] = d;
     return 0;
 }
 
-/* All sockets are bound here, once, so that they could as well come from the process before this
- * one. */
-static int bind_workers(struct proxy *p, char *problem, size_t problem_bytes)
+static int bind_all(struct proxy *p, struct handover_taken *t, char *problem, size_t problem_bytes)
 {
     const struct config *c = &p->config;
 
-    p->workers = mem_new_array(c->workers, sizeof(*p->workers));
-    for (unsigned i = 0; i < c->workers; i++) {
+    for (size_t k = 0; k < c->inbound.listen_count; k++) {
+        TRY(listen_at(p, t, INBOUND, &c->inbound.listen[k], problem, problem_bytes));
+    }
+    for (size_t k = 0; k < c->outbound.listen_count; k++) {
+        TRY(listen_at(p, t, OUTBOUND, &c->outbound.listen[k], problem, problem_bytes));
+    }
+    p->admin_fd = handover_claim(t, &c->admin_listen);
+    TRY(admin_bind(p, problem, problem_bytes));
+    proxy_add_socket(p, p->admin_fd);
+    return 0;
+}
+
+static void init_workers(struct proxy *p)
+{
+    p->workers = mem_new_array(p->config.workers, sizeof(*p->workers));
+    for (unsigned i = 0; i < p->config.workers; i++) {
         struct proxy_worker *w = &p->workers[i];
 
-        w->config = c;
+        w->config = &p->config;
         w->proxy = p;
         w->control = &p->loop;
         w->discovery = p->discovery;
-        for (size_t k = 0; k < c->inbound.listen_count; k++) {
-            TRY(listen_one(p, w, INBOUND, &c->inbound.listen[k], problem, problem_bytes));
-        }
-        for (size_t k = 0; k < c->outbound.listen_count; k++) {
-            TRY(listen_one(p, w, OUTBOUND, &c->outbound.listen[k], problem, problem_bytes));
-        }
     }
-    return 0;
+}
+
+/* All sockets are bound here, once, or come from the process before this one (decision D15). */
+static int open_sockets(struct proxy *p, char *problem, size_t problem_bytes)
+{
+    struct handover_taken taken = {.link_fd = -1};
+    const char *at = getenv(ENV_PROXY_HANDOVER);
+    int rc = 0;
+
+    at = at != NULL && at[0] != '\0' ? at : NULL;
+    if (at != NULL) {
+        rc = handover_take(at, &taken, problem, problem_bytes);
+    }
+    if (rc == 0) {
+        rc = bind_all(p, &taken, problem, problem_bytes);
+    }
+    if (rc == 0) {
+        rc = handover_open(p, at, &taken, &p->handover, problem, problem_bytes);
+    }
+    handover_taken_clear(&taken);
+    for (unsigned i = 0; i < p->config.workers; i++) {
+        p->workers[i].is_held = handover_is_pending(p->handover);
+    }
+    return rc;
 }
 
 static int start_workers(struct proxy *p, char *problem, size_t problem_bytes)
@@ -218,6 +353,7 @@ int proxy_open(struct proxy *p, char *problem, size_t problem_bytes)
 {
     int rc = loop_open(&p->loop, 0, CONTROL_CHUNKS_MAX);
 
+    p->admin_fd = -1;
     if (rc == 0) {
         metrics_init(&p->metrics, CONTROL_SERIES_MAX, p->config.metrics_idle_ns);
         p->loop.metrics = &p->metrics;
@@ -237,8 +373,11 @@ int proxy_open(struct proxy *p, char *problem, size_t problem_bytes)
             "l5d-dst-override says");
     }
     open_control(p);
-    TRY(bind_workers(p, problem, problem_bytes));
-    TRY(admin_open(p, problem, problem_bytes));
+    init_workers(p);
+    TRY(open_sockets(p, problem, problem_bytes));
+    if (!handover_is_pending(p->handover)) {
+        TRY(admin_open(p, problem, problem_bytes));
+    }
     TRY(start_workers(p, problem, problem_bytes));
     watch_ports(p);
     return 0;
@@ -249,7 +388,14 @@ void proxy_close(struct proxy *p)
     for (unsigned i = 0; i < p->started; i++) {
         worker_stop(&p->workers[i].worker);
     }
+    for (unsigned i = p->started; p->workers != NULL && i < p->config.workers; i++) {
+        proxy_worker_drop_listeners(&p->workers[i]);
+    }
     admin_close(p); /* after the workers: a scrape under way needs it no more */
+    if (p->admin_fd >= 0) {
+        (void)close(p->admin_fd);
+    }
+    handover_close(p->handover);
     identity_free(p->identity);
     discovery_free(p->discovery);
     control_free(p->identity_channel);
@@ -263,6 +409,7 @@ void proxy_close(struct proxy *p)
     loop_close(&p->loop);
     metrics_clear(&p->metrics);
     mem_free(p->workers);
+    mem_free(p->sockets);
     config_clear(&p->config);
     arena_cache_clear();
 }

@@ -21,18 +21,26 @@
 
 /* --- listening -------------------------------------------------------------------------------- */
 
+void proxy_worker_add_listener(struct proxy_worker *w, enum direction side, int fd)
+{
+    w->listeners = mem_resize(w->listeners, w->listen_count + 1, sizeof(*w->listeners));
+    w->listeners[w->listen_count++] = (struct worker_listener){.fd = fd, .side = side};
+}
+
 static void on_accept(struct listener *ln, int fd, const struct addr *peer)
 {
     struct proxy_worker *w = ln->user;
 
-    conn_accept(w, w->listen_side[ln - w->listeners], fd, peer);
+    conn_accept(w, CONTAINER_OF(ln, struct worker_listener, listener)->side, fd, peer);
 }
 
 static void start_listening(struct proxy_worker *w)
 {
     for (size_t i = 0; i < w->listen_count; i++) {
-        int rc = listener_open(&w->listeners[i], w->loop, w->listen_fds[i], on_accept, w);
+        struct worker_listener *l = &w->listeners[i];
+        int rc = l->fd >= 0 ? listener_open(&l->listener, w->loop, l->fd, on_accept, w) : 0;
 
+        l->fd = -1;
         if (rc != 0) {
             log_error("a worker cannot accept connections: the proxy is of no use; err=%s",
                       err_text(rc));
@@ -41,15 +49,33 @@ static void start_listening(struct proxy_worker *w)
     }
 }
 
-static void stop_listening(struct proxy_worker *w)
+static void pause_listening(struct proxy_worker *w, bool is_over)
 {
     for (size_t i = 0; i < w->listen_count; i++) {
-        if (w->listeners[i].loop != NULL) {
-            listener_close(&w->listeners[i]);
+        struct worker_listener *l = &w->listeners[i];
+
+        if (l->fd >= 0) {
+            continue; /* it has not begun */
+        }
+        if (is_over) {
+            listener_resume(&l->listener);
         } else {
-            (void)close(w->listen_fds[i]);
+            listener_pause(&l->listener);
         }
     }
+}
+
+void proxy_worker_drop_listeners(struct proxy_worker *w)
+{
+    for (size_t i = 0; i < w->listen_count; i++) {
+        if (w->listeners[i].fd >= 0) {
+            (void)close(w->listeners[i].fd);
+        } else {
+            listener_close(&w->listeners[i].listener);
+        }
+    }
+    mem_free(w->listeners);
+    w->listeners = NULL;
     w->listen_count = 0;
 }
 
@@ -135,7 +161,7 @@ static void finish_turns(struct proxy_worker *w)
 
 void proxy_worker_close(struct proxy_worker *w)
 {
-    stop_listening(w);
+    proxy_worker_drop_listeners(w);
     while (!list_is_empty(&w->conns)) {
         conn_close(LIST_ITEM(w->conns.next, struct conn, node), E_CANCELED);
     }
@@ -195,7 +221,7 @@ static void deliver_creds(struct message *m, struct loop *l)
         tls_ctx_free(w->tls_client);
         w->tls_server = tls_ctx_new(cm->creds, true);
         w->tls_client = tls_ctx_new(cm->creds, false);
-        if (is_first && !w->draining) {
+        if (is_first && !w->is_held && !w->draining) {
             start_listening(w);
         }
     }
@@ -217,6 +243,8 @@ void proxy_worker_set_creds(struct proxy_worker *w, struct tls_creds *creds)
 struct worker_message {
     struct message message;
     struct proxy_worker *worker;
+    enum worker_order order;
+    unsigned number;
 };
 
 static void deliver_drained(struct message *m, struct loop *l)
@@ -242,29 +270,73 @@ void proxy_worker_conn_gone(struct proxy_worker *w)
     loop_post(w->control, &wm->message);
 }
 
-static void deliver_drain(struct message *m, struct loop *l)
+static void worker_drain(struct proxy_worker *w, bool gently)
 {
-    struct worker_message *wm = CONTAINER_OF(m, struct worker_message, message);
-    struct proxy_worker *w = wm->worker;
+    bool is_news = !w->draining || (w->draining_gently && !gently);
 
-    if (!l->stopping && !w->draining) {
-        w->draining = true;
-        stop_listening(w);
+    proxy_worker_drop_listeners(w);
+    w->draining_gently = gently && (!w->draining || w->draining_gently);
+    w->draining = true;
+    if (is_news) {
         LIST_FOREACH(node, &w->conns)
         {
             conn_drain(LIST_ITEM(node, struct conn, node));
         }
         proxy_worker_conn_gone(w);
     }
+}
+
+static void worker_obey(struct proxy_worker *w, enum worker_order order)
+{
+    switch (order) {
+    case WORKER_LISTEN:
+        w->is_held = false;
+        if (w->tls_server != NULL && !w->draining) {
+            start_listening(w);
+        }
+        break;
+    case WORKER_PAUSE:
+    case WORKER_RESUME:
+        pause_listening(w, order == WORKER_RESUME);
+        break;
+    case WORKER_DRAIN:
+    case WORKER_DRAIN_GENTLY:
+        worker_drain(w, order == WORKER_DRAIN_GENTLY);
+        break;
+    }
+}
+
+static void deliver_obeyed(struct message *m, struct loop *l)
+{
+    struct worker_message *wm = CONTAINER_OF(m, struct worker_message, message);
+
+    if (!l->stopping) {
+        proxy_on_obeyed(wm->worker->proxy, wm->number);
+    }
     mem_free(wm);
 }
 
-void proxy_worker_drain(struct proxy_worker *w)
+static void deliver_order(struct message *m, struct loop *l)
+{
+    struct worker_message *wm = CONTAINER_OF(m, struct worker_message, message);
+
+    if (l->stopping) {
+        mem_free(wm);
+        return;
+    }
+    worker_obey(wm->worker, wm->order);
+    m->deliver = deliver_obeyed;
+    loop_post(wm->worker->control, m);
+}
+
+void proxy_worker_order(struct proxy_worker *w, enum worker_order order, unsigned number)
 {
     struct worker_message *wm = mem_new(sizeof(*wm));
 
-    wm->message.deliver = deliver_drain;
+    wm->message.deliver = deliver_order;
     wm->worker = w;
+    wm->order = order;
+    wm->number = number;
     loop_post(&w->worker.loop, &wm->message);
 }
 

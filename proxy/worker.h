@@ -14,11 +14,27 @@
 #include "proxy/config.h"
 #include "proxy/stats.h"
 
-#define WORKER_LISTENERS_MAX 4
-
 struct proxy; /* proxy.c */
 
 enum direction { INBOUND, OUTBOUND };
+
+/* A socket that the worker accepts on. More than one a side and address where the proxy before this
+ * one had more workers (decision D15). */
+struct worker_listener {
+    int fd; /* ours until it is opened, and -1 from then on */
+    enum direction side;
+    struct listener listener;
+};
+
+/* What the control thread asks of all workers at once; proxy_on_obeyed() comes back from each, with
+ * the order's number. */
+enum worker_order {
+    WORKER_LISTEN,        /* accept, as soon as there is a certificate */
+    WORKER_PAUSE,         /* accept nothing; what comes waits in the kernel's backlog */
+    WORKER_RESUME,        /* after a pause */
+    WORKER_DRAIN,         /* accept nothing any more, finish what is open: the pod ends */
+    WORKER_DRAIN_GENTLY,  /* the same; another proxy goes on here, so idle clients may take their time */
+};
 
 struct proxy_worker {
     struct worker worker;
@@ -26,18 +42,15 @@ struct proxy_worker {
     struct proxy *proxy;
     struct loop *control;
     struct discovery *discovery;
-    int listen_fds
-        /* made by proxy.c, so that they can be handed over (decision D15) */
-        [WORKER_LISTENERS_MAX];
-    enum direction listen_side[WORKER_LISTENERS_MAX];
+    struct worker_listener *listeners; /* proxy_worker_add_listener(); fixed once it runs */
     size_t listen_count;
+    bool is_held; /* set before it runs: a certificate alone does not make it accept */
 
     /* the worker's own, from proxy_worker_open() to proxy_worker_close() */
     struct loop *loop;
     struct stats stats;
     struct discovery_cache *cache;
     struct tls_ctx *tls_server, *tls_client; /* NULL until there is a certificate */
-    struct listener listeners[WORKER_LISTENERS_MAX];
     struct list conns;
     size_t conns_count, in_flight[2];
     struct map dests;     /* balanced destinations, by kind and path */
@@ -53,7 +66,9 @@ struct proxy_worker {
     struct timer rest;                     /* armed while something is kept for requests to come */
     uint64_t exchanges, exchanges_at_rest; /* begun; and when `rest` was armed */
     struct early_table *early; /* early.h; NULL until needed */
-    bool draining, said_drained;
+    bool draining;       /* from either order to drain */
+    bool draining_gently;
+    bool said_drained;
 };
 
 /* On the worker's own thread: what proxy_worker_start() does before the first turn of its loop
@@ -66,12 +81,15 @@ void proxy_worker_at_rest(struct proxy_worker *w); /* no request is in flight */
 void proxy_worker_conn_gone(
     struct proxy_worker *w); /* a connection is gone; was it the last one that drains? */
 
+/* Before it runs. Takes `fd`, a listening socket. */
+void proxy_worker_add_listener(struct proxy_worker *w, enum direction side, int fd);
+void proxy_worker_drop_listeners(struct proxy_worker *w); /* idempotent */
 int proxy_worker_start(struct proxy_worker *w,
-                       unsigned index) MUST_USE; /* config..listen_* are set */
+                       unsigned index) MUST_USE; /* config..is_held are set */
 
 /* Messages from the control thread. */
 void proxy_worker_set_creds(struct proxy_worker *w, struct tls_creds *creds);
-void proxy_worker_drain(struct proxy_worker *w); /* proxy_on_drained() comes back */
+void proxy_worker_order(struct proxy_worker *w, enum worker_order order, unsigned number);
 struct scrape {
     struct message message;
     struct proxy_worker *worker;
@@ -81,7 +99,9 @@ struct scrape {
 };
 void proxy_worker_scrape(struct proxy_worker *w, struct scrape *s);
 
-/* proxy.c, on the control loop: the last connection of a draining worker is gone. */
+/* proxy.c, on the control loop: a worker has done what it was asked; the last connection of a
+ * draining worker is gone. */
+void proxy_on_obeyed(struct proxy *p, unsigned number);
 void proxy_on_drained(struct proxy *p);
 
 static inline const struct side_config *worker_side(const struct proxy_worker *w, enum direction d)

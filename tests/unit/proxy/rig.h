@@ -45,7 +45,7 @@ struct rig {
     size_t known_count;
     struct peer *peers[RIG_PEERS_MAX];
     size_t peers_count;
-    unsigned drained;
+    unsigned drained, obeyed;
 };
 static struct rig rig;
 
@@ -71,6 +71,12 @@ void __wrap_proxy_on_drained(struct proxy *p);
 void __wrap_proxy_on_drained(struct proxy *p UNUSED)
 {
     rig.drained++;
+}
+
+void __wrap_proxy_on_obeyed(struct proxy *p, unsigned number);
+void __wrap_proxy_on_obeyed(struct proxy *p UNUSED, unsigned number)
+{
+    rig.obeyed = number;
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -99,10 +105,11 @@ static inline void rig_listen(struct rig *r, enum direction d)
 {
     struct proxy_worker *w = &r->w;
     struct addr any = addr_v4(0x7f000001, 0);
+    int fd;
 
-    assert_int_equal(sock_listen(&any, true, 128, &w->listen_fds[w->listen_count]), 0);
-    assert_int_equal(sock_local(w->listen_fds[w->listen_count], &r->at[d]), 0);
-    w->listen_side[w->listen_count++] = d;
+    assert_int_equal(sock_listen(&any, true, 128, &fd), 0);
+    assert_int_equal(sock_local(fd, &r->at[d]), 0);
+    proxy_worker_add_listener(w, d, fd);
 }
 
 static void hub_free(struct snapshot *s UNUSED)

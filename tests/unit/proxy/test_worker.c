@@ -67,7 +67,7 @@ static void a_drain_finishes_what_is_open(void **state)
     silent = peer_dial(INBOUND);
     RIG_UNTIL(rig.w.conns_count == 4);
 
-    proxy_worker_drain(&rig.w);
+    proxy_worker_order(&rig.w, WORKER_DRAIN, 1);
     RIG_UNTIL(idle->eof && silent->eof);
     peer_close(idle);
     assert_int_equal(rig.drained, 0);
@@ -88,8 +88,8 @@ static void a_drain_finishes_what_is_open(void **state)
 static void a_drain_without_connections_is_done(void **state)
 {
     (void)state;
-    proxy_worker_drain(&rig.w);
-    proxy_worker_drain(&rig.w);
+    proxy_worker_order(&rig.w, WORKER_DRAIN, 1);
+    proxy_worker_order(&rig.w, WORKER_DRAIN, 1);
     RIG_UNTIL(rig.drained == 1);
     rig_settle();
     assert_int_equal(rig.drained, 1);
