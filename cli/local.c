@@ -202,6 +202,31 @@ static bool is_shown(const json_t *pod, const char *ns)
     return ns == NULL || strcmp(ns, local_text(pod, "namespace")) == 0;
 }
 
+/* Proxies that finish what they have open, after a successor took over. */
+static void print_upgraded(const json_t *status, const char *ns, struct text *to)
+{
+    const json_t *pod, *container;
+    size_t i, k;
+
+    json_array_foreach(json_object_get(status, "pods"), i, pod)
+    {
+        json_array_foreach(json_object_get(pod, "containers"), k, container)
+        {
+            int former = (int)json_integer_value(json_object_get(container, "former"));
+
+            if (is_shown(pod, ns) && former > 0) {
+                text_printf(to,
+                            "pod %s/%s: container %s was upgraded; %d former %s finish%s what %s "
+                            "open\n",
+                            local_text(pod, "namespace"), local_text(pod, "name"),
+                            local_text(container, "name"), former,
+                            former == 1 ? "process" : "processes", former == 1 ? "es" : "",
+                            former == 1 ? "it has" : "they have");
+            }
+        }
+    }
+}
+
 static void print_status(const json_t *status, const char *ns, struct text *to)
 {
     static const char *const heads[] = {"NAMESPACE", "NAME", "READY", "STATUS",
@@ -231,6 +256,7 @@ static void print_status(const json_t *status, const char *ns, struct text *to)
             }
         }
     }
+    print_upgraded(status, ns, to);
     json_object_foreach(json_object_get(status, "published"), key, value)
     {
         text_printf(to, "published: %s at http://localhost:%d\n", key,
@@ -299,6 +325,8 @@ int cli_local(int argc, char **argv)
         {"logs", local_logs, "what a pod writes"},
         {"restart", local_restart,
          "new pods for a Deployment, the old ones leave when they are ready"},
+        {"upgrade", local_upgrade,
+         "a new proxy program in running pods, without a restart or a failed request"},
         {"exec", local_exec, "run a command in a pod"},
     };
     bool is_help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);

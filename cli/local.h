@@ -3,7 +3,8 @@
 #define CLI_LOCAL_H
 
 /*
- * `tulle local`: local.c has down and status, local_up.c up, local_pod.c logs and restart, local_exec.c exec.
+ * `tulle local`: local.c has down and status, local_up.c up, local_pod.c logs and restart, local_upgrade.c
+ * upgrade, local_exec.c exec.
  */
 #include "cli/cli.h"
 #include "local/home.h"
@@ -26,6 +27,7 @@ const char *local_name(const char *argument);
 int local_up(int argc, char **argv);
 int local_logs(int argc, char **argv);
 int local_restart(int argc, char **argv);
+int local_upgrade(int argc, char **argv);
 int local_exec(int argc, char **argv);
 
 #endif

@@ -135,7 +135,7 @@ static void dispatch(struct client *c)
         void (*run)(struct client *c, const json_t *request);
     } commands[] = {
         {"status", do_status}, {"stop", do_stop},       {"restart", do_restart},
-        {"exec", client_exec}, {"fetch", client_fetch},
+        {"exec", client_exec}, {"fetch", client_fetch}, {"upgrade", client_upgrade},
     };
     json_error_t error = {.text = ""};
     json_t *request = json_loadb(c->request.at, c->request.len, 0, &error);
@@ -171,6 +171,7 @@ static void client_close(struct client *c)
 {
     client_exec_end(c);
     client_fetch_end(c);
+    client_upgrade_end(c);
     watch_close(&c->watch);
     task_cancel(&c->task);
     text_clear(&c->request);

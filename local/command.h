@@ -34,6 +34,7 @@ struct client {
     size_t sent;
     int fds[3];              /* passed along; -1 */
     bool is_dispatched, is_answered;
+    struct upgrade *upgrade; /* that it waits for; or NULL */
     pid_t pid;               /* of exec, while it runs */
     /* fetch */
     struct io *io;
@@ -52,6 +53,10 @@ struct pod *client_pod(struct client *c, const json_t *request);
 /* exec.c */
 void client_exec(struct client *c, const json_t *request);
 void client_exec_end(struct client *c);       /* its peer is gone */
+
+/* upgrade.c */
+void client_upgrade(struct client *c, const json_t *request);
+void client_upgrade_end(struct client *c);    /* its peer is gone; idempotent */
 
 /* fetch.c: an HTTP GET of a pod's port */
 void client_fetch(struct client *c, const json_t *request);

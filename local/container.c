@@ -5,6 +5,7 @@
 #include "core/clock.h"
 #include "core/err.h"
 #include "core/log.h"
+#include "local/upgrade.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -148,6 +149,10 @@ static void on_timer(struct timer *t)
         container_signal(c, SIGKILL);
         return;
     }
+    if (c->upgrade != NULL) { /* its successor may be about to serve */
+        timer_arm_in(&c->pod->home->loop, &c->timer, NS_PER_S);
+        return;
+    }
     c->restarts++;
     container_start(c);
 }
@@ -155,7 +160,7 @@ static void on_timer(struct timer *t)
 /* Arguments are made here too, where their problem can be told, though it is the child that uses them. */
 static int start(struct container *c, char *problem, size_t problem_bytes)
 {
-    struct spawn s = {.fds = {-1, -1, -1}};
+    struct spawn s = {.fds = {-1, -1, -1}, .program = c->program};
     struct process_args args;
     struct arena arena;
     int rc;
@@ -212,7 +217,28 @@ void container_signal(struct container *c, int signo)
 
 bool container_is_running(const struct container *c)
 {
-    return c->pid > 0 || c->group > 0;
+    return c->pid > 0 || c->group > 0 || c->former_count > 0;
+}
+
+void container_succeed(struct container *c, pid_t pid, const char *program)
+{
+    char *copy = mem_strdup(program);
+
+    assert(c->former_count < FORMER_MAX);
+    if (c->pid > 0) {
+        c->former[c->former_count++] = c->pid;
+    } else { /* it died meanwhile, and is not started again */
+        begin_probes(c);
+    }
+    mem_free(c->program);
+    c->program = copy;
+    c->pid = pid;
+    c->state = CONTAINER_RUNNING;
+    c->is_ending = false;
+    c->started_ns = c->pod->home->loop.now_ns;
+    c->reason[0] = '\0';
+    timer_cancel(&c->pod->home->loop, &c->timer);
+    pod_changed(c->pod);
 }
 
 void container_end(struct container *c)
@@ -226,6 +252,9 @@ void container_end(struct container *c)
 
 void container_close(struct container *c)
 {
+    upgrade_forget(c);
+    mem_free(c->program);
+    c->program = NULL;
     timer_cancel(&c->pod->home->loop, &c->timer);
     for (size_t i = 0; i < PROBE_KINDS; i++) {
         probe_end(&c->probes[i]);
@@ -267,7 +296,7 @@ static bool find(const struct home *h, pid_t pid, struct container **out_contain
         for (size_t i = 0; i < p->count; i++) {
             struct container *c = &p->containers[i];
 
-            if (c->pid == pid) {
+            if (c->pid == pid || upgrade_owns(c, pid)) {
                 *out_container = c;
                 return true;
             }
@@ -305,7 +334,9 @@ void pods_reap(struct home *h, pid_t pid, int status)
     if (!find(h, pid, &c, &p)) {
         return;
     }
-    if (c != NULL) {
+    if (c != NULL && c->pid != pid) {
+        upgrade_reaped(c, pid, status);
+    } else if (c != NULL) {
         container_exited(c, status);
     } else {
         probe_reaped(p, status);

@@ -305,6 +305,9 @@ static void add_env(struct variables *v, const struct container *c)
             set(v, bytes_str(name), bytes_str(expand(v, value != NULL ? value : "")));
         }
     }
+    if (strcmp(c->name, CONTAINER_PROXY) == 0) { /* for upgrade.c */
+        set(v, BYTES(ENV_PROXY_HANDOVER), BYTES("@tulle-proxy"));
+    }
     if (!p->home->is_root && strcmp(c->name, CONTAINER_PROXY) == 0) {
         set(v, BYTES("LINKERD2_PROXY_SOCKET_MARK"),
             bytes_str(arena_printf(v->arena, "%u", NET_PROXY_MARK)));

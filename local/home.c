@@ -9,6 +9,7 @@
 #include "core/file.h"
 #include "core/log.h"
 #include "core/process.h"
+#include "local/upgrade.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -148,14 +149,14 @@ static void on_signal(void *user, int signo)
 
 static void set_values(struct home *h)
 {
-    static char init[HOME_PATH_MAX + 16], proxy[HOME_PATH_MAX + 16], networks[512];
+    static char init[HOME_PATH_MAX + 16], networks[512];
     const struct net_config *net = &h->options->net;
     char a[2][ADDR_TEXT_BYTES];
     struct text t;
 
     inject_values_default(&h->values);
     (void)snprintf(init, sizeof(init), "%s/tulle-init", h->bin);
-    (void)snprintf(proxy, sizeof(proxy), "%s/tulle-proxy", h->bin);
+    (void)snprintf(h->proxy_program, sizeof(h->proxy_program), "%s/tulle-proxy", h->bin);
     text_init_fixed(&t, networks, sizeof(networks));
     text_printf(&t, "%s,%s", cidr_format(&net->pods4, a[0]), cidr_format(&net->services4, a[1]));
     if (h->has_v6) {
@@ -163,7 +164,7 @@ static void set_values(struct home *h)
                     cidr_format(&net->services6, a[1]));
     }
     h->values.init_command = init;
-    h->values.proxy_command = proxy;
+    h->values.proxy_command = h->proxy_program;
     h->values.cluster_networks = networks;
     h->values.native_sidecar = true;
     h->values.disable_ipv6 = !h->has_v6;
@@ -344,6 +345,7 @@ static void home_close(struct home *h)
     struct map_iter it = MAP_ITER(&h->pods);
 
     h->is_stopping = true;
+    upgrade_close(h);
     commands_close(h->commands);
     desired_close(h->desired);
     service_unpublish_all(h);

@@ -6,6 +6,7 @@
 #include "core/clock.h"
 #include "core/err.h"
 #include "core/log.h"
+#include "local/upgrade.h"
 
 #include <dirent.h>
 #include <signal.h>
@@ -184,6 +185,7 @@ static void signal_all(struct pod *p, bool sidecars, int signo)
     for (size_t i = 0; i < p->count; i++) {
         if ((p->containers[i].role == ROLE_SIDECAR) == sidecars) {
             container_signal(&p->containers[i], signo);
+            upgrade_signal(&p->containers[i], signo);
         }
     }
 }

@@ -126,6 +126,26 @@ static void execute(const struct child *k, char *const *argv, const char *path)
         strchr(argv[0], '/') == NULL ? path : "");
 }
 
+/* What this one process gets besides what its container's manifest says. */
+static void add_own(const struct child *k, struct arena *a, struct process_args *args)
+{
+    size_t count = 0;
+    char **env;
+
+    if (k->spawn->program != NULL) {
+        args->argv[0] = arena_strdup(a, bytes_str(k->spawn->program));
+    }
+    if (k->spawn->notify != NULL) {
+        while (args->env[count] != NULL) {
+            count++;
+        }
+        env = arena_new(a, (count + 2) * sizeof(*env));
+        memcpy(env, args->env, count * sizeof(*env));
+        env[count] = arena_printf(a, "NOTIFY_SOCKET=%s", k->spawn->notify);
+        args->env = env;
+    }
+}
+
 static void child(const struct child *k) NORETURN;
 static void child(const struct child *k)
 {
@@ -142,6 +162,7 @@ static void child(const struct child *k)
         0) {
         die(k, STATUS_SETUP, "%s", problem);
     }
+    add_own(k, &arena, &args);
     if (chdir(args.cwd) != 0) {
         if (json_text(k->container->spec, "workingDir") != NULL) {
             die(k, STATUS_SETUP, "its working directory %s cannot be entered: %s", args.cwd,

@@ -179,15 +179,24 @@ uint64_t home_unsettled_ns(const struct home *h)
     return most_ns;
 }
 
+static const char *program_of(const struct container *c)
+{
+    const char *program =
+        json_string_value(json_array_get(json_object_get(c->spec, "command"), 0));
+
+    return c->program != NULL ? c->program : program != NULL ? program : "";
+}
+
 static json_t *container_json(const struct container *c)
 {
     static const char *const roles[] = {"init", "sidecar", "main"};
     static const char *const states[] = {"Waiting", "Running", "Backoff", "Done"};
 
-    return json_pack("{s:s, s:s, s:s, s:b, s:b, s:i, s:i, s:s}", "name", c->name, "role",
+    return json_pack("{s:s, s:s, s:s, s:b, s:b, s:i, s:i, s:s, s:s, s:i}", "name", c->name, "role",
                      roles[c->role], "state", states[c->state], "ready", container_is_ready(c),
                      "running", c->pid > 0, "pid", (int)c->pid, "restarts", (int)c->restarts,
-                     "reason", c->reason);
+                     "reason", c->reason, "program", program_of(c), "former",
+                     (int)c->former_count);
 }
 
 static json_t *pod_json(const struct pod *p)

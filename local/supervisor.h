@@ -15,7 +15,7 @@
  *   env.c        environment and arguments         probe.c      HTTP, TCP and exec probes
  *   log_file.c   what containers write             publish.c    ports on the host's localhost
  *   status.c     what pods are like                builtin.c    the control plane's own manifests
- *   command.c    what the CLI asks; exec.c and fetch.c two of its commands
+ *   command.c    what the CLI asks; exec.c, fetch.c and upgrade.c three of its commands
  *
  * Callbacks of the loop only record and wake; pod_step() and reconcile() decide. Nothing but
  * spawn_in() forks a container's processes, and nothing but reap() waits for them.
@@ -31,6 +31,9 @@
 #define CONTAINERS_MAX 32
 #define PROBE_KINDS    3
 #define REPLICAS_MAX   500
+#define FORMER_MAX     8 /* proxies of a container that have handed over and are not done yet */
+
+struct upgrade;
 
 struct home {
     const struct home_options *options;
@@ -46,6 +49,8 @@ struct home {
     struct cluster *cluster;  /* the state folder's: what the control plane follows */
     struct desired *desired;  /* the user's */
     struct inject_values values;
+    char proxy_program[HOME_PATH_MAX + 16]; /* of pods to come */
+    struct upgrade *upgrade;  /* under way; or NULL */
     char *anchors_pem;
     struct map pods;          /* struct pod by "ns/name" */
     struct task reconcile;    /* something changed: bring all that follows from it up to date */
@@ -99,6 +104,10 @@ struct container {
     unsigned restarts, backoff_s;
     uint64_t started_ns;
     int exit_status;             /* as of wait(2); -1: never ended */
+    char *program;               /* run instead of the first word of its command, after an upgrade */
+    pid_t former[FORMER_MAX];    /* processes that have handed over to `pid` */
+    size_t former_count;
+    struct upgrade *upgrade;     /* a successor of `pid` is being started; or NULL */
     char reason[256];            /* why it waits, for people */
     bool is_ending;              /* told to */
     struct timer timer;          /* backing off: restart; ending: SIGKILL; looks at the group */
@@ -174,6 +183,8 @@ const char *pod_dir(const struct pod *p, char to[HOME_PATH_MAX]);
 void container_start(struct container *c);
 void container_signal(struct container *c, int signo);
 void container_end(struct container *c);      /* SIGTERM, then SIGKILL; it starts again */
+/* `pid`, running `program`, has taken over; the process before it finishes what it has open. */
+void container_succeed(struct container *c, pid_t pid, const char *program);
 bool container_is_ready(const struct container *c);
 bool container_has_started(const struct container *c);
 void container_close(struct container *c);    /* its pod goes */
@@ -196,6 +207,8 @@ struct spawn {
     int fds[3];             /* standard streams; -1 is /dev/null */
     bool has_terminal;      /* fds[0] becomes the controlling terminal */
     const char *term;       /* for TERM; NULL: as it is */
+    const char *program;    /* instead of argv[0]; NULL: as it is */
+    const char *notify;     /* for NOTIFY_SOCKET; NULL: none */
 };
 /* *out_setup_fd (may be NULL): a pipe that holds a sentence if the program could not be started. */
 void spawn_init(void);      /* before our own limits are raised */
