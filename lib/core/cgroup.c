@@ -4,8 +4,10 @@
 #include "core/alloc.h"
 #include "core/file.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #define PROC_BYTES_MAX (1024 * 1024) /* mountinfo of a busy node */
 #define LEVELS_MAX     64            /* ancestors looked at */
@@ -14,6 +16,12 @@
 
 /* Limit found in the files of one group; UINT64_MAX: none. */
 typedef uint64_t (*limit_read)(const char *dir, bool v2);
+
+struct tightest {
+    uint64_t limit;
+    char dir[PATH_MAX]; /* whose it is; empty: there is none */
+    bool is_v2;
+};
 
 static struct bytes take_line(struct bytes *rest)
 {
@@ -132,11 +140,9 @@ static uint64_t read_cpu(const char *dir, bool v2)
 }
 
 /* The tightest limit from the process' group up to the mount point. */
-static uint64_t limit_up(const char *root, struct bytes mount_point, struct bytes below, bool v2,
-                         limit_read read)
+static void limit_up(const char *root, struct bytes mount_point, struct bytes below, bool v2,
+                     limit_read read, struct tightest *io)
 {
-    uint64_t limit = UINT64_MAX;
-
     for (int level = 0; level < LEVELS_MAX; level++) {
         char dir[PATH_MAX];
         const char *slash;
@@ -145,7 +151,11 @@ static uint64_t limit_up(const char *root, struct bytes mount_point, struct byte
                      BYTES_ARG(below)) < (int)sizeof(dir)) {
             uint64_t here = read(dir, v2);
 
-            limit = MIN(limit, here);
+            if (here < io->limit) {
+                io->limit = here;
+                io->is_v2 = v2;
+                memcpy(io->dir, dir, sizeof(dir));
+            }
         }
         slash = below.len > 0 ? memrchr(below.at, '/', below.len) : NULL;
         if (slash == NULL) {
@@ -153,18 +163,17 @@ static uint64_t limit_up(const char *root, struct bytes mount_point, struct byte
         }
         below.len = (size_t)(slash - below.at);
     }
-    return limit;
 }
 
 /* `controller` is NULL for version 2. */
-static uint64_t limit_of(const char *root, struct bytes groups, struct bytes mounts,
-                         const char *controller, limit_read read)
+static void limit_of(const char *root, struct bytes groups, struct bytes mounts,
+                     const char *controller, limit_read read, struct tightest *io)
 {
     struct bytes path, mount_root, mount_point;
 
     if (!group_path(groups, controller, &path) ||
         !group_mount(mounts, controller, &mount_root, &mount_point)) {
-        return UINT64_MAX;
+        return;
     }
     path = bytes_eq(path, BYTES("/")) ? BYTES_NONE : path;
     mount_root = bytes_eq(mount_root, BYTES("/")) ? BYTES_NONE : mount_root;
@@ -177,37 +186,131 @@ static uint64_t limit_of(const char *root, struct bytes groups, struct bytes mou
     if (bytes_starts(path, BYTES("/.."))) {
         path = BYTES_NONE;
     }
-    return limit_up(root, mount_point, path, controller == NULL, read);
+    limit_up(root, mount_point, path, controller == NULL, read, io);
 }
 
-static uint64_t cgroup_limit(const char *root, const char *controller, limit_read read)
+static void cgroup_limit(const char *root, const char *controller, limit_read read,
+                         struct tightest *out)
 {
     AUTOFREE char *groups = NULL;
     AUTOFREE char *mounts = NULL;
     char path[PATH_MAX];
     size_t groups_len, mounts_len;
-    uint64_t v1, v2;
 
+    out->limit = UINT64_MAX;
+    out->dir[0] = '\0';
+    out->is_v2 = false;
     (void)snprintf(path, sizeof(path), "%s/proc/self/cgroup", root);
     if (file_read(path, PROC_BYTES_MAX, &groups, &groups_len) != 0) {
-        return UINT64_MAX;
+        return;
     }
     (void)snprintf(path, sizeof(path), "%s/proc/self/mountinfo", root);
     if (file_read(path, PROC_BYTES_MAX, &mounts, &mounts_len) != 0) {
-        return UINT64_MAX;
+        return;
     }
-    v1 = limit_of(root, bytes_of(groups, groups_len), bytes_of(mounts, mounts_len), controller,
-                  read);
-    v2 = limit_of(root, bytes_of(groups, groups_len), bytes_of(mounts, mounts_len), NULL, read);
-    return MIN(v1, v2);
+    limit_of(root, bytes_of(groups, groups_len), bytes_of(mounts, mounts_len), controller, read,
+             out);
+    limit_of(root, bytes_of(groups, groups_len), bytes_of(mounts, mounts_len), NULL, read, out);
 }
 
 uint64_t cgroup_cpu_limit_millis(const char *root)
 {
-    return cgroup_limit(root, "cpu", read_cpu);
+    struct tightest t;
+
+    cgroup_limit(root, "cpu", read_cpu, &t);
+    return t.limit;
 }
 
 uint64_t cgroup_memory_limit(const char *root)
 {
-    return cgroup_limit(root, "memory", read_memory);
+    struct tightest t;
+
+    cgroup_limit(root, "memory", read_memory, &t);
+    return t.limit;
+}
+
+/* --- looking again ------------------------------------------------------------------------------ */
+
+static int open_in(const struct tightest *t, const char *v1, const char *v2)
+{
+    char path[PATH_MAX];
+
+    if (t->dir[0] == '\0' || snprintf(path, sizeof(path), "%s/%s", t->dir, t->is_v2 ? v2 : v1) >=
+                                 (int)sizeof(path)) {
+        return -1;
+    }
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+void cgroup_memory_open(const char *root, struct cgroup_memory *out)
+{
+    struct tightest t;
+
+    cgroup_limit(root, "memory", read_memory, &t);
+    out->is_v2 = t.is_v2;
+    out->limit_fd = open_in(&t, "memory.limit_in_bytes", "memory.max");
+    out->usage_fd = open_in(&t, "memory.usage_in_bytes", "memory.current");
+    out->stat_fd = open_in(&t, "memory.stat", "memory.stat");
+}
+
+void cgroup_memory_close(struct cgroup_memory *m)
+{
+    int *const fds[] = {&m->limit_fd, &m->usage_fd, &m->stat_fd};
+
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        if (*fds[i] >= 0) {
+            (void)close(*fds[i]);
+            *fds[i] = -1;
+        }
+    }
+}
+
+static bool read_again(int fd, char *to, size_t bytes, struct bytes *out)
+{
+    ssize_t n = fd >= 0 ? pread(fd, to, bytes, 0) : -1;
+
+    *out = bytes_of(to, (size_t)MAX(n, (ssize_t)0));
+    return n > 0;
+}
+
+bool cgroup_memory_look(const struct cgroup_memory *m, uint64_t *out_limit, uint64_t *out_usage)
+{
+    char limit[64], usage[64];
+    struct bytes limit_text, usage_text;
+
+    if (!read_again(m->usage_fd, usage, sizeof(usage), &usage_text) ||
+        !read_again(m->limit_fd, limit, sizeof(limit), &limit_text) ||
+        bytes_to_u64(bytes_trim(usage_text, " \n"), UINT64_MAX, out_usage) != 0) {
+        return false;
+    }
+    limit_text = bytes_trim(limit_text, " \n");
+    if (bytes_to_u64(limit_text, UINT64_MAX, out_limit) != 0 || *out_limit >= MEMORY_NONE) {
+        *out_limit = UINT64_MAX; /* "max", or lifted */
+    }
+    return true;
+}
+
+bool cgroup_memory_parts(const struct cgroup_memory *m, uint64_t *out_anonymous,
+                         uint64_t *out_droppable)
+{
+    /* Of version 1 those with the groups below. */
+    const struct bytes anonymous = m->is_v2 ? BYTES("anon") : BYTES("total_rss"),
+                       droppable = m->is_v2 ? BYTES("inactive_file") : BYTES("total_inactive_file");
+    char stat[8192];
+    struct bytes rest, line, name;
+    unsigned found = 0;
+
+    if (!read_again(m->stat_fd, stat, sizeof(stat), &rest)) {
+        return false;
+    }
+    while (rest.len > 0 && found < 2) {
+        line = take_line(&rest);
+        name = take_word(&line);
+        if (bytes_eq(name, anonymous)) {
+            found += bytes_to_u64(line, UINT64_MAX, out_anonymous) == 0;
+        } else if (bytes_eq(name, droppable)) {
+            found += bytes_to_u64(line, UINT64_MAX, out_droppable) == 0;
+        }
+    }
+    return found == 2;
 }

@@ -3,6 +3,7 @@
 
 #include "core/alloc.h"
 #include "core/err.h"
+#include "core/loop.h"
 #include "core/poison.h"
 
 #include <malloc.h>
@@ -38,6 +39,19 @@ void chunk_pool_init(struct chunk_pool *p, size_t used_max, size_t free_max)
     list_init(&p->free);
 }
 
+void chunk_pool_limit(struct chunk_pool *p, size_t used_max)
+{
+    p->used_max = used_max;
+    p->alarm_at = p->alarm == NULL ? 0 : MAX(used_max - used_max / 8, p->used_count + 1);
+}
+
+void chunk_pool_alarm(struct chunk_pool *p, struct loop *l, struct task *task)
+{
+    p->loop = l;
+    p->alarm = task;
+    chunk_pool_limit(p, p->used_max);
+}
+
 static void chunk_pool_drop(struct chunk_pool *p, size_t count)
 {
     while (count-- > 0) {
@@ -64,6 +78,11 @@ static void chunk_pool_shed(struct chunk_pool *p, size_t unused)
 void chunk_pool_trim(struct chunk_pool *p)
 {
     chunk_pool_shed(p, p->free_count);
+}
+
+void chunk_pool_release(struct chunk_pool *p)
+{
+    chunk_pool_drop(p, p->free_count);
 }
 
 bool chunk_pool_trim_unused(struct chunk_pool *p)
@@ -98,6 +117,9 @@ static struct chunk *chunk_take(struct chunk_pool *p)
     }
     c->start = c->end = 0;
     p->used_count++;
+    if (p->used_count == p->alarm_at) {
+        task_wake(p->loop, p->alarm);
+    }
     return c;
 }
 
@@ -295,6 +317,17 @@ size_t chain_peek(const struct chain *c, void *to, size_t bytes)
         done += part;
     }
     return done;
+}
+
+size_t chain_memory(const struct chain *c)
+{
+    size_t count = 0;
+
+    LIST_FOREACH(node, &c->chunks)
+    {
+        count++;
+    }
+    return count * sizeof(struct chunk);
 }
 
 struct bytes chain_head(const struct chain *c)

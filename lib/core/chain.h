@@ -18,11 +18,17 @@
 #define CHUNK_BYTES   16384 /* payload of one chunk: a full TLS record fits */
 #define CHUNK_RESERVE 2     /* unused chunks that a trim leaves, so that the next bytes need no heap */
 
+struct loop;
+struct task;
+
 struct chunk_pool {
     struct list free;
     size_t free_count, free_max; /* chunks kept for reuse; trimmed to a fraction when idle */
     size_t free_low;             /* least free_count since the last chunk_pool_trim_unused() */
     size_t used_count, used_max; /* chunks handed out, and the limit */
+    size_t alarm_at;             /* when so many are handed out, `alarm` is woken; 0: never */
+    struct task *alarm;
+    struct loop *loop; /* of `alarm` */
 };
 
 struct chunk {
@@ -38,7 +44,12 @@ struct chain {
 };
 
 void chunk_pool_init(struct chunk_pool *p, size_t used_max, size_t free_max);
+/* `task` runs when all but an eighth of the chunks are in use, each time that this comes to be; after
+ * a change of the limit with the next chunk, if it is so already. */
+void chunk_pool_alarm(struct chunk_pool *p, struct loop *l, struct task *task);
+void chunk_pool_limit(struct chunk_pool *p, size_t used_max); /* another limit from now on */
 void chunk_pool_trim(struct chunk_pool *p);  /* free half of the unused chunks, for example under pressure */
+void chunk_pool_release(struct chunk_pool *p); /* all unused chunks, to the heap alone */
 /* As trim, but only of chunks that nobody needed since the last call. True if more could go later.
  * The loop calls it every second. */
 bool chunk_pool_trim_unused(struct chunk_pool *p);
@@ -52,6 +63,7 @@ static inline size_t chain_size(const struct chain *c)
 {
     return c->bytes;
 }
+size_t chain_memory(const struct chain *c); /* bytes that its chunks take, full or not */
 /* Append a copy: all of `src`, or nothing and E_LIMIT. Fills the last chunk first. */
 int chain_append(struct chain *c, struct chunk_pool *pool, struct bytes src) MUST_USE;
 void chain_push(struct chain *c, struct chunk *chunk);    /* takes the chunk; it must not be empty */

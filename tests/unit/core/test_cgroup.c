@@ -114,6 +114,54 @@ static void nothing_known_is_no_limit(void **state UNUSED)
     assert_true(cgroup_cpu_limit_millis(root) == UINT64_MAX);
 }
 
+static void memory_is_looked_at_again(void **state UNUSED)
+{
+    struct cgroup_memory m;
+    uint64_t limit, usage, anonymous, droppable;
+
+    put("/proc/self/cgroup", "0::/pod/box\n");
+    put("/proc/self/mountinfo", MOUNT_ROOT MOUNT_V2);
+    put("/sys/fs/cgroup/pod/memory.max", "2000\n");
+    put("/sys/fs/cgroup/pod/memory.current", "700\n");
+    put("/sys/fs/cgroup/pod/memory.stat", "anon 300\nfile 9\nkernel 1\ninactive_file 8\nanon_thp 0\n");
+    put("/sys/fs/cgroup/pod/box/memory.max", "3000\n");
+    cgroup_memory_open(root, &m);
+    assert_true(cgroup_memory_look(&m, &limit, &usage));
+    assert_true(limit == 2000 && usage == 700); /* of the group whose limit it is */
+    assert_true(cgroup_memory_parts(&m, &anonymous, &droppable));
+    assert_true(anonymous == 300 && droppable == 8);
+    put("/sys/fs/cgroup/pod/memory.current", "1900\n");
+    put("/sys/fs/cgroup/pod/memory.max", "max\n"); /* lifted */
+    put("/sys/fs/cgroup/pod/memory.stat", "anon 300\n");
+    assert_true(cgroup_memory_look(&m, &limit, &usage));
+    assert_true(limit == UINT64_MAX && usage == 1900);
+    assert_false(cgroup_memory_parts(&m, &anonymous, &droppable));
+    cgroup_memory_close(&m);
+    cgroup_memory_close(&m);
+    assert_false(cgroup_memory_look(&m, &limit, &usage));
+}
+
+static void memory_of_version_1(void **state UNUSED)
+{
+    struct cgroup_memory m;
+    uint64_t limit, usage, anonymous, droppable;
+
+    put("/proc/self/cgroup", "5:memory:/x\n");
+    put("/proc/self/mountinfo", "32 22 0:28 / /memory rw - cgroup cgroup rw,memory\n");
+    put("/memory/x/memory.limit_in_bytes", "5000\n");
+    put("/memory/x/memory.usage_in_bytes", "4000\n");
+    put("/memory/x/memory.stat", "rss 1\ninactive_file 2\ntotal_rss 30\ntotal_inactive_file 40\n");
+    cgroup_memory_open(root, &m);
+    assert_true(cgroup_memory_look(&m, &limit, &usage) && limit == 5000 && usage == 4000);
+    assert_true(cgroup_memory_parts(&m, &anonymous, &droppable));
+    assert_true(anonymous == 30 && droppable == 40);
+    cgroup_memory_close(&m);
+    put("/memory/x/memory.limit_in_bytes", "9223372036854771712\n");
+    cgroup_memory_open(root, &m);
+    assert_false(cgroup_memory_look(&m, &limit, &usage));
+    cgroup_memory_close(&m);
+}
+
 #define GROUP_TEST(name) cmocka_unit_test_setup_teardown(name, make_root, remove_root)
 
 int main(void)
@@ -124,6 +172,8 @@ int main(void)
         GROUP_TEST(version_1_mounted_at_the_group),
         GROUP_TEST(version_1_says_none_in_its_own_way),
         GROUP_TEST(nothing_known_is_no_limit),
+        GROUP_TEST(memory_is_looked_at_again),
+        GROUP_TEST(memory_of_version_1),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
