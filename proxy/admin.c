@@ -61,6 +61,7 @@ static void collect_control(struct collection *c)
 
     metrics_collect(&c->proxy->metrics, &c->samples, c->proxy->loop.now_ns);
     process_collect(&c->samples);
+    shed_collect(&c->proxy->shed, &c->samples);
     gauge(
         c, STAT_BUILD_INFO,
         BYTES("date=\"\",git_sha=\"\",profile=\"release\",vendor=\"tulle\",version=\"" TULLE_VERSION

@@ -112,6 +112,8 @@ struct conn {
     const struct endpoint *single_for; /* NULL: made for the original destination */
     struct opaque *opaque;             /* NULL unless it became one, or may become one (early) */
     const struct route *route;         /* outbound, opaque: of its policy; counted as open */
+    uint64_t seen_bytes;               /* moved when shed.c looked last, */
+    unsigned seen_look;                /* which was this look */
 };
 
 /* conn.c */
@@ -149,6 +151,7 @@ void opaque_to_endpoint(struct conn *c, const struct endpoint *e);
 void opaque_adopt(struct conn *c);
 void opaque_drop(struct conn *c);
 void opaque_close(struct conn *c, int err); /* idempotent */
+size_t opaque_held(const struct conn *c, uint64_t *out_moved); /* bytes on their way, and moved */
 /* An upgraded HTTP/1 exchange becomes a tunnel of its connection. Takes both ios (metered) and
  * the use of `up`, and moves the chains. */
 void opaque_upgraded(struct conn *c, struct upstream *up, struct io *client,

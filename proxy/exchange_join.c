@@ -84,7 +84,7 @@ static void a_on_head(void *user, struct head *head)
     ex->is_grpc = ex->a->version == HTTP_2 && head_is_grpc(head);
     if (w->in_flight[ex->conn->dir] > worker_side(w, ex->conn->dir)->max_in_flight) {
         exchange_fail(ex, FAILURE_OVERLOAD, 0, NULL);
-    } else if (chunks_are_short(&w->loop->chunks)) {
+    } else if (w->shed_level >= SHED_STREAMS || chunks_are_short(&w->loop->chunks)) {
         exchange_fail(ex, FAILURE_MEMORY, 0, NULL);
     } else if (ex->conn->dir == INBOUND) {
         inbound_request(ex);

@@ -50,6 +50,9 @@ enum failure failure_of_dial(int err, bool in_tls)
     if (err == E_LIMIT || err == E_OVERLOAD) {
         return FAILURE_MEMORY;
     }
+    if (err == -EMFILE || err == -ENFILE) {
+        return FAILURE_DESCRIPTORS;
+    }
     return in_tls ? FAILURE_TLS : FAILURE_CONNECT;
 }
 

@@ -6,8 +6,20 @@
 #include "core/process.h"
 #include "proxy/notify.h"
 
+#include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
+
+/* A connection takes one or two descriptors, and the usual soft limit is meant for select(2). */
+static void raise_files_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
 
 int main(int argc, char **argv)
 {
@@ -27,6 +39,7 @@ int main(int argc, char **argv)
         return version || strcmp(argv[1], "--help") == 0 ? EX_OK : EX_USAGE;
     }
     process_crash_report();
+    raise_files_limit();
     rc = config_from_env(&proxy.config, problem, sizeof(problem));
     log_init(STDOUT_FILENO, proxy.config.log_json ? LOG_FORMAT_JSON : LOG_FORMAT_PLAIN);
     if (rc == 0 && log_set_filter(proxy.config.log_filter) != 0) {

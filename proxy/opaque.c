@@ -71,6 +71,15 @@ static void opaque_leave(struct opaque *o)
     }
 }
 
+size_t opaque_held(const struct conn *c, uint64_t *out_moved)
+{
+    const struct tunnel *t = &c->opaque->tunnel;
+
+    *out_moved = t->a.bytes_written + t->b.bytes_written;
+    return chain_memory(&t->a.pending) + chain_memory(&t->b.pending) + t->a.pipe_bytes +
+           t->b.pipe_bytes;
+}
+
 void opaque_close(struct conn *c, int err)
 {
     struct opaque *o = c->opaque;

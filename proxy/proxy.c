@@ -93,6 +93,12 @@ static void on_signal(void *user, int signo)
     }
 }
 
+void proxy_on_want_look(struct proxy *p, struct proxy_worker *w)
+{
+    shed_look(&p->shed);
+    proxy_worker_shed(w, p->shed.level);
+}
+
 /* --- to and from another process -------------------------------------------------------------- */
 
 void proxy_add_socket(struct proxy *p, int fd)
@@ -285,8 +291,16 @@ static int bind_all(struct proxy *p, struct handover_taken *t, char *problem, si
     return 0;
 }
 
+/* A worker counts its own: each gets its share. */
+static void share_in_flight(struct side_config *side, unsigned workers)
+{
+    side->max_in_flight = (side->max_in_flight + workers - 1) / workers;
+}
+
 static void init_workers(struct proxy *p)
 {
+    share_in_flight(&p->config.inbound, p->config.workers);
+    share_in_flight(&p->config.outbound, p->config.workers);
     p->workers = mem_new_array(p->config.workers, sizeof(*p->workers));
     for (unsigned i = 0; i < p->config.workers; i++) {
         struct proxy_worker *w = &p->workers[i];
@@ -378,6 +392,10 @@ int proxy_open(struct proxy *p, char *problem, size_t problem_bytes)
     if (!handover_is_pending(p->handover)) {
         TRY(admin_open(p, problem, problem_bytes));
     }
+    shed_open(&p->shed, p);
+    for (unsigned i = 0; i < p->config.workers; i++) {
+        p->workers[i].is_limited = p->shed.limit != 0;
+    }
     TRY(start_workers(p, problem, problem_bytes));
     watch_ports(p);
     return 0;
@@ -404,6 +422,7 @@ void proxy_close(struct proxy *p)
     dns_close(p->dns);
     process_signals_close();
     timer_cancel(&p->loop, &p->grace);
+    shed_close(&p->shed);
     tls_ctx_free(p->tls_server);
     io_close_lingering(&p->loop);
     loop_close(&p->loop);

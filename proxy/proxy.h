@@ -7,6 +7,7 @@
  */
 #include "http/service.h"
 #include "mesh/identity.h"
+#include "proxy/shed.h"
 #include "proxy/worker.h"
 
 struct proxy {
@@ -26,6 +27,7 @@ struct proxy {
     int *sockets; /* all that listen, for the process after this one; not owned */
     size_t sockets_count;
     struct handover *handover; /* NULL: not configured */
+    struct shed shed;
     struct timer grace;
     bool is_serving;
     bool is_draining, is_gentle; /* gentle: another process goes on with our sockets */

@@ -7,7 +7,7 @@
 
 bool chunks_are_short(const struct chunk_pool *p)
 {
-    return p->used_count >= p->used_max - p->used_max / SHED_SHARE;
+    return p->used_count >= p->whole_max - p->whole_max / SHED_SHARE;
 }
 
 void replay_begin(struct replay *r, size_t bytes_max)

@@ -115,6 +115,7 @@ struct upstream *upstream_new(struct proxy_worker *w, enum direction dir, const 
     list_init(&u->h1_idle);
     list_init(&u->other);
     list_init(&u->waiting);
+    list_append(&w->all_upstreams, &u->all_node);
     return u;
 }
 
@@ -140,6 +141,7 @@ void upstream_free(struct upstream *u)
     timer_cancel(u->w->loop, &u->backoff);
     timer_cancel(u->w->loop, &u->more);
     list_unlink(&u->retired_node);
+    list_unlink(&u->all_node);
     if (u->key.len > 0) {
         map_remove(&u->w->upstreams, u->key);
         mem_free((char *)(uintptr_t)u->key.at);
@@ -226,6 +228,29 @@ bool upstream_sweep(struct proxy_worker *w)
         }
     }
     return is_more;
+}
+
+unsigned upstream_drop_idle(struct proxy_worker *w)
+{
+    unsigned count = 0;
+
+    LIST_FOREACH(node, &w->all_upstreams)
+    {
+        struct upstream *u = LIST_ITEM(node, struct upstream, all_node);
+
+        count += u->h1_idle_count;
+        close_links(&u->h1_idle);
+        LIST_FOREACH(at, &u->h2)
+        {
+            struct link *l = LIST_ITEM(at, struct link, node);
+
+            if (u->users == 0 && l->state == LINK_OPEN && http_client_streams(l->client) == 0) {
+                link_close(l, E_CLOSED);
+                count++;
+            }
+        }
+    }
+    return count;
 }
 
 void upstream_clear(struct proxy_worker *w)

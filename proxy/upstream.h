@@ -90,6 +90,7 @@ struct upstream {
     const struct link *probe; /* whose fate decides, after PROBE */
     bool is_retired;
     struct list retired_node;
+    struct list all_node; /* of the worker's upstreams of any kind */
     struct grave grave;
     unsigned users; /* exchanges, tunnels and connections on it */
     uint64_t idle_since_ns;
@@ -120,6 +121,7 @@ bool upstream_sweep(
     struct proxy_worker
         *w); /* drop idle singles; true: some are left that will be idle long enough */
 void upstream_clear(struct proxy_worker *w); /* at the worker's end */
+unsigned upstream_drop_idle(struct proxy_worker *w); /* close links without a stream; how many */
 bool upstream_uses_tls(const struct upstream *u);
 
 /* What carries a request of this version to this endpoint. */

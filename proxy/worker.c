@@ -9,6 +9,7 @@
 #include "net/splice.h"
 #include "proxy/early.h"
 #include "proxy/exchange.h"
+#include "proxy/shed.h"
 
 #include <malloc.h>
 #include <unistd.h>
@@ -30,8 +31,11 @@ void proxy_worker_add_listener(struct proxy_worker *w, enum direction side, int 
 static void on_accept(struct listener *ln, int fd, const struct addr *peer)
 {
     struct proxy_worker *w = ln->user;
+    enum direction side = CONTAINER_OF(ln, struct worker_listener, listener)->side;
 
-    conn_accept(w, CONTAINER_OF(ln, struct worker_listener, listener)->side, fd, peer);
+    if (shed_admits(w, side, fd)) {
+        conn_accept(w, side, fd, peer);
+    }
 }
 
 static void start_listening(struct proxy_worker *w)
@@ -112,6 +116,7 @@ static void on_rest(struct timer *t)
     exchange_free_all(w);
     arena_cache_clear();
     chunk_pool_trim(&w->loop->chunks);
+    shed_worker_rest(w);
     (void)malloc_trim(0);
 }
 
@@ -130,6 +135,7 @@ void proxy_worker_open(struct proxy_worker *w)
     w->loop->metrics = &w->stats.metrics;
     list_init(&w->conns);
     list_init(&w->retired);
+    list_init(&w->all_upstreams);
     list_init(&w->free_exchanges);
     map_init(&w->dests);
     map_init(&w->upstreams);
@@ -137,6 +143,7 @@ void proxy_worker_open(struct proxy_worker *w)
     map_init(&w->profile_names);
     w->sweep.run = on_sweep;
     w->rest.run = on_rest;
+    shed_worker_open(w);
     w->cache = discovery_cache_new(w->loop, w->control, w->discovery,
                                    w->config->outbound.discovery_idle_ns,
                                    w->config->inbound.discovery_idle_ns);
@@ -171,6 +178,7 @@ void proxy_worker_close(struct proxy_worker *w)
     profile_clear(w);
     map_clear(&w->profile_names); /* the connections held them */
     timer_cancel(w->loop, &w->sweep);
+    shed_worker_close(w);
     finish_turns(w);
     timer_cancel(w->loop, &w->rest);
     assert(w->in_flight[INBOUND] == 0 && w->in_flight[OUTBOUND] == 0);
@@ -245,6 +253,7 @@ struct worker_message {
     struct proxy_worker *worker;
     enum worker_order order;
     unsigned number;
+    enum shed_level level;
 };
 
 static void deliver_drained(struct message *m, struct loop *l)
@@ -304,6 +313,45 @@ static void worker_obey(struct proxy_worker *w, enum worker_order order)
         worker_drain(w, order == WORKER_DRAIN_GENTLY);
         break;
     }
+}
+
+static void deliver_want_look(struct message *m, struct loop *l)
+{
+    struct worker_message *wm = CONTAINER_OF(m, struct worker_message, message);
+
+    if (!l->stopping) {
+        proxy_on_want_look(wm->worker->proxy, wm->worker);
+    }
+    mem_free(wm);
+}
+
+void proxy_worker_want_look(struct proxy_worker *w)
+{
+    struct worker_message *wm = mem_new(sizeof(*wm));
+
+    wm->message.deliver = deliver_want_look;
+    wm->worker = w;
+    loop_post(w->control, &wm->message);
+}
+
+static void deliver_shed(struct message *m, struct loop *l)
+{
+    struct worker_message *wm = CONTAINER_OF(m, struct worker_message, message);
+
+    if (!l->stopping) {
+        shed_worker_set(wm->worker, wm->level);
+    }
+    mem_free(wm);
+}
+
+void proxy_worker_shed(struct proxy_worker *w, enum shed_level level)
+{
+    struct worker_message *wm = mem_new(sizeof(*wm));
+
+    wm->message.deliver = deliver_shed;
+    wm->worker = w;
+    wm->level = level;
+    loop_post(&w->worker.loop, &wm->message);
 }
 
 static void deliver_obeyed(struct message *m, struct loop *l)

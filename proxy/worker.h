@@ -18,6 +18,9 @@ struct proxy; /* proxy.c */
 
 enum direction { INBOUND, OUTBOUND };
 
+/* How short memory is; what is given up at each level: shed.h. */
+enum shed_level { SHED_NONE, SHED_IDLE, SHED_TAPS, SHED_STREAMS, SHED_CONNS, SHED_LAST };
+
 /* A socket that the worker accepts on. More than one a side and address where the proxy before this
  * one had more workers (decision D15). */
 struct worker_listener {
@@ -44,6 +47,7 @@ struct proxy_worker {
     struct discovery *discovery;
     struct worker_listener *listeners; /* proxy_worker_add_listener(); fixed once it runs */
     size_t listen_count;
+    bool is_limited; /* memory has a ceiling: proxy_on_want_look() is to be called */
     bool is_held; /* set before it runs: a certificate alone does not make it accept */
 
     /* the worker's own, from proxy_worker_open() to proxy_worker_close() */
@@ -59,6 +63,7 @@ struct proxy_worker {
     struct map profile_names; /* by which inbound requests come: profile_inbound.c */
     size_t profile_names_asked;
     uint64_t profile_patience_ns; /* until then nobody waits for a profile */
+    struct list all_upstreams;
     struct list retired;  /* upstreams that nobody can find, until their last user goes */
     struct timer sweep;   /* armed while something idle waits for its time */
     struct list free_exchanges;
@@ -66,6 +71,15 @@ struct proxy_worker {
     struct timer rest;                     /* armed while something is kept for requests to come */
     uint64_t exchanges, exchanges_at_rest; /* begun; and when `rest` was armed */
     struct early_table *early; /* early.h; NULL until needed */
+    /* shed_worker.c */
+    enum shed_level shed_level;
+    unsigned looks, fresh; /* fresh: accepted in the turn of this time */
+    uint64_t fresh_ns;
+    size_t chunks_max, chunks_kept; /* in use, and unused ones, while nothing is short */
+    int fds_max; /* descriptors from this number on are not for accepted connections */
+    struct task shed_task;
+    struct timer shed_timer; /* armed while memory is tight */
+
     bool draining;       /* from either order to drain */
     bool draining_gently;
     bool said_drained;
@@ -84,12 +98,14 @@ void proxy_worker_conn_gone(
 /* Before it runs. Takes `fd`, a listening socket. */
 void proxy_worker_add_listener(struct proxy_worker *w, enum direction side, int fd);
 void proxy_worker_drop_listeners(struct proxy_worker *w); /* idempotent */
+void proxy_worker_want_look(struct proxy_worker *w); /* has memory become short? */
 int proxy_worker_start(struct proxy_worker *w,
                        unsigned index) MUST_USE; /* config..is_held are set */
 
 /* Messages from the control thread. */
 void proxy_worker_set_creds(struct proxy_worker *w, struct tls_creds *creds);
 void proxy_worker_order(struct proxy_worker *w, enum worker_order order, unsigned number);
+void proxy_worker_shed(struct proxy_worker *w, enum shed_level level);
 struct scrape {
     struct message message;
     struct proxy_worker *worker;
@@ -103,6 +119,7 @@ void proxy_worker_scrape(struct proxy_worker *w, struct scrape *s);
  * draining worker is gone. */
 void proxy_on_obeyed(struct proxy *p, unsigned number);
 void proxy_on_drained(struct proxy *p);
+void proxy_on_want_look(struct proxy *p, struct proxy_worker *w); /* shed_look(), and tell it */
 
 static inline const struct side_config *worker_side(const struct proxy_worker *w, enum direction d)
 {

@@ -35,7 +35,8 @@ static struct chunk *chain_newest(const struct chain *c)
 
 void chunk_pool_init(struct chunk_pool *p, size_t used_max, size_t free_max)
 {
-    *p = (struct chunk_pool){.used_max = used_max, .free_max = free_max};
+    *p = (struct chunk_pool){
+        .used_max = used_max, .whole_max = used_max, .free_max = free_max};
     list_init(&p->free);
 }
 

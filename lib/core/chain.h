@@ -26,6 +26,7 @@ struct chunk_pool {
     size_t free_count, free_max; /* chunks kept for reuse; trimmed to a fraction when idle */
     size_t free_low;             /* least free_count since the last chunk_pool_trim_unused() */
     size_t used_count, used_max; /* chunks handed out, and the limit */
+    size_t whole_max;            /* the limit that it began with */
     size_t alarm_at;             /* when so many are handed out, `alarm` is woken; 0: never */
     struct task *alarm;
     struct loop *loop; /* of `alarm` */

@@ -34,6 +34,11 @@ void http_server_drain(struct http_server *c)
     c->ops->drain(c);
 }
 
+size_t http_server_held(const struct http_server *c)
+{
+    return c->ops->held(c);
+}
+
 void http_server_leave(struct http_server *c)
 {
     c->ops->leave(c);

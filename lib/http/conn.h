@@ -51,6 +51,8 @@ void http_server_close(struct http_server *c, int err);
 /* h1 only: answer this stream with `connection: close` and end the connection after it. */
 void http_server_close_after(struct http_server *c, struct stream *s);
 struct io *http_server_io(struct http_server *c);
+/* Bytes of chunks that hold what came and is not passed on, and what is to be sent. */
+size_t http_server_held(const struct http_server *c);
 
 /* --- clients ----------------------------------------------------------------------------------- */
 

@@ -12,6 +12,7 @@
 struct http_server_ops {
     void (*drain)(struct http_server *c);
     void (*leave)(struct http_server *c);
+    size_t (*held)(const struct http_server *c);
     void (*close)(struct http_server *c, int err);
     void (*close_after)(struct http_server *c,
                         struct stream *s); /* NULL: a stream's end is not the connection's */

@@ -55,6 +55,11 @@ void http1_conn_wake(struct http1_conn *c)
     }
 }
 
+size_t http1_conn_held(const struct http1_conn *c)
+{
+    return chain_memory(&c->in) + chain_memory(&c->out);
+}
+
 int http1_recv(struct http1_conn *c, size_t *io_budget)
 {
     size_t bytes = 0;

@@ -55,6 +55,7 @@ void http1_conn_init(struct http1_conn *c, struct io *io, struct chain *first,
                      void (*late)(struct task *task));
 void http1_conn_clear(struct http1_conn *c); /* not the io */
 void http1_conn_wake(struct http1_conn *c);
+size_t http1_conn_held(const struct http1_conn *c); /* bytes of its chunks */
 
 /* Read up to *io_budget bytes and lower it. 0; E_AGAIN, with a wake-up to come; E_EOF (c->eof);
  * final errors. */

@@ -8,11 +8,10 @@
 #include "http/conn_ops.h"
 #include "http/http1_conn.h"
 
-#define DISCARD_BYTES_MAX                                                                          \
-    65536 /* of a request that nobody wants to the end, to keep the connection */
-#define LINGER_BYTES_MAX 262144 /* dropped after our last answer */
-#define LINGER_NS        (2 * NS_PER_S)
-#define STALL_NS         (60 * NS_PER_S) /* without a byte of the last answer taken */
+#define DISCARD_BYTES_MAX 65536  /* of a request that nobody wants, to keep the connection */
+#define LINGER_BYTES_MAX  262144 /* dropped after our last answer */
+#define LINGER_NS         (2 * NS_PER_S)
+#define STALL_NS          (60 * NS_PER_S) /* without a byte of the last answer taken */
 
 #define SERVER_STATES(X)                                                                           \
     X(HEAD, head, "waiting for a request's head, or the end of it")                                \
@@ -42,11 +41,9 @@ struct http1_server {
     size_t dropped_bytes; /* in DISCARD and LINGER */
     int close_err;        /* for on_closed */
     bool close_after;     /* this exchange is the connection's last */
-    bool is_draining;
-    bool is_leaving; /* the next exchange is the last one; until it comes we wait */
-    bool is_shut; /* we said that we finished */
+    bool is_draining, is_leaving; /* leaving: when the next exchange is over, not before */
+    bool is_shut, said_closed; /* we said that we finished; and to our user */
     bool aborts;  /* LINGER ends in a reset: the peer must not take what it got for the whole */
-    bool said_closed;
     /* of the request in progress */
     bool is_head, is_connect, is_10, waits_for_continue, sent_upgrade;
 };
@@ -558,6 +555,11 @@ static void server_leave(struct http_server *base)
     server_of(base)->is_leaving = true;
 }
 
+static size_t server_held(const struct http_server *base)
+{
+    return http1_conn_held(&((const struct http1_server *)(const void *)base)->c);
+}
+
 static void server_close(struct http_server *base, int err)
 {
     struct http1_server *sv = server_of(base);
@@ -577,6 +579,7 @@ static void server_close_after(struct http_server *base, struct stream *s)
 static const struct http_server_ops server_ops = {
     .drain = server_drain,
     .leave = server_leave,
+    .held = server_held,
     .close = server_close,
     .close_after = server_close_after,
 };

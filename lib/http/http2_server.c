@@ -63,6 +63,21 @@ static void server_drain(struct http_server *c)
     h2_conn_drain(&server_of(c)->conn);
 }
 
+static size_t server_held(const struct http_server *super)
+{
+    const struct h2_conn *c =
+        &((const struct http2_server *)(const void *)super)->conn;
+    size_t bytes = chain_memory(&c->first) + chain_memory(&c->out);
+
+    LIST_FOREACH(node, &c->streams)
+    {
+        const struct h2_stream *s = LIST_ITEM(node, struct h2_stream, node);
+
+        bytes += chain_memory(&s->in) + chain_memory(&s->out);
+    }
+    return bytes;
+}
+
 static void server_close(struct http_server *c, int err)
 {
     h2_conn_close(&server_of(c)->conn, err == 0 ? NGHTTP2_NO_ERROR : NGHTTP2_INTERNAL_ERROR, err);
@@ -71,6 +86,7 @@ static void server_close(struct http_server *c, int err)
 static const struct http_server_ops server_ops = {
     .drain = server_drain,
     .leave = server_drain,
+    .held = server_held,
     .close = server_close,
     .close_after = NULL,
 };

@@ -79,6 +79,11 @@ void __wrap_proxy_on_obeyed(struct proxy *p UNUSED, unsigned number)
     rig.obeyed = number;
 }
 
+void __wrap_proxy_on_want_look(struct proxy *p, struct proxy_worker *w);
+void __wrap_proxy_on_want_look(struct proxy *p UNUSED, struct proxy_worker *w UNUSED)
+{
+}
+
 /* --- life ------------------------------------------------------------------------------------- */
 
 static inline void rig_environment(void)

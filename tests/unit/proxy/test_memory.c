@@ -5,6 +5,8 @@
  */
 #include "peers.h"
 
+#include "proxy/shed.h"
+
 #define GET "GET / HTTP/1.1\r\nHost: web\r\n\r\n"
 #define POST                                                                                       \
     "POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
@@ -187,6 +189,116 @@ static void a_sweep_of_tunnels(void **state)
     sweep(OUTBOUND, "PING\r\n");
 }
 
+/* --- levels ----------------------------------------------------------------------------------- */
+
+#define MIB (UINT64_C(1) << 20)
+
+static void levels(void **state)
+{
+    static const uint64_t limit = 100 * MIB;
+
+    (void)state;
+    assert_int_equal(shed_level_of(SHED_NONE, 54 * MIB, limit), SHED_NONE);
+    assert_int_equal(shed_level_of(SHED_NONE, 56 * MIB, limit), SHED_IDLE);
+    assert_int_equal(shed_level_of(SHED_NONE, 63 * MIB, limit), SHED_TAPS);
+    assert_int_equal(shed_level_of(SHED_NONE, 70 * MIB, limit), SHED_STREAMS);
+    assert_int_equal(shed_level_of(SHED_NONE, 76 * MIB, limit), SHED_CONNS);
+    assert_int_equal(shed_level_of(SHED_NONE, 86 * MIB, limit), SHED_LAST);
+    assert_int_equal(shed_level_of(SHED_NONE, 200 * MIB, limit), SHED_LAST);
+    assert_int_equal(shed_level_of(SHED_STREAMS, 66 * MIB, limit), SHED_STREAMS); /* not yet over */
+    assert_int_equal(shed_level_of(SHED_STREAMS, 63 * MIB, limit), SHED_TAPS);
+    assert_int_equal(shed_level_of(SHED_LAST, 49 * MIB, limit), SHED_NONE);
+    assert_int_equal(shed_level_of(SHED_NONE, 900 * MIB, 1000 * MIB), SHED_NONE); /* by amount */
+    assert_int_equal(shed_level_of(SHED_NONE, 960 * MIB, 1000 * MIB), SHED_STREAMS);
+    assert_int_equal(shed_level_of(SHED_NONE, 5 * MIB, UINT64_MAX), SHED_NONE);
+}
+
+static void each_level_gives_up_more(void **state)
+{
+    struct peer *client = peer_dial(INBOUND), *other, *server;
+
+    (void)state;
+    peer_send(client, GET);
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    peer_send(server, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+    shed_worker_set(&rig.w, SHED_IDLE); /* the kept connection to the application */
+    RIG_UNTIL(server->eof);
+    text_reset(&client->in);
+    peer_send(client, GET);
+    serve(client); /* on a new one */
+    shed_worker_set(&rig.w, SHED_STREAMS);
+    text_reset(&client->in);
+    peer_send(client, GET);
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 503 "));
+    assert_int_equal(rig_sum("tulle_failures_total", "cause=\"memory\"", NULL), 1);
+    RIG_UNTIL(client->eof);
+    peer_close(client);
+    RIG_UNTIL(rig.w.conns_count == 0);
+    other = peer_dial(INBOUND);
+    RIG_UNTIL(rig.w.conns_count == 1);
+    shed_worker_set(&rig.w, SHED_LAST); /* whoever is there */
+    RIG_UNTIL(other->eof || other->err != 0);
+    assert_int_equal(rig.w.conns_count, 0);
+    other = peer_dial(INBOUND);
+    RIG_UNTIL(other->eof || other->err != 0); /* and who comes */
+    assert_int_equal(rig_sum("tulle_failures_total", "cause=\"memory\"", NULL), 3);
+    shed_worker_set(&rig.w, SHED_NONE);
+    client = peer_dial(INBOUND);
+    peer_send(client, GET);
+    serve(client);
+}
+
+/* Heads that never end take chunks until they stand in others' way: then they go, and only they. */
+static void stuck_clients_go_first(void **state)
+{
+    struct peer *stuck[4], *client = peer_dial(INBOUND);
+
+    (void)state;
+    peer_send(client, GET);
+    serve(client);
+    for (size_t i = 0; i < ARRAY_LEN(stuck); i++) {
+        stuck[i] = peer_dial(INBOUND);
+        peer_send(stuck[i], "GET / HTTP/1.1\r\nX: ");
+    }
+    rig_settle();
+    assert_int_equal(rig.w.conns_count, 5);
+    hoard_all_but(5); /* the alarm is at an eighth of the chunks */
+    assert_true(timer_is_armed(&rig.w.shed_timer) || list_is_linked(&rig.w.shed_task.node));
+    for (size_t i = 0; i < ARRAY_LEN(stuck); i++) {
+        for (unsigned turn = 0; !stuck[i]->eof && stuck[i]->err == 0; turn++) {
+            assert_true(turn < 20000);
+            (void)loop_turn(rig.l, 1);
+            rig_turn();
+        }
+    }
+    assert_int_equal(rig_sum("tulle_failures_total", "cause=\"slow_client\"", NULL), 4);
+    assert_int_equal(rig.w.conns_count, 1);
+    give_back();
+    text_reset(&client->in);
+    peer_send(client, GET);
+    serve(client);
+}
+
+static void descriptors_that_run_out(void **state)
+{
+    struct peer *client = peer_dial(INBOUND), *late;
+    int fds_max = rig.w.fds_max;
+
+    (void)state;
+    peer_send(client, GET);
+    serve(client);
+    rig.w.fds_max = 0;
+    late = peer_dial(INBOUND);
+    RIG_UNTIL(late->eof || late->err != 0);
+    assert_int_equal(rig_sum("tulle_failures_total", "cause=\"descriptors\"", NULL), 1);
+    text_reset(&client->in);
+    peer_send(client, GET);
+    serve(client);
+    rig.w.fds_max = fds_max;
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -196,6 +308,10 @@ int main(int argc, char **argv)
         TEST(a_sweep_in_the_clear),
         TEST(a_sweep_through_the_mesh),
         TEST(a_sweep_of_tunnels),
+        TEST(levels),
+        TEST(each_level_gives_up_more),
+        TEST(stuck_clients_go_first),
+        TEST(descriptors_that_run_out),
     };
 
     return rig_run(tests, argc, argv);
