@@ -62,7 +62,7 @@ void inbound_policy_known(struct conn *c)
 static char *sni_label(const struct conn *c, struct bytes sni)
 {
     char *text =
-        map_count(&c->w->stats.metrics.series) < SERIES_MAX / 2 ? bytes_dup(sni) : mem_strdup("");
+        c->w->stats.metrics.series_count < SERIES_MAX / 2 ? bytes_dup(sni) : mem_strdup("");
 
     for (char *at = text; *at != '\0'; at++) {
         if (!isalnum((unsigned char)*at) && *at != '.' && *at != '-' && *at != '_') {

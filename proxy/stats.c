@@ -24,15 +24,21 @@ static const struct {
     .detect_s = {0.001, 0.1},
 };
 
+#define STYLE(id) ((id) < STAT_LEGACY_END ? METRIC_LEGACY : METRIC_REGISTRY)
+
 static const struct metric_family families[STAT_COUNT] = {
 #define COUNTER(id, name_, help_)                                                                  \
-    [STAT_##id] = {.name = name_, .help = help_, .kind = METRIC_COUNTER},
-#define GAUGE(id, name_, help_) [STAT_##id] = {.name = name_, .help = help_, .kind = METRIC_GAUGE},
+    [STAT_##id] = {                                                                                \
+        .name = name_, .help = help_, .kind = METRIC_COUNTER, .style = STYLE(STAT_##id)},
+#define GAUGE(id, name_, help_)                                                                    \
+    [STAT_##id] = {                                                                                \
+        .name = name_, .help = help_, .kind = METRIC_GAUGE, .style = STYLE(STAT_##id)},
 #define GAUGE_LARGEST(id, name_, scale_, help_)                                                    \
     [STAT_##id] = {.name = name_,                                                                  \
                    .help = help_,                                                                  \
                    .kind = METRIC_GAUGE,                                                           \
                    .scale = scale_,                                                                \
+                   .style = STYLE(STAT_##id),                                                      \
                    .is_largest = true},
 #define HISTOGRAM(id, name_, bounds_, scale_, help_)                                               \
     [STAT_##id] = {.name = name_,                                                                  \
@@ -40,12 +46,24 @@ static const struct metric_family families[STAT_COUNT] = {
                    .kind = METRIC_HISTOGRAM,                                                       \
                    .bounds = bounds.bounds_,                                                       \
                    .bounds_count = ARRAY_LEN(bounds.bounds_),                                      \
-                   .scale = scale_},
+                   .scale = scale_,                                                                \
+                   .style = STYLE(STAT_##id)},
+#define LEGACY_END
 #include "proxy/stats.def"
 #undef COUNTER
 #undef GAUGE
 #undef GAUGE_LARGEST
 #undef HISTOGRAM
+#undef LEGACY_END
+};
+
+/* Labels of few values, which stay in a series that other ones were folded into. */
+static const char *const few_valued[] = {
+    "direction",      "peer",        "tls",         "no_tls_reason", "srv_kind",
+    "authz_kind",     "parent_kind", "route_kind",  "backend_kind",  "classification",
+    "status_code",    "http_status", "grpc_status", "error",         "errno",
+    "protocol",       "hop",         "phase",       "cause",         "op",
+    "endpoint_state", NULL,
 };
 
 const struct metric_family *stat_family(enum stat_id s)
@@ -118,6 +136,7 @@ static void meter_read(struct tcp_meter *m);
 void stats_open(struct stats *s, uint64_t idle_ns)
 {
     metrics_init(&s->metrics, SERIES_MAX, idle_ns);
+    s->metrics.keeps = few_valued;
     for (size_t k = 0; k < REQUEST_KINDS; k++) {
         map_init(&s->requests[k]);
     }

@@ -20,9 +20,11 @@
  *
  * Ownership: request_stats_get() and tcp_stats_get() return a reference. All were given back when
  * stats_close() comes.
- * Limits: SERIES_MAX series a worker; labels that do not fit are counted under overflow="true".
+ * Limits: SERIES_MAX series a worker, an eighth of them a family; what exceeds that is folded into
+ * series whose values are "other", except for labels of few values (metric.h).
  * Threads: one `struct stats` belongs to one worker.
  */
+#include "core/map.h"
 #include "core/metric.h"
 #include "net/addr.h"
 #include "net/io.h"
@@ -35,11 +37,13 @@ enum stat_id {
 #define GAUGE(id, name, help)                    STAT_##id,
 #define GAUGE_LARGEST(id, name, scale, help)     STAT_##id,
 #define HISTOGRAM(id, name, bounds, scale, help) STAT_##id,
+#define LEGACY_END STAT_LEGACY_END, STAT_LEGACY_LAST = STAT_LEGACY_END - 1,
 #include "proxy/stats.def"
 #undef COUNTER
 #undef GAUGE
 #undef GAUGE_LARGEST
 #undef HISTOGRAM
+#undef LEGACY_END
     STAT_COUNT
 };
 const struct metric_family *stat_family(enum stat_id s);

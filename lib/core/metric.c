@@ -2,92 +2,290 @@
 #include "core/metric.h"
 
 #include "core/alloc.h"
-#include "core/err.h"
 #include "core/metric_private.h"
 
-#define SERIES_NAME_MAX 256
+#define SETS_MIN     64
+#define FAMILY_SHARE 8 /* one family has at most an eighth of all series */
+#define FOLDS_MAX    32
 
-static const struct metric_family folded_family = {
-    .name = "tulle_metric_series_folded_total",
-    .help =
-        "Requests for a metric series that were answered with the overflow series of its family.",
-    .kind = METRIC_COUNTER,
-};
+#define OVERFLOW_LABELS BYTES("overflow=\"true\"")
+
+/* --- label sets -------------------------------------------------------------------------------- */
+
+struct label_set *label_set_new(struct bytes text, uint64_t hash)
+{
+    struct label_set *set = mem_new(sizeof(*set) + text.len + 1);
+
+    assert(text.len <= SERIES_LABELS_MAX);
+    set->hash = hash;
+    set->len = (unsigned)text.len;
+    atomic_init(&set->refs, 1);
+    if (text.len > 0) {
+        memcpy(set->text, text.at, text.len);
+    }
+    return set;
+}
+
+void label_set_unref(struct label_set *set)
+{
+    if (atomic_fetch_sub_explicit(&set->refs, 1, memory_order_acq_rel) == 1) {
+        mem_free(set);
+    }
+}
+
+static struct label_set *set_find(const struct metrics *m, struct bytes text, uint64_t hash)
+{
+    struct label_set *set = m->sets_size > 0 ? m->sets[hash & (m->sets_size - 1)] : NULL;
+
+    while (set != NULL && (set->hash != hash || !bytes_eq(bytes_of(set->text, set->len), text))) {
+        set = set->next;
+    }
+    return set;
+}
+
+static void set_link(struct metrics *m, struct label_set *set)
+{
+    struct label_set **head = &m->sets[set->hash & (m->sets_size - 1)];
+
+    set->next = *head;
+    *head = set;
+}
+
+static void sets_grow(struct metrics *m)
+{
+    struct label_set **old = m->sets;
+    size_t old_size = m->sets_size;
+
+    m->sets_size = MAX(old_size * 2, (size_t)SETS_MIN);
+    m->sets = mem_new_array(m->sets_size, sizeof(struct label_set *));
+    for (size_t i = 0; i < old_size; i++) {
+        while (old[i] != NULL) {
+            struct label_set *set = old[i];
+
+            old[i] = set->next;
+            set_link(m, set);
+        }
+    }
+    mem_free(old);
+}
+
+static struct label_set *set_add(struct metrics *m, struct bytes text, uint64_t hash)
+{
+    struct label_set *set = label_set_new(text, hash);
+
+    if (m->sets_count >= m->sets_size) {
+        sets_grow(m);
+    }
+    set_link(m, set);
+    m->sets_count++;
+    return set;
+}
+
+static void set_remove(struct metrics *m, struct label_set *set)
+{
+    struct label_set **at = &m->sets[set->hash & (m->sets_size - 1)];
+
+    while (*at != set) {
+        at = &(*at)->next;
+    }
+    *at = set->next;
+    m->sets_count--;
+    label_set_unref(set);
+}
 
 /* --- series ------------------------------------------------------------------------------------ */
-
-static size_t family_buckets(const struct metric_family *f)
-{
-    return f->kind == METRIC_HISTOGRAM ? f->bounds_count + 1 : 0;
-}
 
 void metrics_init(struct metrics *m, size_t series_max, uint64_t idle_ns)
 {
     *m = (struct metrics){.series_max = series_max, .idle_ns = idle_ns};
-    map_init(&m->series);
-}
-
-static void series_free(struct series *s)
-{
-    mem_free(s->labels);
-    mem_free(s);
 }
 
 void metrics_clear(struct metrics *m)
 {
-    struct map_iter it = MAP_ITER(&m->series);
+    for (size_t i = 0; i < m->families_count; i++) {
+        struct family_series *fs = m->families[i];
 
-    while (map_next(&it)) {
-        series_free(it.value);
+        for (size_t k = 0; k < fs->count; k++) {
+            if (fs->items[k] != NULL) {
+                metrics_drop(m, fs->items[k]);
+            }
+        }
+        mem_free(fs->items);
+        mem_free(fs);
     }
-    map_clear(&m->series);
+    assert(m->sets_count == 0);
+    mem_free(m->families);
+    mem_free(m->sets);
+    *m = (struct metrics){0};
 }
 
-/* "name NUL labels": names hold no NUL, so no two series share a key. */
-static struct bytes series_key(char *buffer, size_t bytes, const struct metric_family *f,
-                               struct bytes labels)
+/* There are about a hundred families, and who asks is about to make a series. */
+static struct family_series *family_of(struct metrics *m, const struct metric_family *f)
 {
-    size_t name_len = strlen(f->name);
+    struct family_series *fs;
 
-    assert(name_len < SERIES_NAME_MAX && name_len + 1 + labels.len <= bytes);
-    memcpy(buffer, f->name, name_len + 1);
-    if (labels.len > 0) {
-        memcpy(buffer + name_len + 1, labels.at, labels.len);
+    for (size_t i = 0; i < m->families_count; i++) {
+        if (m->families[i]->family == f) {
+            return m->families[i];
+        }
     }
-    return bytes_of(buffer, name_len + 1 + labels.len);
+    assert(f->bounds_count <= METRIC_BOUNDS_MAX);
+    fs = mem_new(sizeof(*fs));
+    fs->family = f;
+    m->families =
+        mem_resize(m->families, m->families_count + 1, sizeof(struct family_series *));
+    m->families[m->families_count++] = fs;
+    return fs;
 }
 
-static struct series *series_add_new(struct metrics *m, const struct metric_family *f,
-                                     struct bytes key, struct bytes labels)
+static struct series *set_series(const struct label_set *set, const struct metric_family *f)
 {
-    struct series *s = mem_new(sizeof(*s) + family_buckets(f) * sizeof(uint64_t));
+    struct series *s = set != NULL ? set->series : NULL;
 
-    s->family = f;
-    s->labels = bytes_dup(labels);
-    (void)map_put(&m->series, key, s);
+    while (s != NULL && s->family != f) {
+        s = s->next;
+    }
     return s;
+}
+
+static struct series *series_new(struct metrics *m, struct family_series *fs, struct bytes labels,
+                                 uint64_t hash)
+{
+    struct series *s = mem_new(sizeof(*s) + family_buckets(fs->family) * sizeof(uint64_t));
+    struct label_set *set = set_find(m, labels, hash);
+
+    if (set == NULL) {
+        set = set_add(m, labels, hash);
+    }
+    s->family = fs->family;
+    s->labels = set;
+    s->next = set->series;
+    set->series = s;
+    if (fs->count == fs->capacity) {
+        fs->capacity = MAX(fs->capacity * 2, (size_t)4);
+        fs->items = mem_resize(fs->items, fs->capacity, sizeof(struct series *));
+    }
+    fs->items[fs->count++] = s;
+    m->series_count++;
+    return s;
+}
+
+void metrics_drop(struct metrics *m, struct series *s)
+{
+    struct label_set *set = s->labels;
+    struct series **at = &set->series;
+
+    while (*at != s) {
+        at = &(*at)->next;
+    }
+    *at = s->next;
+    if (set->series == NULL) {
+        set_remove(m, set);
+    }
+    m->series_count--;
+    mem_free(s);
+}
+
+/* --- folding ----------------------------------------------------------------------------------- */
+
+/* Take `key="value"` and the comma behind it off `rest`. False: that is not what it holds. */
+static bool take_label(struct bytes *rest, struct bytes *key, struct bytes *value)
+{
+    size_t at = 0, start;
+
+    while (at < rest->len && rest->at[at] != '=') {
+        at++;
+    }
+    if (at + 1 >= rest->len || rest->at[at + 1] != '"') {
+        return false;
+    }
+    *key = bytes_first(*rest, at);
+    start = at += 2;
+    while (at < rest->len && rest->at[at] != '"') {
+        at += rest->at[at] == '\\' ? 2 : 1;
+    }
+    if (at >= rest->len) {
+        return false;
+    }
+    *value = bytes_of(rest->at + start, at - start);
+    *rest = bytes_from(*rest, MIN(at + 2, rest->len));
+    return true;
+}
+
+static bool is_kept(const struct metrics *m, struct bytes key)
+{
+    for (const char *const *k = m->keeps; k != NULL && *k != NULL; k++) {
+        if (bytes_eq(key, bytes_str(*k))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The labels with "other" for all values that are not kept: as many series as that leaves apart. */
+static struct bytes fold_labels(const struct metrics *m, struct bytes labels, struct text *to)
+{
+    struct bytes key, value;
+
+    while (labels.len > 0) {
+        if (!take_label(&labels, &key, &value)) {
+            return OVERFLOW_LABELS;
+        }
+        if (to->len > 0) {
+            text_char(to, ',');
+        }
+        text_add(to, key);
+        text_str(to, "=\"");
+        text_add(to, is_kept(m, key) ? value : BYTES("other"));
+        text_char(to, '"');
+    }
+    return to->err != 0 ? OVERFLOW_LABELS : text_bytes(to);
+}
+
+static struct series *fold(struct metrics *m, struct family_series *fs, struct bytes labels)
+{
+    char buffer[SERIES_LABELS_MAX + 1];
+    struct series *s;
+    struct text text;
+
+    fs->folded++;
+    text_init_fixed(&text, buffer, sizeof(buffer));
+    labels = labels.len > SERIES_LABELS_MAX ? OVERFLOW_LABELS : fold_labels(m, labels, &text);
+    s = set_series(set_find(m, labels, bytes_hash(labels)), fs->family);
+    if (s == NULL && fs->folds >= FOLDS_MAX) {
+        labels = OVERFLOW_LABELS;
+        s = set_series(set_find(m, labels, bytes_hash(labels)), fs->family);
+    }
+    if (s == NULL) {
+        s = series_new(m, fs, labels, bytes_hash(labels));
+        s->is_fold = true;
+        fs->folds++;
+    }
+    return s;
+}
+
+static bool is_full(const struct metrics *m, const struct family_series *fs)
+{
+    size_t own = fs->count - fs->holes;
+
+    return m->series_count >= m->series_max || own >= MAX(m->series_max / FAMILY_SHARE, (size_t)1);
 }
 
 struct series *metrics_series(struct metrics *m, const struct metric_family *f, struct bytes labels)
 {
-    char buffer[SERIES_NAME_MAX + SERIES_LABELS_MAX];
-    struct bytes key = BYTES_NONE;
+    struct family_series *fs;
     struct series *s = NULL;
+    uint64_t hash = 0;
 
     if (labels.len <= SERIES_LABELS_MAX) {
-        key = series_key(buffer, sizeof(buffer), f, labels);
-        s = map_get(&m->series, key);
-    }
-    if (s == NULL && (key.len == 0 || map_count(&m->series) >= m->series_max)) {
-        m->folded++;
-        labels = BYTES("overflow=\"true\"");
-        key = series_key(buffer, sizeof(buffer), f, labels);
-        s = map_get(&m->series, key);
+        hash = bytes_hash(labels);
+        s = set_series(set_find(m, labels, hash), f);
     }
     if (s == NULL) {
-        s = series_add_new(m, f, key, labels);
+        fs = family_of(m, f);
+        s = labels.len > SERIES_LABELS_MAX || is_full(m, fs) ? fold(m, fs, labels)
+                                                             : series_new(m, fs, labels, hash);
     }
-    assert(s->family == f);
     s->refs++;
     return s;
 }
@@ -98,6 +296,32 @@ void series_unref(struct series *s)
         assert(s->refs > 0);
         s->refs--;
     }
+}
+
+const char *series_labels(const struct series *s)
+{
+    return s->labels->text;
+}
+
+uint64_t metrics_folded(const struct metrics *m)
+{
+    uint64_t folded = 0;
+
+    for (size_t i = 0; i < m->families_count; i++) {
+        folded += m->families[i]->folded;
+    }
+    return folded;
+}
+
+const struct series *metrics_find(const struct metrics *m, const char *family, struct bytes labels)
+{
+    const struct label_set *set = set_find(m, labels, bytes_hash(labels));
+    const struct series *s = set != NULL ? set->series : NULL;
+
+    while (s != NULL && strcmp(s->family->name, family) != 0) {
+        s = s->next;
+    }
+    return s;
 }
 
 void series_observe(struct series *s, double value)
@@ -155,146 +379,4 @@ void label_add_u64(struct text *t, const char *key, uint64_t value)
         text_char(t, ',');
     }
     text_printf(t, "%s=\"%llu\"", key, (unsigned long long)value);
-}
-
-/* --- samples ----------------------------------------------------------------------------------- */
-
-static struct metric_sample *samples_add(struct metric_samples *to, const struct metric_family *f,
-                                         struct bytes labels)
-{
-    struct metric_sample *sample;
-
-    if (to->count == to->capacity) {
-        to->capacity = MAX(to->capacity * 2, (size_t)64);
-        to->items = mem_resize(to->items, to->capacity, sizeof(*to->items));
-    }
-    sample = &to->items[to->count++];
-    *sample = (struct metric_sample){.family = f, .labels = bytes_dup(labels)};
-    if (family_buckets(f) > 0) {
-        sample->buckets = mem_new_array(family_buckets(f), sizeof(uint64_t));
-    }
-    return sample;
-}
-
-/* True when the series is to be dropped: nobody holds it and it has not changed for long. */
-static bool series_is_idle(struct series *s, const struct metrics *m, uint64_t now_ns)
-{
-    if (s->refs > 0 || s->count != s->seen || s->used_ns == 0) {
-        s->used_ns = now_ns;
-        s->seen = s->count;
-        return false;
-    }
-    return now_ns > s->used_ns && now_ns - s->used_ns >= m->idle_ns;
-}
-
-void metrics_collect(struct metrics *m, struct metric_samples *to, uint64_t now_ns)
-{
-    struct map_iter it = MAP_ITER(&m->series);
-    struct metric_sample *sample;
-
-    while (map_next(&it)) {
-        struct series *s = it.value;
-
-        if (series_is_idle(s, m, now_ns)) {
-            (void)map_remove(&m->series, it.key);
-            series_free(s);
-            continue;
-        }
-        sample = samples_add(to, s->family, bytes_str(s->labels));
-        sample->count = s->count;
-        sample->sum = s->sum;
-        for (size_t i = 0; i < family_buckets(s->family); i++) {
-            sample->buckets[i] = s->buckets[i];
-        }
-    }
-    sample = samples_add(to, &folded_family, BYTES_NONE);
-    sample->count = m->folded;
-}
-
-void metric_samples_gauge(struct metric_samples *to, const struct metric_family *f,
-                          struct bytes labels, double value)
-{
-    struct metric_sample *sample;
-
-    assert(f->kind != METRIC_HISTOGRAM);
-    sample = samples_add(to, f, labels);
-    sample->is_computed = true;
-    sample->computed = value;
-}
-
-static void sample_clear(struct metric_sample *sample)
-{
-    mem_free(sample->labels);
-    mem_free(sample->buckets);
-}
-
-void metric_samples_clear(struct metric_samples *s)
-{
-    for (size_t i = 0; i < s->count; i++) {
-        sample_clear(&s->items[i]);
-    }
-    mem_free(s->items);
-    *s = (struct metric_samples){0};
-}
-
-static int sample_order(const void *left, const void *right)
-{
-    const struct metric_sample *a = left, *b = right;
-    int order = a->family == b->family ? 0 : strcmp(a->family->name, b->family->name);
-
-    return order != 0 ? order : strcmp(a->labels, b->labels);
-}
-
-static void sample_add_up(struct metric_sample *to, const struct metric_sample *from)
-{
-    assert(to->family->kind == from->family->kind);
-    assert(to->family->bounds_count == from->family->bounds_count);
-    assert(to->is_computed == from->is_computed);
-    if (to->family->is_largest) {
-        to->count = MAX(to->count, from->count);
-        return;
-    }
-    to->count += from->count;
-    to->sum += from->sum;
-    to->computed += from->computed;
-    for (size_t i = 0; i < family_buckets(to->family); i++) {
-        to->buckets[i] += from->buckets[i];
-    }
-}
-
-void metric_samples_sort(struct metric_samples *s)
-{
-    size_t kept = 0;
-
-    if (s->count < 2) {
-        return;
-    }
-    qsort(s->items, s->count, sizeof(*s->items), sample_order);
-    for (size_t i = 1; i < s->count; i++) {
-        if (sample_order(&s->items[kept], &s->items[i]) == 0) {
-            sample_add_up(&s->items[kept], &s->items[i]);
-            sample_clear(&s->items[i]);
-        } else {
-            s->items[++kept] = s->items[i];
-        }
-    }
-    s->count = kept + 1;
-}
-
-void metric_samples_merge(struct metric_samples *to, struct metric_samples *from)
-{
-    size_t count = to->count + from->count;
-
-    assert(to != from);
-    if (from->count > 0) {
-        if (count > to->capacity) {
-            to->items = mem_resize(to->items, count, sizeof(*to->items));
-            to->capacity = count;
-        }
-        memcpy(to->items + to->count, from->items, from->count * sizeof(*from->items));
-        to->count = count;
-        from->count = 0; /* the items moved */
-        metric_samples_sort(to);
-    }
-    metric_samples_clear(from);
 }

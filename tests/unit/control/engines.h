@@ -119,19 +119,15 @@ UNUSED static enum grpc_status asker_end(struct engines *e, struct asker *a)
 
 UNUSED static uint64_t counted(struct engines *e, const char *name, const char *engine)
 {
-    struct map_iter it = MAP_ITER(&e->metrics.series);
+    const struct series *s;
     char labels[64];
 
     (void)snprintf(labels, sizeof(labels), "engine=\"%s\"", engine);
-    while (map_next(&it)) {
-        const struct series *s = it.value;
-
-        if (strcmp(s->family->name, name) == 0 && strcmp(s->labels, labels) == 0) {
-            return s->count;
-        }
+    s = metrics_find(&e->metrics, name, bytes_str(labels));
+    if (s == NULL) {
+        fail_msg("no series %s{%s}", name, labels);
     }
-    fail_msg("no series %s{%s}", name, labels);
-    return 0;
+    return s->count;
 }
 
 /* --- answers as text ----------------------------------------------------------------------------- */
