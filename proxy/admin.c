@@ -2,20 +2,13 @@
 #include "proxy/admin.h"
 
 #include "core/alloc.h"
-#include "core/clock.h"
 #include "core/err.h"
 #include "core/log.h"
-#include "core/process.h"
 
 #include <stdlib.h>
 
-/*
- * The pages. A scrape asks every worker for a copy of its figures and answers when the last has
- * come.
- */
-#define METRICS_BYTES_MAX (64u << 20)
-#define BODY_MAX          4096 /* of a request */
-#define BACKLOG           128
+#define BODY_MAX 4096 /* of a request */
+#define BACKLOG  128
 
 extern char **environ;
 
@@ -37,106 +30,6 @@ static void refuse_method(struct service_request *r, const char *allowed)
 static bool is_method(const struct service_request *r, const char *method)
 {
     return bytes_eq(r->head->method, bytes_str(method));
-}
-
-/* --- /metrics --------------------------------------------------------------------------------- */
-
-struct collection {
-    struct service_request *request; /* NULL: the client went away */
-    struct proxy *proxy;
-    struct scrape *scrapes;
-    unsigned pending;
-    struct metric_samples samples;
-    enum metric_format format;
-};
-
-static void gauge(struct collection *c, enum stat_id s, struct bytes labels, double value)
-{
-    metric_samples_gauge(&c->samples, stat_family(s), labels, value);
-}
-
-static void collect_control(struct collection *c)
-{
-    const struct identity *i = c->proxy->identity;
-
-    metrics_collect(&c->proxy->metrics, &c->samples, c->proxy->loop.now_ns);
-    process_collect(&c->samples);
-    shed_collect(&c->proxy->shed, &c->samples);
-    gauge(
-        c, STAT_BUILD_INFO,
-        BYTES("date=\"\",git_sha=\"\",profile=\"release\",vendor=\"tulle\",version=\"" TULLE_VERSION
-              "\""),
-        1);
-    gauge(c, STAT_CERT_REFRESHES, BYTES("result=\"ok\""), (double)identity_refreshes(i, true));
-    gauge(c, STAT_CERT_REFRESHES, BYTES("result=\"error\""), (double)identity_refreshes(i, false));
-    if (identity_expires_ns(i) != 0) {
-        gauge(c, STAT_CERT_EXPIRES, BYTES_NONE, (double)identity_expires_ns(i) / (double)NS_PER_S);
-        gauge(c, STAT_CERT_REFRESHED, BYTES_NONE,
-              (double)identity_refreshed_ns(i) / (double)NS_PER_S);
-    }
-}
-
-static void collection_finish(struct collection *c)
-{
-    struct service_request *r = c->request;
-
-    if (r != NULL) {
-        collect_control(c);
-        r->status = 200;
-        r->content_type = c->format == METRIC_OPENMETRICS
-                              ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
-                              : "text/plain; version=0.0.4";
-        metric_samples_print(&c->samples, c->format, &r->answer);
-        service_answer(r);
-    }
-    metric_samples_clear(&c->samples);
-    mem_free(c->scrapes);
-    mem_free(c);
-}
-
-static void on_scraped(struct scrape *s)
-{
-    struct collection *c = s->user;
-
-    metric_samples_merge(&c->samples, &s->samples);
-    metric_samples_clear(&s->samples);
-    c->pending--;
-    if (c->pending == 0) {
-        collection_finish(c);
-    }
-}
-
-static void serve_metrics(struct proxy *p, struct service_request *r)
-{
-    struct collection *c = mem_new(sizeof(*c));
-    const struct field *accept = fields_find(&r->head->fields, BYTES("accept"));
-    size_t at;
-
-    c->request = r;
-    c->proxy = p;
-    c->pending = p->started;
-    c->scrapes = mem_new_array(p->started, sizeof(*c->scrapes));
-    c->format =
-        accept != NULL && bytes_find(accept->value, BYTES("application/openmetrics-text"), &at)
-            ? METRIC_OPENMETRICS
-            : METRIC_TEXT;
-    r->user = c;
-    r->answer.bytes_max = METRICS_BYTES_MAX;
-    for (unsigned i = 0; i < p->started; i++) {
-        c->scrapes[i].on_done = on_scraped;
-        c->scrapes[i].user = c;
-        proxy_worker_scrape(&p->workers[i], &c->scrapes[i]);
-    }
-}
-
-static void on_gone(struct service_request *r, void *service_user)
-{
-    struct collection *c = r->user;
-
-    (void)service_user;
-    if (c != NULL) {
-        c->request = NULL;
-    }
 }
 
 /* --- the small pages -------------------------------------------------------------------------- */
@@ -230,7 +123,7 @@ static void handle(struct service_request *r, void *user)
     struct proxy *p = user;
 
     if (bytes_eq(r->path, BYTES("/metrics"))) {
-        serve_metrics(p, r);
+        admin_metrics(p, r);
     } else if (bytes_eq(r->path, BYTES("/ready"))) {
         bool ready = identity_is_ready(p->identity);
 
@@ -245,6 +138,14 @@ static void handle(struct service_request *r, void *user)
         serve_env(r);
     } else {
         answer(r, 404, "");
+    }
+}
+
+static void on_gone(struct service_request *r, void *user)
+{
+    (void)user;
+    if (r->user != NULL) {
+        admin_metrics_gone(r);
     }
 }
 

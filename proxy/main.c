@@ -4,6 +4,7 @@
 #include "core/err.h"
 #include "core/log.h"
 #include "core/process.h"
+#include "proxy/build_info.h"
 #include "proxy/notify.h"
 
 #include <sys/resource.h>
@@ -52,6 +53,8 @@ int main(int argc, char **argv)
         log_error("invalid configuration: %s", problem);
         return EX_USAGE;
     }
+    proxy.build = BUILD_COMMIT;
+    proxy.profile = TULLE_PROFILE;
     rc = proxy_open(&proxy, problem, sizeof(problem));
     if (rc != 0) {
         log_error("cannot start: %s", problem);

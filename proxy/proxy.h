@@ -12,6 +12,7 @@
 
 struct proxy {
     struct config config;
+    const char *build, *profile; /* of proxy_build_info: "COMMIT DATE", "release"; NULL: unknown */
     struct loop loop;       /* of the control thread */
     struct metrics metrics; /* of the control thread */
     struct dns *dns;

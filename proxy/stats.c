@@ -159,12 +159,26 @@ void stats_close(struct stats *s)
     metrics_clear(&s->metrics);
 }
 
-void stats_collect(struct stats *s, struct metric_samples *to, uint64_t now_ns)
+static void meters_read(struct stats *s)
 {
     LIST_FOREACH(node, &s->meters)
     {
         meter_read(LIST_ITEM(node, struct tcp_meter, node));
     }
+}
+
+bool stats_collect_some(struct stats *s, struct metric_samples *to, uint64_t now_ns,
+                        size_t series_max, struct metric_cursor *at)
+{
+    if (!at->is_begun) {
+        meters_read(s);
+    }
+    return metrics_collect_some(&s->metrics, to, now_ns, series_max, at);
+}
+
+void stats_collect(struct stats *s, struct metric_samples *to, uint64_t now_ns)
+{
+    meters_read(s);
     metrics_collect(&s->metrics, to, now_ns);
 }
 

@@ -64,8 +64,10 @@ struct stats {
 };
 void stats_open(struct stats *s, uint64_t idle_ns);
 void stats_close(struct stats *s);
-void stats_collect(struct stats *s, struct metric_samples *to,
-                   uint64_t now_ns); /* meters are read before */
+/* As metrics_collect_some() and metrics_collect(); meters are read before. */
+bool stats_collect_some(struct stats *s, struct metric_samples *to, uint64_t now_ns,
+                        size_t series_max, struct metric_cursor *at) MUST_USE;
+void stats_collect(struct stats *s, struct metric_samples *to, uint64_t now_ns);
 
 /* --- labels ----------------------------------------------------------------------------------- */
 

@@ -18,7 +18,8 @@
 #define SWEEP_NS NS_PER_S
 #define END_NS                                                                                     \
     (3 * NS_PER_S) /* for what lingers when the worker ends: a dialed HTTP/2 connection, 1 s */
-#define END_TURN_MS 20
+#define END_TURN_MS   20
+#define SCRAPE_SERIES 512 /* in a turn */
 
 /* --- listening -------------------------------------------------------------------------------- */
 
@@ -137,6 +138,7 @@ void proxy_worker_open(struct proxy_worker *w)
     list_init(&w->retired);
     list_init(&w->all_upstreams);
     list_init(&w->free_exchanges);
+    list_init(&w->scrapes);
     map_init(&w->dests);
     map_init(&w->upstreams);
     map_init(&w->profiles);
@@ -148,6 +150,8 @@ void proxy_worker_open(struct proxy_worker *w)
                                    w->config->outbound.discovery_idle_ns,
                                    w->config->inbound.discovery_idle_ns);
 }
+
+static void scrape_end(struct scrape *s);
 
 /* Codecs say goodbye in the next turns, and dialed HTTP/2 connections that we let go of may
  * still wait for their peers: their sockets and timers must be gone before the loop is. */
@@ -178,6 +182,9 @@ void proxy_worker_close(struct proxy_worker *w)
     profile_clear(w);
     map_clear(&w->profile_names); /* the connections held them */
     timer_cancel(w->loop, &w->sweep);
+    while (!list_is_empty(&w->scrapes)) {
+        scrape_end(LIST_ITEM(w->scrapes.next, struct scrape, node));
+    }
     shed_worker_close(w);
     finish_turns(w);
     timer_cancel(w->loop, &w->rest);
@@ -396,15 +403,42 @@ static void deliver_scraped(struct message *m, struct loop *l)
     s->on_done(s);
 }
 
+static void scrape_end(struct scrape *s)
+{
+    struct proxy_worker *w = s->worker;
+
+    timer_cancel(w->loop, &s->timer);
+    list_unlink(&s->node);
+    metrics_collect_end(&w->stats.metrics, &s->at);
+    s->message.deliver = deliver_scraped;
+    loop_post(w->control, &s->message);
+}
+
+/* A piece in a turn, so that no request waits for the whole. */
+static void scrape_run(struct timer *t)
+{
+    struct scrape *s = CONTAINER_OF(t, struct scrape, timer);
+    struct proxy_worker *w = s->worker;
+
+    if (stats_collect_some(&w->stats, &s->samples, w->loop->now_ns, SCRAPE_SERIES, &s->at)) {
+        timer_arm_in(w->loop, &s->timer, 0);
+    } else {
+        scrape_end(s);
+    }
+}
+
 static void deliver_scrape(struct message *m, struct loop *l)
 {
     struct scrape *s = CONTAINER_OF(m, struct scrape, message);
 
-    if (!l->stopping) {
-        stats_collect(&s->worker->stats, &s->samples, l->now_ns);
+    if (l->stopping) {
+        m->deliver = deliver_scraped;
+        loop_post(s->worker->control, m);
+        return;
     }
-    m->deliver = deliver_scraped;
-    loop_post(s->worker->control, m);
+    s->timer.run = scrape_run;
+    list_append(&s->worker->scrapes, &s->node);
+    scrape_run(&s->timer);
 }
 
 void proxy_worker_scrape(struct proxy_worker *w, struct scrape *s)

@@ -66,6 +66,7 @@ struct proxy_worker {
     struct list all_upstreams;
     struct list retired;  /* upstreams that nobody can find, until their last user goes */
     struct timer sweep;   /* armed while something idle waits for its time */
+    struct list scrapes;  /* under way */
     struct list free_exchanges;
     size_t free_exchanges_count;
     struct timer rest;                     /* armed while something is kept for requests to come */
@@ -109,6 +110,9 @@ void proxy_worker_shed(struct proxy_worker *w, enum shed_level level);
 struct scrape {
     struct message message;
     struct proxy_worker *worker;
+    struct timer timer; /* the next piece, in the next turn of the worker's loop */
+    struct list node;   /* in its worker's list meanwhile */
+    struct metric_cursor at;
     struct metric_samples samples;
     void (*on_done)(struct scrape *s); /* on the control loop */
     void *user;

@@ -11,7 +11,7 @@
 set -eu
 
 build="gcc libc6-dev meson ninja-build pkg-config libssl-dev libnghttp2-dev libprotobuf-c-dev
- protobuf-c-compiler protobuf-compiler libprotobuf-dev libc-ares-dev libcurl4-openssl-dev libjansson-dev libyaml-dev libpcre2-dev
+ protobuf-c-compiler protobuf-compiler libprotobuf-dev libc-ares-dev libcurl4-openssl-dev libjansson-dev libyaml-dev libpcre2-dev zlib1g-dev
  python3 cmake g++ ca-certificates"
 # Fetches the source of AWS-LC (tools/awslc.sh); Debian's package `cargo` is too old for the registry of today.
 command -v cargo >/dev/null || build="$build cargo-web"

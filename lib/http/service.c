@@ -46,9 +46,11 @@ struct exchange {
     struct service_conn *conn;
     struct stream *stream;
     struct text body;
-    size_t sent;     /* of the answer */
+    struct timer next; /* piece; in the next turn */
+    size_t sent;       /* of the answer, or of its piece */
     bool is_handled; /* the handler has it, and has not answered */
     bool is_answered;
+    bool is_dry; /* there is no piece for now */
     struct grave grave;
 };
 
@@ -68,13 +70,26 @@ static void exchange_end(struct exchange *x, enum reset why)
 {
     struct loop *l = x->stream->loop;
 
+    timer_cancel(l, &x->next);
     list_unlink(&x->node);
     stream_close(x->stream, why);
     loop_free_later(l, &x->grave, exchange_bury);
 }
 
-/* As much of the answer as there is room for. */
-static void exchange_pump(struct exchange *x)
+/* The handler must not answer any more. */
+static void exchange_gone(struct exchange *x)
+{
+    struct service *s = x->conn->service;
+
+    if (x->is_handled || x->request.more != NULL) {
+        x->is_handled = false;
+        x->request.more = NULL;
+        s->on_gone(&x->request, s->user);
+    }
+}
+
+/* As much of the answer, or of its piece, as there is room for. True: all of it. */
+static bool exchange_send(struct exchange *x)
 {
     struct stream *s = x->stream;
     struct bytes rest = bytes_from(text_bytes(&x->request.answer), x->sent);
@@ -85,16 +100,64 @@ static void exchange_pump(struct exchange *x)
 
         chain_init(&piece);
         if (chain_append(&piece, &s->loop->chunks, bytes_first(rest, size)) != 0) {
+            exchange_gone(x);
             exchange_end(x, RESET_INTERNAL);
-            return;
+            return false;
         }
         stream_send_data(s, &piece);
         rest = bytes_from(rest, size);
         x->sent += size;
     }
-    if (rest.len == 0) {
-        stream_send_end(s, NULL);
+    return rest.len == 0;
+}
+
+static void exchange_pump(struct exchange *x)
+{
+    if (!exchange_send(x)) {
+        return;
+    }
+    if (x->request.more == NULL) {
+        stream_send_end(x->stream, NULL);
         exchange_end(x, RESET_NONE);
+    } else if (!x->is_dry && !timer_is_armed(&x->next)) {
+        timer_arm_in(x->stream->loop, &x->next, 0);
+    }
+}
+
+/* The next piece. One a turn, so that a long answer does not hold up the loop. */
+static void next_run(struct timer *timer)
+{
+    struct exchange *x = CONTAINER_OF(timer, struct exchange, next);
+    int rc;
+
+    if (x->stream->sent_end) { /* HEAD */
+        exchange_gone(x);
+        exchange_end(x, RESET_NONE);
+        return;
+    }
+    text_reset(&x->request.answer);
+    x->sent = 0;
+    rc = x->request.more(&x->request);
+    x->is_dry = rc == E_AGAIN; /* until service_resume() */
+    if (rc != 0 && rc != E_AGAIN) {
+        x->request.more = NULL;
+    }
+    if ((rc != 0 && rc != E_AGAIN && rc != E_EOF) || x->request.answer.err != 0) {
+        exchange_gone(x);
+        exchange_end(x, RESET_INTERNAL);
+    } else {
+        exchange_pump(x);
+    }
+}
+
+void service_resume(struct service_request *r)
+{
+    struct exchange *x = CONTAINER_OF(r, struct exchange, request);
+
+    assert(x->is_answered && r->more != NULL);
+    x->is_dry = false;
+    if (x->sent == r->answer.len && !timer_is_armed(&x->next)) {
+        timer_arm_in(x->stream->loop, &x->next, 0);
     }
 }
 
@@ -115,7 +178,8 @@ static int answer_head(struct exchange *x, struct head *h)
 void service_answer(struct service_request *r)
 {
     struct exchange *x = CONTAINER_OF(r, struct exchange, request);
-    bool has_body = r->answer.len > 0 && !bytes_eq(r->head->method, BYTES("HEAD"));
+    bool has_body = (r->answer.len > 0 || r->more != NULL) &&
+                    !bytes_eq(r->head->method, BYTES("HEAD"));
     struct head h = {.version = HTTP_11, .status = r->status};
 
     assert(x->is_handled && !x->is_answered);
@@ -126,11 +190,14 @@ void service_answer(struct service_request *r)
         has_body = false;
         h.status = 500;
     }
-    h.content_length = (int64_t)r->answer.len;
+    h.content_length = r->more != NULL ? -1 : (int64_t)r->answer.len;
     if (answer_head(x, &h) != 0 || stream_send_head(x->stream, &h, !has_body) != 0) {
+        exchange_gone(x);
         exchange_end(x, RESET_INTERNAL);
     } else if (has_body) {
         exchange_pump(x);
+    } else if (r->more != NULL) {
+        timer_arm_in(x->stream->loop, &x->next, 0);
     } else {
         exchange_end(x, RESET_NONE);
     }
@@ -204,17 +271,6 @@ static void on_end(void *user, struct fields *trailers UNUSED)
     }
 }
 
-/* The handler must not answer any more. */
-static void exchange_gone(struct exchange *x)
-{
-    struct service *s = x->conn->service;
-
-    if (x->is_handled) {
-        x->is_handled = false;
-        s->on_gone(&x->request, s->user);
-    }
-}
-
 static void on_reset(void *user, enum reset why UNUSED, int err UNUSED)
 {
     struct exchange *x = user;
@@ -284,6 +340,7 @@ static void on_stream(void *user, struct stream *s)
     x->conn = c;
     x->stream = s;
     x->request.peer = c->peer;
+    x->next.run = next_run;
     text_init(&x->body, c->service->body_max);
     text_init(&x->request.answer, ANSWER_BYTES_MAX);
     list_append(&c->exchanges, &x->node);

@@ -23,6 +23,14 @@ struct service_request {
     const char *extra_name;   /* one further field, or NULL */
     const char *extra_value;  /* needed until service_answer() returns */
     struct text answer;
+    /*
+     * For an answer whose length is not known: set before service_answer(), and called from turns of the
+     * loop, one piece a turn, when there is room for it. It appends to `answer`, which is empty then. 0:
+     * there is more; E_EOF: that was all, and nothing comes any more; E_AGAIN: nothing for now,
+     * service_resume() comes later; other: the answer is broken off. But for those two ends, and for
+     * HEAD, which asks for no piece, `on_gone` tells that the request ends.
+     */
+    int (*more)(struct service_request *r);
     void *user; /* the handler's */
 };
 struct service;
@@ -37,6 +45,7 @@ struct service *service_new(struct loop *l, size_t body_max, service_handler *ha
 void service_accept(struct service *s, int fd, const struct addr *peer);
 void service_accept_io(struct service *s, struct io *io, const struct addr *peer);
 void service_answer(struct service_request *r);
+void service_resume(struct service_request *r); /* `more` has something again; idempotent */
 /* Accepts nothing any more; every connection ends after the answer that is under way. */
 void service_drain(struct service *s);
 /* Closes all. Requests that wait for their answer end here: `on_gone` is called for each, from

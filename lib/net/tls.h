@@ -89,4 +89,12 @@ struct bytes tls_issuer_chain_der(const struct tls_issuer *i, size_t index); /* 
 /* A self-signed root (P-256, CN `name`, CA), PEM texts, caller mem_free()s. */
 int tls_make_root(struct bytes name, uint64_t lifetime_ns, char **out_cert_pem, char **out_key_pem) MUST_USE;
 
+/* What carries TLS here, for people who ask; all static. */
+struct tls_description {
+    const char *library; /* "AWS-LC 1.70.0", "OpenSSL 3.0.15 3 Sep 2024" */
+    const char *suites, *groups; /* offered and accepted, in order of preference, between colons */
+    bool is_fips;
+};
+void tls_describe(struct tls_description *out);
+
 #endif

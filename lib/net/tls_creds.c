@@ -208,3 +208,13 @@ void tls_ctx_free(struct tls_ctx *c)
         mem_free(c);
     }
 }
+
+void tls_describe(struct tls_description *out)
+{
+    *out = (struct tls_description){
+        .library = TLS_LIBRARY,
+        .suites = CIPHERS,
+        .groups = TLS_GROUPS,
+        .is_fips = TLS_IS_FIPS,
+    };
+}

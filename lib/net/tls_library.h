@@ -13,6 +13,9 @@
 
 #ifdef OPENSSL_IS_AWSLC
 
+#define TLS_LIBRARY awslc_version_string()
+#define TLS_IS_FIPS (FIPS_mode() == 1)
+
 /* Post-quantum first, as Linkerd's proxy offers it (wire 4.4). */
 #define TLS_GROUPS "X25519MLKEM768:X25519:P-256:P-384"
 
@@ -27,7 +30,9 @@
 
 #else
 
-#define TLS_GROUPS "X25519:P-256:P-384"
+#define TLS_LIBRARY OpenSSL_version(OPENSSL_VERSION)
+#define TLS_IS_FIPS (EVP_default_properties_is_fips_enabled(NULL) == 1)
+#define TLS_GROUPS  "X25519:P-256:P-384"
 
 #endif
 

@@ -9,6 +9,23 @@ static struct service *service;
 static struct service_request *waiting; /* held back by the handler */
 static unsigned gone;
 
+static unsigned pieces; /* of the long answer, made until now */
+
+/* Three pieces, of which the second is late. */
+static int more(struct service_request *r)
+{
+    if (pieces == 1 && waiting == NULL) {
+        waiting = r;
+        return E_AGAIN;
+    }
+    waiting = NULL;
+    pieces++;
+    for (unsigned i = 0; i < 10000; i++) {
+        text_printf(&r->answer, "%09u\n", pieces);
+    }
+    return pieces < 3 ? 0 : bytes_eq(r->path, BYTES("/broken")) ? E_LIMIT : E_EOF;
+}
+
 static void handle(struct service_request *r, void *user)
 {
     assert_ptr_equal(user, &loop);
@@ -31,6 +48,8 @@ static void handle(struct service_request *r, void *user)
     } else if (bytes_eq(r->path, BYTES("/bad"))) {
         r->extra_name = "x";
         r->extra_value = "a\r\nb: c";
+    } else if (bytes_eq(r->path, BYTES("/long")) || bytes_eq(r->path, BYTES("/broken"))) {
+        r->more = more;
     } else {
         waiting = r;
         return;
@@ -41,7 +60,7 @@ static void handle(struct service_request *r, void *user)
 static void on_gone(struct service_request *r, void *user)
 {
     assert_ptr_equal(user, &loop);
-    assert_ptr_equal(r, waiting);
+    assert_true(waiting == NULL || r == waiting);
     waiting = NULL;
     gone++;
 }
@@ -56,7 +75,7 @@ static void turns(void)
 static int setup(void **state UNUSED)
 {
     waiting = NULL;
-    gone = 0;
+    gone = pieces = 0;
     assert_int_equal(loop_open(&loop, 1, PROBE_CHUNKS), 0);
     service = service_new(&loop, BODY_MAX, handle, on_gone, &loop);
     return 0;
@@ -133,6 +152,47 @@ static void whole_requests_get_whole_answers(void **state UNUSED)
     client_send(fd, "HEAD /echo HTTP/1.1\r\nhost: h\r\n\r\n");
     assert_answer(fd, "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 12\r\n",
                   "\r\n\r\n");
+    close(fd);
+}
+
+/* A piece a turn, and none before there is room for it. */
+static void a_long_answer_comes_in_pieces(void **state UNUSED)
+{
+    int fd = client_open();
+
+    client_send(fd, "GET /long HTTP/1.1\r\nhost: h\r\n\r\n");
+    assert_int_equal(pieces, 1);
+    assert_answer(fd, "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked",
+                  "000000001\n\r\n");
+    assert_non_null(waiting); /* it has nothing for now */
+    service_resume(waiting);
+    service_resume(waiting);
+    assert_answer(fd, "", "000000003\n\r\n0\r\n\r\n");
+    client_send(fd, "GET /echo HTTP/1.1\r\nhost: h\r\n\r\n"); /* the connection goes on */
+    assert_answer(fd, "HTTP/1.1 200 OK", "GET ?  1234");
+    assert_int_equal(gone, 0);
+    close(fd);
+}
+
+static void a_long_answer_ends_early(void **state UNUSED)
+{
+    int fd = client_open();
+
+    client_send(fd, "HEAD /long HTTP/1.1\r\nhost: h\r\n\r\n");
+    assert_answer(fd, "HTTP/1.1 200 OK", "\r\n\r\n");
+    assert_int_equal(pieces, 0);
+    assert_int_equal(gone, 1);
+    client_send(fd, "GET /long HTTP/1.1\r\nhost: h\r\n\r\n");
+    assert_non_null(waiting);
+    close(fd); /* it is at the second piece */
+    turns();
+    assert_int_equal(gone, 2);
+    assert_null(waiting);
+    fd = client_open();
+    pieces = 2;
+    client_send(fd, "GET /broken HTTP/1.1\r\nhost: h\r\n\r\n");
+    assert_answer(fd, "HTTP/1.1 200 OK", "EOF"); /* and no last chunk */
+    assert_int_equal(gone, 2);
     close(fd);
 }
 
@@ -344,6 +404,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(whole_requests_get_whole_answers),
         TEST(a_large_answer_goes_as_the_client_reads),
+        TEST(a_long_answer_comes_in_pieces),
+        TEST(a_long_answer_ends_early),
         TEST(a_handler_may_answer_later),
         TEST(a_client_that_goes_is_told),
         TEST(large_bodies_are_refused),

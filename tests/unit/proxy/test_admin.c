@@ -181,6 +181,17 @@ static void metrics(void **state)
     ask("GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: application/openmetrics-text\r\nConnection: "
         "close\r\n\r\n",
         "content-type: application/openmetrics-text; version=1.0.0");
+    ask("GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: application/openmetrics-text;q=0.1,*/*\r\n"
+        "Connection: close\r\n\r\n",
+        "content-type: text/plain; version=0.0.4");
+    ask("HEAD /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "content-type: text/plain; version=0.0.4");
+    ask("GET /metrics HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip;q=0\r\nConnection: close\r\n\r\n",
+        "\nprocess_threads ");
+    ask("GET /metrics HTTP/1.1\r\nHost: a\r\nAccept-Encoding: br, gzip\r\nConnection: "
+        "close\r\n\r\n",
+        "content-encoding: gzip\r\n");
+    ask(REQUEST("GET", "/metrics"), "tulle_tls_info{tls_library=\"");
 }
 
 /* A client that does not wait for its scrape. */
