@@ -37,6 +37,7 @@ static void serve_run(struct task *t)
 
 void control_want(struct control *c)
 {
+    control_stats_queued(&c->stats);
     if (c->state == CONTROL_OPEN) {
         task_wake(c->loop, &c->serve);
     } else {
@@ -97,6 +98,7 @@ struct control *control_new(struct loop *l, struct dns *dns, const struct contro
     list_init(&c->waiting_calls);
     list_init(&c->open_calls);
     control_dial_init(c);
+    control_stats_init(&c->stats, l->metrics, c->name, c->authority, c->server_name);
     return c;
 }
 
@@ -110,6 +112,7 @@ void control_free(struct control *c)
     control_disconnect(c);
     task_cancel(&c->serve);
     tls_ctx_free(c->tls);
+    control_stats_clear(&c->stats);
     mem_free(c->name);
     mem_free(c->host);
     mem_free(c->server_name);
@@ -125,6 +128,23 @@ void control_set_creds(struct control *c, struct tls_creds *creds)
     tls_ctx_free(c->tls);
     c->tls = tls_ctx_new(creds, false);
     control_connect(c);
+}
+
+static size_t list_length(const struct list *l)
+{
+    size_t n = 0;
+
+    LIST_FOREACH(node, l)
+    {
+        n++;
+    }
+    return n;
+}
+
+void control_collect(const struct control *c, struct metric_samples *to)
+{
+    control_stats_collect(&c->stats, to, c->addr_count, control_is_connected(c),
+                          list_length(&c->waiting_calls) + list_length(&c->waiting_watches));
 }
 
 bool control_is_connected(const struct control *c)

@@ -35,6 +35,9 @@ void control_free(struct control *c); /* its watches and calls are stopped befor
  */
 void control_set_creds(struct control *c, struct tls_creds *creds);
 bool control_is_connected(const struct control *c);
+struct metric_samples;
+void control_collect(const struct control *c,
+                     struct metric_samples *to); /* its gauges; its counters are the loop's */
 /* The next call or watch dials anew; what is open resumes. */
 void control_hang_up(struct control *c);
 
@@ -62,7 +65,7 @@ struct control_watch {
     struct grpc_call *call;
     struct timer retry, bound;
     unsigned failures;
-    uint64_t opened_ns;
+    uint64_t queued_ns, opened_ns, first_ns; /* first_ns: of the first message; 0: none came */
     bool is_first, is_started;
 };
 void control_watch_start(struct control *c, struct control_watch *w);

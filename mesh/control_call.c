@@ -17,6 +17,7 @@ struct pending {
     struct grpc_call *call;
     struct timer deadline;
     struct text answer;
+    uint64_t queued_ns, opened_ns, first_ns; /* first_ns: of the answer; 0: none came */
     bool has_answer;
 };
 
@@ -57,6 +58,7 @@ static void on_message(void *user, struct bytes message)
     struct pending *p = user;
 
     control_heard(p->control);
+    p->first_ns = p->control->loop->now_ns;
     text_reset(&p->answer);
     text_add(&p->answer, message);
     p->has_answer = true;
@@ -67,6 +69,9 @@ static void on_end(void *user, enum grpc_status status, struct bytes message, in
     struct pending *p = user;
 
     p->call = NULL;
+    control_stats_response(&p->control->stats, status, err,
+                           (p->first_ns != 0 ? p->first_ns : p->control->loop->now_ns) -
+                               p->opened_ns);
     if (status == GRPC_OK && p->has_answer && p->answer.err == 0) {
         answer(p, GRPC_OK, text_bytes(&p->answer));
     } else if (status == GRPC_OK) {
@@ -98,6 +103,8 @@ bool control_call_open_next(struct control *c)
         answer(p, GRPC_UNAVAILABLE, bytes_str(err_text(rc)));
         return true;
     }
+    p->opened_ns = c->loop->now_ns;
+    control_stats_request(&c->stats, p->opened_ns - p->queued_ns);
     grpc_call_finish(p->call);
     list_append(&c->open_calls, &p->node);
     return true;
@@ -116,6 +123,7 @@ void control_call_start(struct control *c, struct control_call *call, const char
     p->deadline.run = on_deadline;
     text_init(&p->answer, GRPC_MESSAGE_MAX);
     call->pending = p;
+    p->queued_ns = c->loop->now_ns;
     timer_arm_in(c->loop, &p->deadline, timeout_ns);
     list_append(&c->waiting_calls, &p->node);
     control_want(c);

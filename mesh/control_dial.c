@@ -63,6 +63,7 @@ static void back_off(struct control *c)
         log_warn("the %s service cannot be reached, trying on; service=%s reason=\"%s\"", c->name,
                  c->authority, c->problem);
     }
+    control_stats_gate(&c->stats, true);
     c->addrs_until_ns = 0;
     c->addr_tried = 0;
     set_state(c, CONTROL_BACKOFF);
@@ -156,6 +157,7 @@ static void connected(struct control *c)
     timer_cancel(c->loop, &c->timer);
     c->addr_tried = 0;
     c->problem[0] = '\0';
+    control_stats_gate(&c->stats, false);
     set_state(c, CONTROL_OPEN);
     c->client = http2_client_new(io, NULL, &client_events, c);
     (void)addr_format(&c->addrs[c->addr_next], at);
@@ -212,6 +214,8 @@ static void on_resolved(struct dns_query *q, int err, const struct dns_answer *a
         back_off(c);
         return;
     }
+    control_stats_addrs(&c->stats, c->addrs, c->addr_count, answer->addrs,
+                        MIN(answer->count, (size_t)CONTROL_ADDRS_MAX));
     c->addr_count = MIN(answer->count, (size_t)CONTROL_ADDRS_MAX);
     memcpy(c->addrs, answer->addrs, c->addr_count * sizeof(*c->addrs));
     c->addr_next = rand_below(&c->loop->rand, c->addr_count);
@@ -247,6 +251,7 @@ void control_dial_init(struct control *c)
     c->dial.run = dial_run;
     c->timer.run = on_timer;
     c->query.on_answer = on_resolved;
+    c->query.client = c->name;
 }
 
 void control_connect(struct control *c)

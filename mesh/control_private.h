@@ -7,6 +7,7 @@
  * (from a name to a connection), control_watch.c, control_call.c.
  */
 #include "mesh/control.h"
+#include "mesh/control_stats.h"
 
 #define CONTROL_ADDRS_MAX 32
 
@@ -47,6 +48,7 @@ struct control {
     bool is_out;                /* the outage under way was logged */
     char problem[256];          /* why it is not connected; empty: no reason known */
 
+    struct control_stats stats;
     struct task serve; /* opens what waits */
     struct list waiting_watches, open_watches;
     struct list waiting_calls, open_calls;
@@ -61,7 +63,7 @@ void control_connect(struct control *c);    /* if it is idle, wanted and possibl
 void control_disconnect(struct control *c); /* to IDLE, from any state; streams end by themselves */
 
 /* control.c */
-void control_want(struct control *c); /* something was added to a waiting list */
+void control_want(struct control *c); /* something was added to a waiting list: counted */
 bool control_is_wanted(const struct control *c);
 void control_heard(struct control *c); /* a message came: the service works */
 

@@ -32,6 +32,7 @@ static void arm_bound(struct control_watch *w)
 
 static void wait_again(struct control_watch *w)
 {
+    w->queued_ns = w->control->loop->now_ns;
     list_append(&w->control->waiting_watches, &w->node);
     control_want(w->control);
 }
@@ -71,6 +72,7 @@ static void on_message(void *user, struct bytes message)
     control_heard(w->control);
     w->failures = 0;
     w->is_first = false;
+    w->first_ns = is_first ? w->control->loop->now_ns : w->first_ns;
     arm_bound(w);
     w->on_message(w, message, is_first); /* may free it */
 }
@@ -89,6 +91,9 @@ static void on_end(void *user, enum grpc_status status, struct bytes message, in
     log_debug("a watch ended; service=%s path=%s status=%s err=%s message=\"" BYTES_FMT "\"",
               w->control->authority, w->path, grpc_status_name(status),
               err != 0 ? err_name(err) : "none", BYTES_ARG(message));
+    control_stats_response(&w->control->stats, status, err,
+                           (w->first_ns != 0 ? w->first_ns : w->control->loop->now_ns) -
+                               w->opened_ns);
     w->call = NULL;
     list_unlink(&w->node);
     timer_cancel(w->control->loop, &w->bound);
@@ -113,8 +118,10 @@ bool control_watch_open_next(struct control *c)
     list_unlink(&w->node);
     w->is_first = true;
     w->opened_ns = c->loop->now_ns;
+    w->first_ns = 0;
     rc = grpc_call_open(c->client, bytes_str(c->authority), w->path, 0, NULL, &events, w, &w->call);
     if (rc == 0) {
+        control_stats_request(&c->stats, w->opened_ns - w->queued_ns);
         list_append(&c->open_watches, &w->node);
         rc = grpc_call_send(w->call, w->request);
         assert(rc == 0); /* the first and only message */

@@ -56,4 +56,7 @@ void process_stats_collect(const struct proxy *p, struct metric_samples *to)
     collect_build(p, to);
     collect_tls(to);
     collect_identity(p->identity, to);
+    control_collect(p->identity_channel, to);
+    control_collect(p->destination_channel, to);
+    control_collect(p->policy_channel, to);
 }

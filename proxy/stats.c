@@ -335,6 +335,7 @@ struct tcp_stats {
     unsigned refs;
     struct bytes labels; /* owned */
     struct series *open_total, *open, *read, *written, *closed /* without an error */;
+    struct series *zone_read, *zone_written; /* NULL: not to an endpoint */
 };
 
 static struct series *tcp_series(struct stats *s, enum stat_id id, struct bytes labels)
@@ -352,6 +353,36 @@ static struct series *close_series(struct tcp_stats *t, const char *name)
     return stat_series(t->stats, STAT_TCP_CLOSE, &l);
 }
 
+static struct series *zone_series(struct stats *s, const char *op, const char *locality)
+{
+    struct labels l;
+
+    labels_init(&l);
+    label_add(&l.text, "op", bytes_str(op));
+    label_add(&l.text, "zone_locality", bytes_str(locality));
+    return stat_series(s, STAT_TRANSFER_COST, &l);
+}
+
+/* Wire 7.2: where the bytes of connections to endpoints go. The control plane says it with the
+ * endpoint; it is also one of its labels. */
+static void open_zone(struct tcp_stats *t)
+{
+    const char *locality = "Unknown";
+    size_t at;
+
+    if (!bytes_starts(t->labels, BYTES("direction=\"outbound\"")) ||
+        !bytes_find(t->labels, BYTES("peer=\"dst\""), &at)) {
+        return;
+    }
+    if (bytes_find(t->labels, BYTES(",dst_zone_locality=\"local\""), &at)) {
+        locality = "Local";
+    } else if (bytes_find(t->labels, BYTES(",dst_zone_locality=\"remote\""), &at)) {
+        locality = "Remote";
+    }
+    t->zone_read = zone_series(t->stats, "Recv", locality);
+    t->zone_written = zone_series(t->stats, "Send", locality);
+}
+
 struct tcp_stats *tcp_stats_get(struct stats *s, struct bytes labels)
 {
     struct tcp_stats *t = map_get(&s->tcp, labels);
@@ -365,6 +396,7 @@ struct tcp_stats *tcp_stats_get(struct stats *s, struct bytes labels)
         t->read = tcp_series(s, STAT_TCP_READ, labels);
         t->written = tcp_series(s, STAT_TCP_WRITE, labels);
         t->closed = close_series(t, "");
+        open_zone(t);
         (void)map_put(&s->tcp, labels, t);
     }
     t->refs++;
@@ -386,6 +418,8 @@ void tcp_stats_unref(struct tcp_stats *t)
     series_unref(t->read);
     series_unref(t->written);
     series_unref(t->closed);
+    series_unref(t->zone_read);
+    series_unref(t->zone_written);
     mem_free((char *)(uintptr_t)t->labels.at);
     mem_free(t);
 }
@@ -409,6 +443,10 @@ static void meter_read(struct tcp_meter *m)
     assert(read >= m->read && written >= m->written);
     series_add(m->stats->read, read - m->read);
     series_add(m->stats->written, written - m->written);
+    if (m->stats->zone_read != NULL) {
+        series_add(m->stats->zone_read, read - m->read);
+        series_add(m->stats->zone_written, written - m->written);
+    }
     m->read = read;
     m->written = written;
 }

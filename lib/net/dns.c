@@ -20,6 +20,7 @@
 #include "core/err.h"
 #include "core/log.h"
 #include "net/dns_message.h"
+#include "net/dns_stats.h"
 
 #define LOOKUPS_MAX 1000
 #define ADDRS_MAX   256
@@ -277,6 +278,13 @@ static bool ask_next(struct lookup *k)
     return true;
 }
 
+static void count(const struct lookup *k, bool found)
+{
+    if (k->stage != STAGE_DONE && k->query != NULL && !k->dns->closing) {
+        dns_count(k->dns->loop->metrics, k->query->client, k->stage != STAGE_ADDRS, found);
+    }
+}
+
 /* All questions of the last step are answered: ask the next ones. True: the lookup is over. */
 static bool advance(struct lookup *k)
 {
@@ -287,6 +295,7 @@ static bool advance(struct lookup *k)
         return false;
     }
     if (k->stage != STAGE_ADDRS) {
+        count(k, false);
         k->stage = STAGE_ADDRS;
         k->candidate = 0;
         k->err = 0; /* that there is no SRV is no failure */
@@ -303,6 +312,7 @@ static void finish(struct lookup *k)
         .addrs = k->addrs, .count = k->addr_count, .ttl_ns = ttl_s * NS_PER_S};
 
     assert(k->asked == 0 && !list_is_linked(&k->node));
+    count(k, k->addr_count > 0);
     list_unlink(&k->all);
     d->lookup_count--;
     if (q != NULL) {

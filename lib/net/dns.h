@@ -6,6 +6,7 @@
  * Asynchronous name resolution on a loop (c-ares underneath; /etc/resolv.conf and /etc/hosts).
  *
  * Limits: at most 1,000 questions under way; more fail with E_LIMIT through the callback.
+ * Counts in the loop's metrics: what each client asked for, by type of record and result.
  */
 #include "net/addr.h"
 #include "core/loop.h"
@@ -20,6 +21,7 @@ struct dns_query {            /* embedded in its owner */
     /* Called once, from a task. */
     void (*on_answer)(struct dns_query *q, int err, const struct dns_answer *answer);
     void *user;
+    const char *client;       /* who asks, for control_dns_resolutions_total (wire 7.2); NULL: not counted */
     void *pending;            /* internal; NULL when idle */
 };
 

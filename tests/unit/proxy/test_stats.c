@@ -123,6 +123,33 @@ static void a_meter(void **state)
     assert_printed("tcp_close_total{peer=\"src\",errno=\"\"} 0");
 }
 
+/* Wire 7.2: only connections to endpoints, by their zone. */
+static void transfer_cost(void **state)
+{
+    static const char *const labels[] = {
+        "direction=\"outbound\",peer=\"dst\",dst_zone=\"a\",dst_zone_locality=\"local\"",
+        "direction=\"outbound\",peer=\"dst\",dst_zone=\"b\",dst_zone_locality=\"remote\"",
+        "direction=\"outbound\",peer=\"dst\",target_port=\"1\"",
+        "direction=\"outbound\",peer=\"src\"",
+        "direction=\"inbound\",peer=\"dst\",dst_zone_locality=\"local\"",
+    };
+    struct io io = {.bytes_in = 3, .bytes_out = 7};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
+        struct tcp_stats *t = tcp_stats_get(&stats, bytes_str(labels[i]));
+        struct tcp_meter m;
+
+        tcp_meter_open(&m, t, &io, 0, 0);
+        tcp_stats_unref(t);
+        tcp_meter_close(&m, 0);
+    }
+    assert_printed("outbound_tcp_transfer_cost_bytes_total{op=\"Send\",zone_locality=\"Local\"} 7");
+    assert_printed("outbound_tcp_transfer_cost_bytes_total{op=\"Recv\",zone_locality=\"Local\"} 3");
+    assert_printed("outbound_tcp_transfer_cost_bytes_total{op=\"Recv\",zone_locality=\"Remote\"} 3");
+    assert_printed("outbound_tcp_transfer_cost_bytes_total{op=\"Recv\",zone_locality=\"Unknown\"} 3");
+}
+
 static const enum stat_id bundle_stats[] = {STAT_REQUESTS, STAT_TCP_OPEN, STAT_LATENCY};
 static const struct bundle_kind http_bundle = {.stats = bundle_stats,
                                                .count = ARRAY_LEN(bundle_stats),
@@ -212,6 +239,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(requests_and_responses), TEST(many_combinations), TEST(a_meter),
+        TEST(transfer_cost),
         TEST(a_bundle),
         TEST(labels_that_do_not_fit), TEST(failures_by_cause), TEST(families),
     };
