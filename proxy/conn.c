@@ -7,6 +7,7 @@
 #include "net/tls.h"
 #include "proxy/accept.h"
 #include "proxy/early.h"
+#include "proxy/failure_log.h"
 #include "proxy/metered.h"
 #include "proxy/profile_route.h"
 
@@ -106,17 +107,19 @@ void conn_close(struct conn *c, int err)
 void conn_fail(struct conn *c, enum failure why, int err, const char *detail)
 {
     const struct failure_info *info = failure_info(why);
-    char client[ADDR_TEXT_BYTES], target[ADDR_TEXT_BYTES];
     struct labels l;
 
     if (c->state == CONN_CLOSED) {
         return;
     }
-    log_info("%s connection ended: %s; hop=%s phase=%s cause=%s client=%s target=%s err=%s "
-             "detail=\"%s\"",
-             direction_name(c->dir), info->text, direction_name(c->dir), phase_name(info->phase),
-             info->cause, addr_format(&c->peer, client), addr_format(&c->target, target),
-             err_name(err), detail != NULL ? detail : "");
+    failure_log(&(struct failure_facts){
+        .why = why,
+        .is_outbound = c->dir == OUTBOUND,
+        .client = &c->peer,
+        .target = &c->target,
+        .detail = detail,
+        .err = err,
+    });
     labels_init(&l);
     label_add(&l.text, "error", bytes_str(info->label));
     labels_target(&l, &c->target);

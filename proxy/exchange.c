@@ -3,8 +3,8 @@
 
 #include "core/alloc.h"
 #include "core/err.h"
-#include "core/log.h"
 #include "http/grpc.h"
+#include "proxy/failure_log.h"
 #include "proxy/profile_route.h"
 
 #define FREE_EXCHANGES_MAX 256
@@ -202,28 +202,18 @@ void exchange_end(struct exchange *ex, enum reset a_why, enum reset d_why)
 
 /* --- failures --------------------------------------------------------------------------------- */
 
-/* A denial or a missing route is an answer, the rest is trouble. */
-static enum log_level failure_level(const struct failure_info *info)
-{
-    return info->status >= 500 ? LOG_WARN : LOG_INFO;
-}
-
 static void log_failure(const struct exchange *ex, enum failure why, const char *detail)
 {
-    char client[ADDR_TEXT_BYTES], target[ADDR_TEXT_BYTES], endpoint[ADDR_TEXT_BYTES] = "-";
-    const struct failure_info *info = failure_info(why);
-    const struct head *h = ex->request;
-
-    if (ex->up != NULL) {
-        addr_format(&ex->up->endpoint->addr, endpoint);
-    }
-    LOG_AT(failure_level(info),
-           "%s request failed: %s; hop=%s phase=%s cause=%s client=%s target=%s endpoint=%s "
-           "authority=" BYTES_FMT " detail=\"%s\"",
-           direction_name(ex->conn->dir), info->text, direction_name(ex->conn->dir),
-           phase_name(info->phase), info->cause, addr_format(&ex->conn->peer, client),
-           addr_format(&ex->conn->target, target), endpoint,
-           BYTES_ARG(h != NULL ? h->authority : BYTES_NONE), detail != NULL ? detail : "");
+    failure_log(&(struct failure_facts){
+        .why = why,
+        .is_outbound = ex->conn->dir == OUTBOUND,
+        .is_request = true,
+        .client = &ex->conn->peer,
+        .target = &ex->conn->target,
+        .endpoint = ex->up != NULL ? &ex->up->endpoint->addr : NULL,
+        .authority = ex->request != NULL ? ex->request->authority : BYTES_NONE,
+        .detail = detail,
+    });
 }
 
 void exchange_note(struct exchange *ex, enum failure why, const char *detail)

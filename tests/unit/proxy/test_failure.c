@@ -5,9 +5,13 @@
 #include "proxy/failure.h"
 
 #include "core/err.h"
+#include "core/log.h"
+#include "proxy/failure_log.h"
 #include "tests/unit/unit.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 /* A stream that writes down what is sent. */
 static struct stream s;
@@ -119,6 +123,68 @@ static void every_cause_is_whole(void **state)
     }
 }
 
+/* Decision D12: whoever reads the line learns whose fault it is, and what to look at. */
+static void every_cause_has_a_hint(void **state)
+{
+    (void)state;
+    for (unsigned f = FAILURE_NONE + 1; f < FAILURE_COUNT; f++) {
+        for (unsigned out = 0; out < 2; out++) {
+            const struct failure_hint *hint = failure_hint((enum failure)f, out == 1);
+
+            assert_true(hint->fault != FAULT_NONE && strlen(hint->look) > 20);
+            assert_true(strlen(fault_name(hint->fault)) > 3);
+            assert_null(strchr(hint->look, '"')); /* it is quoted in the log */
+        }
+    }
+}
+
+/* The line of a failure; a flood of one cause is held back and hides no other. */
+static void a_line_of_the_log(void **state)
+{
+    struct addr client = addr_v4(0x0a010007, 51620), target = addr_v4(0x0a020004, 80);
+    struct failure_facts f = {.why = FAILURE_CONNECT,
+                              .is_outbound = true,
+                              .is_request = true,
+                              .client = &client,
+                              .target = &target,
+                              .authority = BYTES("web.shop"),
+                              .err = -ECONNREFUSED};
+    char got[65536];
+    int fds[2];
+    ssize_t n;
+    unsigned lines = 0;
+
+    (void)state;
+    assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+    log_init(fds[1], LOG_FORMAT_PLAIN);
+    for (unsigned i = 0; i < 30; i++) {
+        failure_log(&f);
+    }
+    f.why = FAILURE_DENIED;
+    f.is_outbound = false;
+    f.endpoint = &target;
+    failure_log(&f);
+    log_init(STDERR_FILENO, LOG_FORMAT_PLAIN);
+    n = read(fds[0], got, sizeof(got) - 1);
+    assert_true(n > 0);
+    got[n] = '\0';
+    assert_non_null(strstr(
+        got, " WARN proxy.failure_log: outbound request failed: the endpoint could not be "
+             "connected; hop=outbound phase=connect cause=connect client=10.1.0.7:51620 "
+             "target=10.2.0.4:80 endpoint=- authority=web.shop detail=\"Connection refused\" "
+             "fault=network look=\"the endpoint's pod refused"));
+    assert_non_null(strstr(got, " INFO proxy.failure_log: inbound request failed: the policy does "
+                                "not authorize this client; hop=inbound phase=resolve cause=denied "
+                                "client=10.1.0.7:51620 target=10.2.0.4:80 endpoint=10.2.0.4:80 "));
+    assert_non_null(strstr(got, " fault=policy look=\"no AuthorizationPolicy"));
+    for (const char *at = got; (at = strchr(at, '\n')) != NULL; at++) {
+        lines++;
+    }
+    assert_true(lines >= 11 && lines <= 21); /* ten a second, and the second may have changed */
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+}
+
 static void errors_of_a_dial(void **state)
 {
     (void)state;
@@ -199,6 +265,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(the_table),
         TEST(every_cause_is_whole),
+        TEST(every_cause_has_a_hint),
+        TEST(a_line_of_the_log),
         TEST(errors_of_a_dial),
         TEST(an_answer),
         TEST(an_answer_that_keeps_the_connection),

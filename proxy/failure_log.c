@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/failure_log.h"
+
+#include "core/err.h"
+#include "core/log.h"
+
+static const struct failure_hint hints[FAILURE_COUNT][2] = {
+    [FAILURE_NONE] = {{FAULT_NONE, ""}, {FAULT_NONE, ""}},
+#define HINT(id, fault_, text) [FAILURE_##id] = {{FAULT_##fault_, text}, {FAULT_##fault_, text}},
+#define HINTS(id, in_fault, in_text, out_fault, out_text)                                          \
+    [FAILURE_##id] = {{FAULT_##in_fault, in_text}, {FAULT_##out_fault, out_text}},
+#include "proxy/failure_hint.def"
+#undef HINT
+#undef HINTS
+};
+
+const struct failure_hint *failure_hint(enum failure f, bool is_outbound)
+{
+    assert(f < FAILURE_COUNT && hints[f][is_outbound].look != NULL);
+    return &hints[f][is_outbound];
+}
+
+const char *fault_name(enum fault f)
+{
+    static const char *const names[] = {
+        [FAULT_NONE] = "none",     [FAULT_APPLICATION] = "application",
+        [FAULT_NETWORK] = "network", [FAULT_MESH] = "mesh",
+        [FAULT_POLICY] = "policy", [FAULT_CLIENT] = "client",
+    };
+
+    return names[f];
+}
+
+/* What somebody asked for by a policy is no trouble, and neither is what a client does to itself. */
+static enum log_level level_of(const struct failure_facts *f, const struct failure_hint *hint)
+{
+    bool is_trouble = failure_info(f->why)->status >= 500 && f->why != FAILURE_INJECTED &&
+                      hint->fault != FAULT_CLIENT;
+
+    return is_trouble ? LOG_WARN : LOG_INFO;
+}
+
+void failure_log(const struct failure_facts *f)
+{
+    /* A site each: the limit on lines is per site. */
+    static struct log_site sites[FAILURE_COUNT][2] = {
+        [0 ... FAILURE_COUNT - 1] = {{.file = __FILE__}, {.file = __FILE__}},
+    };
+    struct log_site *site = &sites[f->why][f->is_outbound];
+    char client[ADDR_TEXT_BYTES], target[ADDR_TEXT_BYTES], endpoint[ADDR_TEXT_BYTES] = "-";
+    const struct failure_info *info = failure_info(f->why);
+    const struct failure_hint *hint = failure_hint(f->why, f->is_outbound);
+    enum log_level level = level_of(f, hint);
+    const char *hop = f->is_outbound ? "outbound" : "inbound";
+    const char *detail = f->detail;
+
+    if (!log_is_on(site, level)) {
+        return;
+    }
+    if (f->endpoint != NULL) {
+        addr_format(f->endpoint, endpoint);
+    }
+    if (detail == NULL || detail[0] == '\0') {
+        detail = f->err != 0 ? err_text(f->err) : "";
+    }
+    log_write(site, level,
+              "%s %s failed: %s; hop=%s phase=%s cause=%s client=%s target=%s endpoint=%s "
+              "authority=" BYTES_FMT " detail=\"%s\" fault=%s look=\"%s\"",
+              hop, f->is_request ? "request" : "connection", info->text, hop,
+              phase_name(info->phase), info->cause, addr_format(f->client, client),
+              addr_format(f->target, target), endpoint, BYTES_ARG(f->authority), detail,
+              fault_name(hint->fault), hint->look);
+}

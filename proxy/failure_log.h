@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PROXY_FAILURE_LOG_H
+#define PROXY_FAILURE_LOG_H
+
+/*
+ * The one line of a failure (decision D12): what failed, where, whose fault it is, and what to look
+ * at. Lines of each cause and hop are limited by themselves, so that a flood of one does not hide
+ * another.
+ */
+#include "net/addr.h"
+#include "proxy/failure.h"
+
+enum fault { FAULT_NONE, FAULT_APPLICATION, FAULT_NETWORK, FAULT_MESH, FAULT_POLICY, FAULT_CLIENT };
+
+struct failure_hint {
+    enum fault fault;
+    const char *look; /* a sentence */
+};
+const struct failure_hint *failure_hint(enum failure f, bool is_outbound);
+const char *fault_name(enum fault f);
+
+struct failure_facts {
+    enum failure why;
+    bool is_outbound;
+    bool is_request; /* or a connection */
+    const struct addr *client, *target, *endpoint; /* endpoint NULL: none was chosen */
+    struct bytes authority;                        /* of a request */
+    const char *detail;                            /* NULL: none */
+    int err;                                       /* 0: none */
+};
+/* Trouble is a warning; what a policy or a client wanted is information. */
+void failure_log(const struct failure_facts *f);
+
+#endif
