@@ -442,7 +442,7 @@ static size_t chunks_of_limit(unsigned workers)
 
 static void read_process(struct reader *r, struct config *c)
 {
-    const char *format = env("LOG_FORMAT");
+    const char *format = env("LOG_FORMAT"), *access = env("ACCESS_LOG");
 
     c->ingress_mode = read_bool(r, "INGRESS_MODE", false);
     c->gateway_suffixes = env("INBOUND_GATEWAY_SUFFIXES");
@@ -462,6 +462,12 @@ static void read_process(struct reader *r, struct config *c)
     c->log_json = format != NULL && bytes_eq_nocase(bytes_str(format), BYTES("json"));
     if (format != NULL && !c->log_json && !bytes_eq_nocase(bytes_str(format), BYTES("plain"))) {
         bad(r, "LOG_FORMAT", format, "PLAIN or JSON is needed");
+    }
+    if (access != NULL) {
+        c->access_log = bytes_eq_nocase(bytes_str(access), BYTES("json")) ? ACCESS_JSON : ACCESS_APACHE;
+        if (c->access_log != ACCESS_JSON && !bytes_eq_nocase(bytes_str(access), BYTES("apache"))) {
+            bad(r, "ACCESS_LOG", access, "apache or json is needed");
+        }
     }
 }
 

@@ -40,6 +40,8 @@ struct side_config { /* inbound, outbound */
     uint32_t stream_window, connection_window;
 };
 
+enum access_format { ACCESS_OFF, ACCESS_APACHE, ACCESS_JSON };
+
 struct config {
     struct side_config inbound, outbound;
     struct addr admin_listen;
@@ -63,6 +65,7 @@ struct config {
     uint32_t mark;
     const char *log_filter;
     bool log_json;
+    enum access_format access_log;
     size_t chunks_max; /* of one worker, from the cgroup's memory limit */
 };
 

@@ -4,6 +4,7 @@
 #include "core/alloc.h"
 #include "core/err.h"
 #include "http/grpc.h"
+#include "proxy/access_log.h"
 #include "proxy/failure_log.h"
 #include "proxy/profile_route.h"
 
@@ -189,6 +190,9 @@ void exchange_end(struct exchange *ex, enum reset a_why, enum reset d_why)
 
         outcome_of(ex, ex->start_ns, &o);
         route_stats_end(ex->route_stats, &o);
+    }
+    if (UNLIKELY(ex->conn->w->access_log != NULL) && ex->conn->dir == INBOUND) {
+        access_log_exchange(ex->conn->w->access_log, ex);
     }
     ex->a = ex->d = NULL;
     if (d != NULL) {

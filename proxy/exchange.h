@@ -60,6 +60,7 @@ struct exchange {
     bool response_begun, response_ended;
     /* what came of it */
     unsigned status;
+    int64_t response_bytes; /* as the response announced; -1: not */
     int grpc_status; /* -1: none */
     uint64_t retry_after_ns; /* the endpoint's wish; 0: none */
     enum failure failure;

@@ -181,6 +181,7 @@ void headers_response(struct exchange *ex, struct head *response)
 {
     struct fields *f = &response->fields;
 
+    ex->response_bytes = response->content_length;
     (void)!strip_hop_by_hop(response);
     if (ex->conn->dir == OUTBOUND) {
         fields_remove(f, FIELD_L5D_ORIG_PROTO);

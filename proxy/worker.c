@@ -7,6 +7,7 @@
 #include "core/err.h"
 #include "core/log.h"
 #include "net/splice.h"
+#include "proxy/access_log.h"
 #include "proxy/early.h"
 #include "proxy/exchange.h"
 #include "proxy/shed.h"
@@ -134,6 +135,10 @@ void proxy_worker_open(struct proxy_worker *w)
     w->loop = &w->worker.loop;
     stats_open(&w->stats, w->config->metrics_idle_ns);
     w->loop->metrics = &w->stats.metrics;
+    if (w->config->access_log != ACCESS_OFF) {
+        w->access_log =
+            access_log_new(w->loop, &w->stats, w->config->access_log, STDERR_FILENO);
+    }
     list_init(&w->conns);
     list_init(&w->retired);
     list_init(&w->all_upstreams);
@@ -190,6 +195,8 @@ void proxy_worker_close(struct proxy_worker *w)
     timer_cancel(w->loop, &w->rest);
     assert(w->in_flight[INBOUND] == 0 && w->in_flight[OUTBOUND] == 0);
     exchange_free_all(w);
+    access_log_free(w->access_log);
+    w->access_log = NULL;
     discovery_cache_free(w->cache);
     tls_ctx_free(w->tls_server);
     tls_ctx_free(w->tls_client);

@@ -67,6 +67,7 @@ struct proxy_worker {
     struct list retired;  /* upstreams that nobody can find, until their last user goes */
     struct timer sweep;   /* armed while something idle waits for its time */
     struct list scrapes;  /* under way */
+    struct access_log *access_log; /* NULL: off */
     struct list free_exchanges;
     size_t free_exchanges_count;
     struct timer rest;                     /* armed while something is kept for requests to come */
