@@ -4,6 +4,7 @@
 #include "core/alloc.h"
 #include "core/err.h"
 #include "core/log.h"
+#include "http/negotiate.h"
 
 #include <stdlib.h>
 
@@ -32,6 +33,12 @@ static bool is_method(const struct service_request *r, const char *method)
     return bytes_eq(r->head->method, bytes_str(method));
 }
 
+/* Wire 2.2; whoever asks for the head alone gets that (the service sees to it). */
+static bool is_get(const struct service_request *r)
+{
+    return is_method(r, "GET") || is_method(r, "HEAD");
+}
+
 /* --- the small pages -------------------------------------------------------------------------- */
 
 static void serve_log_level(struct service_request *r)
@@ -40,7 +47,7 @@ static void serve_log_level(struct service_request *r)
 
     if (!addr_is_loopback(&r->peer)) {
         answer(r, 403, "Requests are only permitted from localhost.");
-    } else if (is_method(r, "GET")) {
+    } else if (is_get(r)) {
         log_get_filter(filter, sizeof(filter));
         answer(r, 200, filter);
     } else if (is_method(r, "PUT")) {
@@ -84,20 +91,45 @@ static void env_pair(struct text *t, struct bytes name, const char *value, bool 
     }
 }
 
+void admin_json_error(struct service_request *r, unsigned status, const char *text)
+{
+    r->status = status;
+    r->content_type = "application/json";
+    text_str(&r->answer, "{\"error\":");
+    text_json(&r->answer, bytes_str(text));
+    text_printf(&r->answer, ",\"status\":%u}", status);
+    service_answer(r);
+}
+
+/* No Accept is as good as all. */
+static bool takes_json(const struct service_request *r)
+{
+    const struct fields *f = &r->head->fields;
+
+    return fields_find(f, BYTES("accept")) == NULL ||
+           negotiate_fields(f, BYTES("accept"), BYTES("application/json"), false) > 0;
+}
+
+static void refuse_types(struct service_request *r)
+{
+    answer(r, 406, "application/json");
+}
+
 static void serve_env(struct service_request *r)
 {
     struct bytes rest = r->query, name, value;
     bool first = true;
 
-    if (!is_method(r, "GET")) {
+    if (!is_get(r)) {
         refuse_method(r, "GET");
         return;
     }
-    r->content_type = "application/json";
+    if (!takes_json(r)) {
+        refuse_types(r);
+        return;
+    }
     if (bytes_find(rest, BYTES("="), &(size_t){0})) {
-        r->status = 400;
-        text_str(&r->answer, "{\"error\":\"the query names variables: ?A&B\"}");
-        service_answer(r);
+        admin_json_error(r, 400, "the query names variables, without values: ?A&B");
         return;
     }
     if (rest.len == 0) {
@@ -114,8 +146,22 @@ static void serve_env(struct service_request *r)
         env_pair(&r->answer, name, name.len < sizeof(copy) ? getenv(copy) : NULL, &first);
     }
     text_str(&r->answer, first ? "{}" : "}");
+    r->content_type = "application/json";
     r->status = 200;
     service_answer(r);
+}
+
+static void serve_logs(struct proxy *p, struct service_request *r)
+{
+    if (!addr_is_loopback(&r->peer)) {
+        answer(r, 403, "Requests are only permitted from localhost.");
+    } else if (!is_get(r) && !is_method(r, "QUERY")) {
+        refuse_method(r, "GET, QUERY");
+    } else if (!takes_json(r)) {
+        refuse_types(r);
+    } else {
+        admin_logs(p, r);
+    }
 }
 
 static void handle(struct service_request *r, void *user)
@@ -136,6 +182,8 @@ static void handle(struct service_request *r, void *user)
         serve_shutdown(p, r);
     } else if (bytes_eq(r->path, BYTES("/env.json"))) {
         serve_env(r);
+    } else if (bytes_eq(r->path, BYTES("/logs.json"))) {
+        serve_logs(p, r);
     } else {
         answer(r, 404, "");
     }
@@ -144,7 +192,9 @@ static void handle(struct service_request *r, void *user)
 static void on_gone(struct service_request *r, void *user)
 {
     (void)user;
-    if (r->user != NULL) {
+    if (r->user != NULL && bytes_eq(r->path, BYTES("/logs.json"))) {
+        admin_logs_gone(r);
+    } else if (r->user != NULL) {
         admin_metrics_gone(r);
     }
 }

@@ -4,7 +4,8 @@
 
 /*
  * The admin server of port 4191 (wire 2.2), all of it on the control thread: admin.c has the pages,
- * admin_metrics.c the scrape, admin_accept.c the way of a connection to them. Private to these.
+ * admin_metrics.c the scrape, admin_logs.c the live log, admin_accept.c the way of a connection to
+ * them. Private to these.
  *
  * A connection is bare, or TLS of the mesh when its ClientHello has our name; and it is subject to
  * the inbound policy of its port.
@@ -26,9 +27,15 @@ struct admin {
 /* admin.c */
 struct service *admin_service_new(struct proxy *p);
 
-/* admin_metrics.c: answers later; `gone` when the client does not wait for it. */
+void admin_json_error(struct service_request *r, unsigned status, const char *text);
+
+/* Pages that answer later, or go on; `gone` when the client does not wait for it. */
+/* admin_metrics.c */
 void admin_metrics(struct proxy *p, struct service_request *r);
 void admin_metrics_gone(struct service_request *r);
+/* admin_logs.c */
+void admin_logs(struct proxy *p, struct service_request *r);
+void admin_logs_gone(struct service_request *r);
 
 /* admin_accept.c */
 int admin_listen(struct admin *a, int fd) MUST_USE; /* takes fd */

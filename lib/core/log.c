@@ -5,6 +5,7 @@
 #include "core/clock.h"
 #include "core/err.h"
 #include "core/log_filter.h"
+#include "core/log_stream.h"
 #include "core/text.h"
 
 #include <errno.h>
@@ -156,14 +157,13 @@ static void text_visible(struct text *t, struct bytes message)
     text_add(t, message);
 }
 
-static void line_build(struct text *line, const char *file, enum log_level level,
-                       struct bytes message)
+static void line_build(struct text *line, enum log_format format, const char *target,
+                       enum log_level level, struct bytes message)
 {
-    char when[32], target[LOG_TARGET_BYTES];
+    char when[32];
 
     clock_format_rfc3339(clock_wall_ns(), when);
-    log_target_of(file, target);
-    if (log_to.format == LOG_FORMAT_JSON) {
+    if (format == LOG_FORMAT_JSON) {
         text_printf(line, "{\"timestamp\":\"%.23sZ\",\"level\":\"%s\",\"target\":", when,
                     level_name(level));
         text_json(line, bytes_str(target));
@@ -200,12 +200,26 @@ static void message_build(struct text *message, struct log_site *site, uint64_t 
     text_add(message, text_bytes(&suffix));
 }
 
+/* In the buffer of `line`, shortened if it must be. */
+static void line_fit(struct text *line, enum log_format format, const char *target,
+                     enum log_level level, struct bytes words)
+{
+    text_reset(line);
+    line_build(line, format, target, level, words);
+    while (line->err != 0) { /* escapes made it too long; the shortest fits in any case */
+        words = bytes_first(words, words.len / 2);
+        text_reset(line);
+        line_build(line, format, target, level, words);
+    }
+}
+
 void log_write(struct log_site *site, enum log_level level, const char *format, ...)
 {
     int saved = errno;
     char message_buffer[LOG_MESSAGE_BYTES], line_buffer[LOG_LINE_BYTES];
+    char target[LOG_TARGET_BYTES];
     struct text message, line;
-    struct bytes words;
+    bool is_wanted = true;
     uint64_t dropped;
     va_list args;
 
@@ -217,15 +231,19 @@ void log_write(struct log_site *site, enum log_level level, const char *format, 
     va_start(args, format);
     message_build(&message, site, dropped, format, args);
     va_end(args);
-    words = text_bytes(&message);
+    log_target_of(site->file, target);
     text_init_fixed(&line, line_buffer, sizeof(line_buffer));
-    line_build(&line, site->file, level, words);
-    while (line.err != 0) { /* escapes made it too long; the shortest fits in any case */
-        words = bytes_first(words, words.len / 2);
-        text_reset(&line);
-        line_build(&line, site->file, level, words);
+    if (log_stream_is_any()) {
+        line_fit(&line, LOG_FORMAT_JSON, target, level, text_bytes(&message));
+        log_stream_line(target, level, text_bytes(&line));
+        is_wanted = level <= log_filter_main_level(target);
     }
-    if (!log_emit(line_buffer, line.len)) {
+    if (is_wanted) {
+        line_fit(&line, log_to.format, target, level, text_bytes(&message));
+    }
+    if (!is_wanted) {
+        atomic_fetch_add_explicit(&log_dropped, dropped, memory_order_relaxed);
+    } else if (!log_emit(line_buffer, line.len)) {
         atomic_fetch_add_explicit(&log_dropped, dropped + 1, memory_order_relaxed);
     }
     errno = saved;

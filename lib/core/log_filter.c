@@ -24,6 +24,7 @@ struct log_filter {
 
 static atomic_flag filter_lock = ATOMIC_FLAG_INIT;
 static struct log_filter filter_now = {.text = "info", .others = LOG_INFO}; /* under filter_lock */
+static struct log_filter filter_streams[LOG_FILTER_STREAMS];                /* the same; zero: off */
 static _Atomic unsigned filter_generation = 1; /* written under filter_lock, read by call sites */
 
 static void filter_acquire(void)
@@ -214,7 +215,15 @@ static struct bytes take_rule(struct bytes *rest)
     return bytes_trim(bytes_first(whole, end), " \t\r\n");
 }
 
-int log_set_filter(const char *filter)
+/* What call sites have computed is old. With the lock held. */
+static void filters_changed(void)
+{
+    if (atomic_fetch_add_explicit(&filter_generation, 1, memory_order_release) + 1 == 0) {
+        atomic_fetch_add_explicit(&filter_generation, 1, memory_order_release);
+    }
+}
+
+static int filter_set(struct log_filter *to, const char *filter)
 {
     struct log_filter fresh = {.others = LOG_ERROR};
     struct bytes rest = bytes_str(filter), rule;
@@ -230,12 +239,29 @@ int log_set_filter(const char *filter)
         }
     }
     filter_acquire();
-    filter_now = fresh;
-    if (atomic_fetch_add_explicit(&filter_generation, 1, memory_order_release) + 1 == 0) {
-        atomic_fetch_add_explicit(&filter_generation, 1, memory_order_release);
-    }
+    *to = fresh;
+    filters_changed();
     filter_release();
     return 0;
+}
+
+int log_set_filter(const char *filter)
+{
+    return filter_set(&filter_now, filter);
+}
+
+int log_filter_stream_set(unsigned index, const char *filter)
+{
+    assert(index < LOG_FILTER_STREAMS);
+    return filter_set(&filter_streams[index], filter);
+}
+
+void log_filter_stream_clear(unsigned index)
+{
+    filter_acquire();
+    filter_streams[index] = (struct log_filter){.others = LOG_OFF};
+    filters_changed();
+    filter_release();
 }
 
 void log_get_filter(char *to, size_t bytes)
@@ -249,15 +275,13 @@ void log_get_filter(char *to, size_t bytes)
     filter_release();
 }
 
-enum log_level log_filter_level(const char *target)
+static enum log_level level_in(const struct log_filter *f, const char *target)
 {
-    enum log_level level;
+    enum log_level level = f->others;
     size_t best = 0; /* one more than the length of the best rule's target */
 
-    filter_acquire();
-    level = filter_now.others;
-    for (size_t i = 0; i < filter_now.count; i++) {
-        const struct log_rule *rule = &filter_now.rules[i];
+    for (size_t i = 0; i < f->count; i++) {
+        const struct log_rule *rule = &f->rules[i];
         size_t len = strlen(rule->target);
         bool matches = strncmp(target, rule->target, len) == 0 &&
                        (len == 0 || target[len] == '\0' || target[len] == '.');
@@ -267,6 +291,38 @@ enum log_level log_filter_level(const char *target)
             level = rule->level;
         }
     }
+    return level;
+}
+
+enum log_level log_filter_level(const char *target)
+{
+    enum log_level level;
+
+    filter_acquire();
+    level = level_in(&filter_now, target);
+    for (size_t i = 0; i < LOG_FILTER_STREAMS; i++) {
+        level = MAX(level, level_in(&filter_streams[i], target));
+    }
+    filter_release();
+    return level;
+}
+
+enum log_level log_filter_main_level(const char *target)
+{
+    enum log_level level;
+
+    filter_acquire();
+    level = level_in(&filter_now, target);
+    filter_release();
+    return level;
+}
+
+enum log_level log_filter_stream_level(unsigned index, const char *target)
+{
+    enum log_level level;
+
+    filter_acquire();
+    level = level_in(&filter_streams[index], target);
     filter_release();
     return level;
 }

@@ -12,8 +12,15 @@
 
 #define LOG_TARGET_BYTES 64
 
-unsigned log_filter_generation(void); /* changes with the filter, never 0 */
-enum log_level log_filter_level(const char *target);
+unsigned log_filter_generation(void); /* changes with any of the filters, never 0 */
+enum log_level log_filter_level(const char *target);     /* the most verbose of all filters */
+enum log_level log_filter_main_level(const char *target); /* of log_set_filter() */
+
+/* Filters of live streams (log_stream.h), by index below LOG_FILTER_STREAMS. */
+#define LOG_FILTER_STREAMS 4
+int log_filter_stream_set(unsigned index, const char *filter) MUST_USE; /* E_CONFIG */
+void log_filter_stream_clear(unsigned index);
+enum log_level log_filter_stream_level(unsigned index, const char *target);
 
 /* "../lib/net/tls.c" is "net.tls", "control/destination/watch.c" is "control.destination.watch". */
 void log_target_of(const char *file, char out_target[LOG_TARGET_BYTES]);

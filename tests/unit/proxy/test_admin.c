@@ -7,6 +7,7 @@
 #include "proxy/admin_accept.c" /* to see its connections */
 
 #include "core/err.h"
+#include "core/log_stream.h"
 #include "tests/unit/net/tls_probe.h"
 #include "tests/unit/unit.h"
 
@@ -93,6 +94,11 @@ static void client_run(struct task *t)
     c->is_over = c->is_over || rc != E_AGAIN;
 }
 
+static void client_waits(struct task *t)
+{
+    (void)t;
+}
+
 static struct io *dial(struct client *c)
 {
     struct io *io = NULL;
@@ -169,6 +175,65 @@ static void pages(void **state)
     ask(REQUEST("GET", "/env.json?LINKERD2_PROXY_CORES&NOTHING"),
         "{\"LINKERD2_PROXY_CORES\":\"2\",\"NOTHING\":null}");
     ask(REQUEST("GET", "/env.json?a=b"), "HTTP/1.1 400 ");
+    ask(REQUEST("GET", "/env.json?a=b"), ",\"status\":400}");
+    ask(REQUEST("POST", "/env.json"), "allow: GET\r\n");
+    ask("GET /env.json HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 406 ");
+    ask(REQUEST("HEAD", "/live"), "content-length: 5\r\n");
+    ask(REQUEST("HEAD", "/env.json?NOTHING"), "content-length: 16\r\n");
+    ask(REQUEST("HEAD", "/nothing"), "HTTP/1.1 404 ");
+}
+
+/* Features H.2: the log as it is written, whatever the main filter says. */
+static void the_live_log(void **state)
+{
+    struct client c;
+
+    (void)state;
+    ask(REQUEST("GET", "/logs.json"), "HTTP/1.1 400 ");
+    ask(REQUEST("GET", "/logs.json?=="), "HTTP/1.1 400 ");
+    ask(REQUEST("PUT", "/logs.json?info"), "allow: GET, QUERY\r\n");
+    ask(REQUEST("HEAD", "/logs.json?info"), "HTTP/1.1 200 ");
+    client_open(&c, "GET /logs.json?proxy.test_admin=debug HTTP/1.1\r\nHost: a\r\n\r\n");
+    UNTIL(has(&c, "\r\n\r\n"));
+    log_debug("the first");
+    UNTIL(has(&c, "\"level\":\"DEBUG\",\"target\":\"proxy.test_admin\","
+                  "\"message\":\"the first\"}\n"));
+    log_warn("the second");
+    UNTIL(has(&c, "\"the second\"}\n"));
+    assert_false(c.is_over);
+    client_close(&c);
+    client_open(&c, "QUERY /logs.json HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nproxy");
+    UNTIL(has(&c, "\r\n\r\n"));
+    log_trace("the third");
+    UNTIL(has(&c, "\"the third\"}\n"));
+    client_close(&c);
+}
+
+/* A reader that stops reading is dropped once 256 KiB wait for it. */
+static void a_slow_reader_of_the_log(void **state)
+{
+    static char words[2000];
+    struct client c;
+
+    (void)state;
+    memset(words, 'w', sizeof(words) - 1);
+    client_open(&c, "GET /logs.json?proxy.test_admin=debug HTTP/1.1\r\nHost: a\r\n\r\n");
+    UNTIL(has(&c, "\r\n\r\n"));
+    c.task.run = client_waits;
+    for (unsigned i = 0; i < 10000 && log_stream_is_any(); i++) {
+        struct log_site site = {.file = __FILE__}; /* of its own, so that none is held back */
+
+        if (log_is_on(&site, LOG_DEBUG)) {
+            log_write(&site, LOG_DEBUG, "%s", words);
+        }
+        (void)loop_turn(&proxy.loop, 0);
+    }
+    assert_false(log_stream_is_any());
+    c.task.run = client_run;
+    task_wake(&proxy.loop, &c.task);
+    UNTIL(c.is_over);
+    client_close(&c);
 }
 
 /* Both workers are asked, and the text ends as OpenMetrics wants it. */
@@ -366,6 +431,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         TEST(pages),
+        TEST(the_live_log),
+        TEST(a_slow_reader_of_the_log),
         TEST(metrics),
         TEST(a_scrape_that_nobody_waits_for),
         TEST(shutdown_ends_the_proxy),
