@@ -13,7 +13,7 @@
 
 #ifdef OPENSSL_IS_AWSLC
 
-#define TLS_LIBRARY awslc_version_string()
+#define TLS_LIBRARY AWSLC_VERSION_NAME " " AWSLC_VERSION_NUMBER_STRING
 #define TLS_IS_FIPS (FIPS_mode() == 1)
 
 /* Post-quantum first, as Linkerd's proxy offers it (wire 4.4). */
