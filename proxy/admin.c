@@ -168,7 +168,9 @@ static void handle(struct service_request *r, void *user)
 {
     struct proxy *p = user;
 
-    if (bytes_eq(r->path, BYTES("/metrics"))) {
+    if (!admin_allows(p->admin, r)) {
+        answer(r, 403, "");
+    } else if (bytes_eq(r->path, BYTES("/metrics"))) {
         admin_metrics(p, r);
     } else if (bytes_eq(r->path, BYTES("/ready"))) {
         bool ready = identity_is_ready(p->identity);

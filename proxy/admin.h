@@ -7,8 +7,8 @@
  * admin_metrics.c the scrape, admin_logs.c the live log, admin_accept.c the way of a connection to
  * them. Private to these.
  *
- * A connection is bare, or TLS of the mesh when its ClientHello has our name; and it is subject to
- * the inbound policy of its port.
+ * A connection is bare, or TLS of the mesh when its ClientHello has our name; and each request is
+ * subject to the inbound policy of the port.
  */
 #include "proxy/proxy.h"
 
@@ -40,5 +40,6 @@ void admin_logs_gone(struct service_request *r);
 /* admin_accept.c */
 int admin_listen(struct admin *a, int fd) MUST_USE; /* takes fd */
 void admin_listen_close(struct admin *a);
+bool admin_allows(const struct admin *a, const struct service_request *r); /* logged when not */
 
 #endif

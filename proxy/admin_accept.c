@@ -52,37 +52,42 @@ static void on_timeout(struct timer *t)
     conn_end(c);
 }
 
-/* Does the policy of the port let it in? Whoever is on this pod is always let in. */
-static bool is_allowed(const struct admin_conn *c)
+/* It is HTTP whatever its policy says, and so each request is looked at by itself: a route may let
+ * in whom the server does not, as the one for probes does. */
+bool admin_allows(const struct admin *a, const struct service_request *r)
 {
-    const struct discovery_entry *e = c->admin->policy;
-    struct client_facts facts = {.addr = c->peer, .is_tls = c->is_tls};
+    const struct server_policy *policy =
+        (const struct server_policy *)(const void *)a->policy->answer;
+    struct client_facts facts = {
+        .addr = r->peer, .is_tls = r->peer_id.at != NULL, .id = r->peer_id};
     struct authz_choice choice;
+    char peer[ADDR_TEXT_BYTES];
 
-    if (c->is_tls) {
-        (void)io_tls_peer_id(c->io, &facts.id);
+    /* A port that was declared opaque has no routes. */
+    if (policy_authorize(policy, &facts, policy->routes_count > 0 ? r->head : NULL, &choice,
+                         NULL) == 0) {
+        return true;
     }
-    return policy_authorize((const struct server_policy *)(const void *)e->answer, &facts, NULL,
-                            &choice, NULL) == 0;
+    log_info("the policy of the admin port does not authorize a client; client=%s "
+             "client_id=" BYTES_FMT " path=" BYTES_FMT,
+             addr_format(&r->peer, peer), BYTES_ARG(r->peer_id), BYTES_ARG(r->path));
+    return false;
 }
 
 static void conn_serve(struct admin_conn *c)
 {
-    char peer[ADDR_TEXT_BYTES];
+    struct bytes id = BYTES_NONE;
     struct io *io = c->io;
 
-    if (!is_allowed(c)) {
-        log_info("the policy of the admin port does not authorize a client: closed; client=%s",
-                 addr_format(&c->peer, peer));
-        conn_end(c);
-        return;
+    if (c->is_tls && !io_tls_peer_id(io, &id)) {
+        id = BYTES("");
     }
     c->io = NULL;
     io_set_owner(io, NULL);
     if (!c->is_tls) {
         io = io_peeked_new(io, &c->head);
     }
-    service_accept_io(c->admin->service, io, &c->peer);
+    service_accept_known(c->admin->service, io, &c->peer, id);
     conn_end(c);
 }
 

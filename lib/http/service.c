@@ -36,6 +36,7 @@ struct service_conn {
     struct http_server *server; /* afterwards */
     struct list exchanges;
     struct addr peer;
+    char *peer_id; /* owned; NULL: no TLS */
     struct grave grave;
 };
 
@@ -291,7 +292,10 @@ static const struct stream_events exchange_events = {
 
 static void conn_bury(struct grave *grave)
 {
-    mem_free(CONTAINER_OF(grave, struct service_conn, grave));
+    struct service_conn *c = CONTAINER_OF(grave, struct service_conn, grave);
+
+    mem_free(c->peer_id);
+    mem_free(c);
 }
 
 /* The service knows it no longer; the connection itself may still take a turn to go. */
@@ -340,6 +344,7 @@ static void on_stream(void *user, struct stream *s)
     x->conn = c;
     x->stream = s;
     x->request.peer = c->peer;
+    x->request.peer_id = bytes_str(c->peer_id);
     x->next.run = next_run;
     text_init(&x->body, c->service->body_max);
     text_init(&x->request.answer, ANSWER_BYTES_MAX);
@@ -493,6 +498,12 @@ static bool service_make_room(struct service *s)
 
 void service_accept_io(struct service *s, struct io *io, const struct addr *peer)
 {
+    service_accept_known(s, io, peer, BYTES_NONE);
+}
+
+void service_accept_known(struct service *s, struct io *io, const struct addr *peer,
+                          struct bytes peer_id)
+{
     struct service_conn *c;
 
     if (!service_make_room(s)) {
@@ -504,6 +515,7 @@ void service_accept_io(struct service *s, struct io *io, const struct addr *peer
     c->loop = s->loop;
     c->io = io;
     c->peer = *peer;
+    c->peer_id = peer_id.at != NULL ? bytes_dup(peer_id) : NULL;
     c->detect.run = detect_run;
     c->patience.run = patience_run;
     chain_init(&c->first);

@@ -17,6 +17,7 @@ struct service_request {
     struct bytes path, query; /* split at '?' */
     struct bytes body;
     struct addr peer;
+    struct bytes peer_id; /* of TLS; empty: none was shown; `at` NULL: there is no TLS */
     /* the answer, filled by the handler or later */
     unsigned status;
     const char *content_type; /* static */
@@ -44,6 +45,9 @@ struct service *service_new(struct loop *l, size_t body_max, service_handler *ha
 /* Take a connection, bare or behind a handshake (TLS), and detect the version. */
 void service_accept(struct service *s, int fd, const struct addr *peer);
 void service_accept_io(struct service *s, struct io *io, const struct addr *peer);
+/* The same, of who is known; `peer_id` is copied. */
+void service_accept_known(struct service *s, struct io *io, const struct addr *peer,
+                          struct bytes peer_id);
 void service_answer(struct service_request *r);
 void service_resume(struct service_request *r); /* `more` has something again; idempotent */
 /* Accepts nothing any more; every connection ends after the answer that is under way. */
