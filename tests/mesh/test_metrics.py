@@ -12,7 +12,7 @@ import re
 
 import pytest
 
-from home import LABEL, UNMESHED, client, namespace, server, service, wait_for
+from home import LABEL, UNMESHED, Metrics, client, namespace, server, service, wait_for
 
 HTTP, GRPC, ECHO, CLOSED = 8080, 8081, 9001, 8099
 
@@ -372,11 +372,11 @@ def test_the_same_over_http_2_and_head(home, moved):
     ("client", "outbound", "no_endpoint", "application"),
 ])
 def test_a_failure_says_whose_fault_it_is(home, moved, name, hop, cause, fault):
-    shown = home.proxy_metrics("t", moved[name])
+    shown = Metrics(page(home, name)[1].decode())
     assert shown.sum("tulle_failures_total", hop=hop, cause=cause) >= 1
     lines = [line for line in home.log("t", moved[name], "linkerd-proxy").splitlines() if f" cause={cause} " in line]
     line = next(line for line in lines if f" hop={hop} " in line and "request failed" in line)
-    assert re.search(r" phase=\w+ .*client=[\d.]+:\d+ target=[\d.]+:\d+ endpoint=\S+ authority=\S+ detail=", line)
+    assert re.search(r" phase=\w+ .*client=\S+:\d+ target=\S+:\d+ endpoint=\S+ authority=\S+ detail=", line)
     assert re.search(rf' fault={fault} look="[^"]+"', line)
 
 
@@ -398,7 +398,7 @@ def test_the_access_log(home, moved):
                              "version"}
         assert line["client.id"].startswith("default.t.serviceaccount.identity.linkerd.")
         assert (line["status"], line["version"], line["request_bytes"]) == (200, "HTTP/1.1", "2000")
-        assert int(line["total_ns"]) >= int(line["processing_ns"]) > 0
+        assert int(line["total_ns"]) >= int(line["processing_ns"]) >= 0 < int(line["total_ns"])
     assert any(line["client.id"] == "-" for line in lines())  # the outsider
     assert any(line["status"] == 502 for line in lines())
     assert '{"client.addr"' not in home.log("t", moved["client"], "linkerd-proxy")
