@@ -63,7 +63,7 @@ static const char *const few_valued[] = {
     "authz_kind",     "parent_kind", "route_kind",  "backend_kind",  "classification",
     "status_code",    "http_status", "grpc_status", "error",         "errno",
     "protocol",       "hop",         "phase",       "cause",         "op",
-    "endpoint_state", NULL,
+    "endpoint_state", "zone_locality", "ratelimit_scope", "skipped", NULL,
 };
 
 const struct metric_family *stat_family(enum stat_id s)

@@ -179,6 +179,7 @@ for proto in ("http", "tcp", "tls"):
 # Ours.
 OWN = {
     "tulle_failures_total": counter("hop", "phase", "cause"),
+    "tulle_tcp_detect_early_total": counter("direction", "outcome", part="inbound"),
     "tulle_tls_info": gauge("tls_library", "tls_suites", "tls_kx_groups", "tls_fips"),
 }
 # Whose values nothing here moves: they count what must not happen.
