@@ -171,7 +171,7 @@ def balancer(prefix, *labels, **more):
 
 for channel in ("identity", "destination", "policy"):
     REGISTRY.update(balancer(f"control_{channel}_balancer", "addr"))
-for proto in ("http", "tcp", "tls"):
+for proto in ("http", "tcp"):
     REGISTRY.update(balancer(f"outbound_{proto}_balancer", *PARENT, *BACKEND, also=["logical", "concrete"], part="balance"))
     REGISTRY[f"outbound_{proto}_balancer_queue_gate_timeout_seconds"] = gauge(
         *PARENT, *BACKEND, also=["logical", "concrete"], part="balance")
@@ -185,7 +185,7 @@ OWN = {
 # Whose values nothing here moves: they count what must not happen.
 SILENT = {"tulle_metric_series_folded_total": counter("family"), "tulle_access_log_dropped_total": counter()}
 TABLE = {**LEGACY, **REGISTRY, **OWN, **SILENT}
-LANDED = {"routes"}  # parts whose families must be moved, too
+LANDED = {"routes", "balance"}  # parts whose families must be moved, too
 
 # --- a home with all kinds of traffic -------------------------------------------------------------
 
