@@ -73,6 +73,14 @@ void dest_stats_set(struct dest_stats *s, enum dest_stat which, uint64_t value)
     s->parts[which] = value;
 }
 
+void dest_stats_gate(struct dest_stats *s, bool is_open)
+{
+    dest_stats_add(s, is_open ? DEST_STAT_GATE_OPENED : DEST_STAT_GATE_SHUT);
+    series_set(figure(s, is_open ? DEST_STAT_GATE_OPEN_TIME : DEST_STAT_GATE_SHUT_TIME),
+               clock_wall_ns());
+    series_set(figure(s, is_open ? DEST_STAT_GATE_SHUT_TIME : DEST_STAT_GATE_OPEN_TIME), 0);
+}
+
 void dest_stats_open(struct dest_stats *s, struct stats *stats, struct bytes labels, bool is_tcp,
                      uint64_t failfast_ns)
 {
@@ -81,6 +89,7 @@ void dest_stats_open(struct dest_stats *s, struct stats *stats, struct bytes lab
     (void)figure(s, DEST_STAT_QUEUE_LATENCY);
     dest_stats_set(s, DEST_STAT_QUEUE_LENGTH, 0);
     series_set(figure(s, DEST_STAT_GATE_TIMEOUT), failfast_ns);
+    dest_stats_gate(s, true); /* as the reference's gate, it begins open */
 }
 
 void dest_stats_close(struct dest_stats *s)
@@ -91,11 +100,4 @@ void dest_stats_close(struct dest_stats *s)
         }
         series_unref(s->series[i]);
     }
-}
-
-void dest_stats_gate(struct dest_stats *s, bool is_open)
-{
-    dest_stats_add(s, is_open ? DEST_STAT_GATE_OPENED : DEST_STAT_GATE_SHUT);
-    series_set(figure(s, is_open ? DEST_STAT_GATE_OPEN_TIME : DEST_STAT_GATE_SHUT_TIME),
-               clock_wall_ns());
 }
