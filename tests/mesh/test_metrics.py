@@ -185,7 +185,7 @@ OWN = {
 # Whose values nothing here moves: they count what must not happen.
 SILENT = {"tulle_metric_series_folded_total": counter("family"), "tulle_access_log_dropped_total": counter()}
 TABLE = {**LEGACY, **REGISTRY, **OWN, **SILENT}
-LANDED = {"routes", "balance", "profiles"}  # parts whose families must be moved, too
+LANDED = {"routes", "balance", "profiles", "inbound"}  # parts whose families must be moved, too
 # What it takes a test of its own to move.
 ELSEWHERE = {
     "inbound_tcp_authz_terminate_total": "test_inbound_policy.py",
