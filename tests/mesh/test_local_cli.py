@@ -395,7 +395,8 @@ def test_status_for_programs(home):
     assert names == sorted(names)
     pod = next(p for p in status["pods"] if p["workload"] == "shell")
     assert {"namespace", "name", "workload", "phase", "ready", "ip", "age", "containers"} == pod.keys()
-    assert {"name", "role", "state", "ready", "running", "pid", "restarts", "reason"} == pod["containers"][0].keys()
+    container = {"name", "role", "state", "ready", "running", "pid", "restarts", "reason", "program", "former"}
+    assert container == pod["containers"][0].keys()
     assert "yaml" in fails(home, "local", "status", "-o", "yaml")
     assert "nothing" in fails(home, "local", "status", "nothing")
 
