@@ -26,16 +26,8 @@ check() {
 }
 
 build_fuzzers() {
-    [ -f build-fuzz/build.ninja ] ||
-        CC=clang meson setup build-fuzz --buildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -Dwerror=false \
-            -Dc_args=-fsanitize=fuzzer-no-link -Daws_lc="$(tools/awslc.sh || true)" >/dev/null || return 1
+    make -s configure-fuzz || return 1
     ninja -C build-fuzz -j "$(nproc)" $(ninja -C build-fuzz -t targets all | sed -n 's/^\(tests\/fuzz\/fuzz_[a-z0-9_]*\):.*/\1/p') >/dev/null
-}
-
-# The library for those who cannot have AWS-LC.
-build_openssl() {
-    [ -f build-openssl/build.ninja ] || meson setup build-openssl >/dev/null || return 1
-    ninja -C build-openssl -j "$(nproc)" >/dev/null
 }
 
 fuzz() {
@@ -51,7 +43,7 @@ check "build the fuzzers" build_fuzzers
 for corpus in tests/fuzz/corpus/*; do
     check "fuzz $(basename "$corpus")" fuzz "$(basename "$corpus")"
 done
-check "build (OpenSSL)" build_openssl
+check "build (OpenSSL)" make -s openssl
 check "unit tests (OpenSSL)" meson test -C build-openssl --no-rebuild --timeout-multiplier 4 --print-errorlogs --no-suite fuzz
 check "build (thread sanitizer)" make -s tsan
 check "unit tests (thread sanitizer)" meson test -C build-tsan --no-rebuild --timeout-multiplier 10 --print-errorlogs --no-suite fuzz

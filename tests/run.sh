@@ -84,13 +84,12 @@ python_tests() {
 
 # Every fuzz corpus must still reach the code that it is for.
 fuzz_coverage() {
-    local build=build-coverage
+    local build=build-coverage log=build-coverage-targets.log
     {
-        [ -f "$build/build.ninja" ] ||
-            meson setup "$build" --buildtype=debug -Db_coverage=true -Daws_lc="$(tools/awslc.sh || true)"
+        make -s configure-coverage &&
         ninja -C "$build" -j "$(nproc)" $(ninja -C "$build" -t targets all | sed -n 's/^\(tests\/fuzz\/fuzz_[a-z0-9_]*_replay\):.*/\1/p')
-    } >"$build.log" 2>&1 || { tail -n 30 "$build.log"; return 1; }
-    rm -f "$build.log"
+    } >"$log" 2>&1 || { tail -n 30 "$log"; return 1; }
+    rm -f "$log"
     /usr/bin/python3 tests/fuzz/coverage.py "$build"
 }
 
@@ -107,6 +106,8 @@ if [ -f build-asan/build.ninja ]; then
     unit_tests build-asan
 fi
 check "fuzz coverage" fuzz_coverage
+# Tests of memory run them, for a sanitizer's would hide what is measured.
+check "build (release programs)" make -s programs
 python_tests build-asan tests/demo tests/mesh
 
 echo "$passed passed, $failed failed"

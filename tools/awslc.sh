@@ -6,6 +6,7 @@
 # crate aws-lc-sys; nothing of Rust is built. Decision 0013 says why this library.
 #
 #   tools/awslc.sh             prints the folder; builds what is missing (two to four minutes)
+#   tools/awslc.sh --have      is it built already?
 #
 # The folder lies in the cache of the user who builds ($TULLE_CACHE, else $XDG_CACHE_HOME/tulle, else
 # ~/.cache/tulle), so that all builds of this and other checkouts share it.
@@ -17,9 +18,10 @@ sha256=8bfbe32ac36b3c428696ce315464181bc4029d689fd58e3f2a4e58c252242f52
 cache=${TULLE_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/tulle}
 target=$cache/aws-lc-sys-$version
 if [ -e "$target/lib/libssl.a" ]; then
-    echo "$target"
+    [ "${1:-}" = --have ] || echo "$target"
     exit 0
 fi
+[ "${1:-}" != --have ] || exit 1
 
 say() { echo "aws-lc: $*" >&2; }
 work=
@@ -31,7 +33,7 @@ finish() {
 trap finish EXIT
 for program in cargo cmake ninja g++; do
     if ! command -v "$program" >/dev/null; then
-        say "$program is missing: run tools/deps.sh build"
+        say "$program is missing: run tools/deps.sh build as root"
         exit 69
     fi
 done

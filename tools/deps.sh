@@ -12,9 +12,11 @@ set -eu
 
 build="gcc libc6-dev meson ninja-build pkg-config libssl-dev libnghttp2-dev libprotobuf-c-dev
  protobuf-c-compiler protobuf-compiler libprotobuf-dev libc-ares-dev libcurl4-openssl-dev libjansson-dev libyaml-dev libpcre2-dev zlib1g-dev
- python3 cmake g++ ca-certificates"
-# Fetches the source of AWS-LC (tools/awslc.sh); Debian's package `cargo` is too old for the registry of today.
-command -v cargo >/dev/null || build="$build cargo-web"
+ python3"
+# For AWS-LC (tools/awslc.sh); a build without them takes OpenSSL. Debian's package `cargo` is too old for the registry
+# of today.
+optional="cmake g++ ca-certificates"
+command -v cargo >/dev/null || optional="$optional cargo-web"
 demo="$build iproute2 nftables prometheus redis-server redis-tools curl
  python3-grpcio python3-protobuf python3-aiohttp python3-redis
  golang-go golang-google-grpc-dev golang-goprotobuf-dev"
@@ -34,18 +36,25 @@ bench) want=$bench ;;
     ;;
 esac
 
-missing=""
-for package in $want; do
-    status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
-    [ "$status" = installed ] || missing="$missing $package"
-done
-[ -n "$missing" ] || exit 0
+# missing_of PACKAGE...: those that are not installed.
+missing_of() {
+    for package in "$@"; do
+        status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+        [ "$status" = installed ] || printf ' %s' "$package"
+    done
+}
 
-if [ "$(id -u)" -ne 0 ]; then
+missing=$(missing_of $want)
+if [ -n "$missing" ] && [ "$(id -u)" -ne 0 ]; then
     echo "these packages are missing:$missing" >&2
     echo "run as root:  tools/deps.sh $1" >&2
     exit 77
 fi
+extra=
+if [ "$(id -u)" -eq 0 ] && ! "$(dirname "$0")/awslc.sh" --have; then
+    extra=$(missing_of $optional)
+fi
+[ -n "$missing$extra" ] || exit 0
 
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
@@ -55,12 +64,19 @@ if [ ! -e "$policy" ]; then
     trap 'exit 130' INT TERM HUP
 fi
 
-echo "installing:$missing"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
-if ! { apt-get update && apt-get install -y --no-install-recommends $missing; } >"$log" 2>&1; then
+apt_install() {
+    echo "installing:$*"
+    apt-get install -y --no-install-recommends "$@" >>"$log" 2>&1
+}
+apt-get update >"$log" 2>&1 || true # what it is needed for says whether that matters
+if [ -n "$missing" ] && ! apt_install $missing; then
     tail -n 20 "$log" >&2
     echo "could not install packages; the whole log is in $log" >&2
     exit 69
+fi
+if [ -n "$extra" ] && ! apt_install $extra; then
+    echo "could not install$extra: they are for AWS-LC alone, and OpenSSL is used instead" >&2
 fi
 rm -f "$log"

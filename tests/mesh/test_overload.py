@@ -89,7 +89,7 @@ def lean_folder():
     if not has_sanitizers():
         return build_folder()
     if not (release / "tulle-proxy").exists():
-        pytest.skip("the program has a sanitizer, whose memory hides the ceiling, and there is no release build: run `make`")
+        pytest.skip("the program has a sanitizer, whose memory hides the ceiling, and there is no release build: run `make programs`")
     return release
 
 
