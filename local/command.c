@@ -296,7 +296,7 @@ int commands_open(struct home *h, char *problem, size_t problem_bytes)
     c->home = h;
     list_init(&c->clients);
     (void)snprintf(path, sizeof(path), "%s/run/supervisor.sock", h->path);
-    rc = sock_listen_unix(path, BACKLOG, &fd);
+    rc = sock_listen_unix(path, SOCK_STREAM, BACKLOG, &fd);
     if (rc == 0) {
         rc = listener_open(&c->listener, &h->loop, fd, on_accept, c);
     }

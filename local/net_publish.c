@@ -261,7 +261,7 @@ int net_publish_unix(struct net *n, struct loop *l, const char *path, const stru
 
     /* A path is found through the file system, which the supervisor shares with the host. */
     (void)n;
-    TRY(sock_listen_unix(path, BACKLOG, &fd));
+    TRY(sock_listen_unix(path, SOCK_STREAM, BACKLOG, &fd));
     p = publish_new(l, to);
     p->path = mem_strdup(path);
     err = publish_listen(p, fd);

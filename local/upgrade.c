@@ -7,13 +7,12 @@
 #include "core/err.h"
 #include "core/log.h"
 #include "local/command.h"
+#include "net/sock.h"
 
 #include <errno.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -205,15 +204,13 @@ void upgrade_forget(const struct container *c)
 /* In the pod's network, where its name is nobody else's. */
 static int open_notify(struct upgrade *u, char name[64])
 {
-    struct sockaddr_un at = {.sun_family = AF_UNIX};
     struct container *c = u->container;
+    struct sockaddr_un at;
     socklen_t len;
     int fd, rc = 0, yes = 1;
 
     (void)snprintf(name, 64, "@tulle-upgrade-%s", c->name);
-    len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name));
-    memcpy(at.sun_path, name, strlen(name));
-    at.sun_path[0] = '\0';
+    TRY(sock_unix_name(name, &at, &len));
     TRY(net_pod_visit(&c->pod->net));
     fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof(yes)) != 0 ||
@@ -279,7 +276,7 @@ static void finish(struct upgrade *u)
 {
     struct home *h = u->home;
 
-    if (u->is_all && u->failures == 0) {
+    if (u->is_all && u->failures == 0 && u->next == json_array_size(u->pods)) {
         (void)snprintf(h->proxy_program, sizeof(h->proxy_program), "%s", u->program);
     }
     if (u->client != NULL) {

@@ -10,9 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define BACKLOG  4
@@ -150,64 +148,9 @@ int handover_send_sockets(int fd, const int *fds, size_t count)
 
 /* --- the socket ------------------------------------------------------------------------------- */
 
-static int make_name(const char *at, struct sockaddr_un *out, socklen_t *out_len)
-{
-    size_t len = strlen(at);
-
-    *out = (struct sockaddr_un){.sun_family = AF_UNIX};
-    if (len < 2 || len >= sizeof(out->sun_path)) {
-        return -ENAMETOOLONG;
-    }
-    memcpy(out->sun_path, at, len);
-    if (at[0] == '@') { /* unix(7): abstract names begin with a zero and do not end with one */
-        out->sun_path[0] = '\0';
-        *out_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
-    } else {
-        *out_len = sizeof(*out);
-    }
-    return 0;
-}
-
-/* Only a socket that nobody listens on any more is replaced. */
-static int bind_name(int fd, const char *at, const struct sockaddr_un *name, socklen_t len)
-{
-    struct stat st;
-    int probe = -1;
-
-    if (bind(fd, (const struct sockaddr *)name, len) == 0) {
-        return 0;
-    }
-    if (errno != EADDRINUSE || at[0] == '@' || lstat(at, &st) != 0 || !S_ISSOCK(st.st_mode) ||
-        handover_connect(at, &probe) != -ECONNREFUSED) {
-        if (probe >= 0) {
-            (void)close(probe);
-        }
-        return -EADDRINUSE;
-    }
-    return unlink(at) == 0 && bind(fd, (const struct sockaddr *)name, len) == 0 ? 0 : -errno;
-}
-
 int handover_listen(const char *at, int *out_fd)
 {
-    struct sockaddr_un name;
-    socklen_t len;
-    int fd, rc;
-
-    TRY(make_name(at, &name, &len));
-    fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return -errno;
-    }
-    rc = bind_name(fd, at, &name, len);
-    if (rc == 0 && listen(fd, BACKLOG) != 0) {
-        rc = -errno;
-    }
-    if (rc != 0) {
-        (void)close(fd);
-        return rc;
-    }
-    *out_fd = fd;
-    return 0;
+    return sock_listen_unix(at, SOCK_SEQPACKET, BACKLOG, out_fd);
 }
 
 int handover_connect(const char *at, int *out_fd)
@@ -217,7 +160,7 @@ int handover_connect(const char *at, int *out_fd)
     socklen_t len;
     int fd;
 
-    TRY(make_name(at, &name, &len));
+    TRY(sock_unix_name(at, &name, &len));
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return -errno;
@@ -249,7 +192,7 @@ bool handover_is_at(int fd, const char *at)
 
     memset(&name, 0, sizeof(name));
     return getsockname(fd, (struct sockaddr *)&name, &len) == 0 && name.sun_family == AF_UNIX &&
-           make_name(at, &wanted, &wanted_len) == 0 &&
+           sock_unix_name(at, &wanted, &wanted_len) == 0 &&
            (at[0] != '@' || len == wanted_len) &&
            memcmp(name.sun_path, wanted.sun_path, sizeof(name.sun_path)) == 0;
 }

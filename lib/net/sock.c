@@ -6,10 +6,10 @@
 #include <linux/netfilter_ipv4.h>
 #include <linux/netfilter_ipv6/ip6_tables.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/err.h"
@@ -138,10 +138,27 @@ int sock_listen(const struct addr *at, bool reuse_port, int backlog, int *out_fd
     return 0;
 }
 
-/* Is somebody still answering on this socket file? */
-static bool unix_is_alive(const struct sockaddr_un *at)
+int sock_unix_name(const char *at, struct sockaddr_un *out, socklen_t *out_len)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    size_t len = strlen(at);
+
+    *out = (struct sockaddr_un){.sun_family = AF_UNIX};
+    if (len == 0 || (at[0] == '@' && len == 1) || len >= sizeof(out->sun_path)) {
+        return -ENAMETOOLONG;
+    }
+    memcpy(out->sun_path, at, len);
+    *out_len = sizeof(*out);
+    if (at[0] == '@') { /* unix(7): abstract names begin with a zero and do not end with one */
+        out->sun_path[0] = '\0';
+        *out_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
+    }
+    return 0;
+}
+
+/* Is somebody still answering on this socket file? */
+static bool unix_is_alive(const struct sockaddr_un *at, int type)
+{
+    int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     bool alive;
 
     if (fd < 0) {
@@ -152,37 +169,35 @@ static bool unix_is_alive(const struct sockaddr_un *at)
     return alive;
 }
 
-static int unix_bind(int fd, const struct sockaddr_un *at, int backlog)
+static int unix_bind(int fd, const struct sockaddr_un *at, socklen_t len, int type)
 {
     struct stat st;
 
-    if (bind(fd, (const struct sockaddr *)at, sizeof(*at)) != 0) {
-        if (errno != EADDRINUSE || lstat(at->sun_path, &st) != 0 || !S_ISSOCK(st.st_mode) ||
-            unix_is_alive(at)) {
-            return -EADDRINUSE;
-        }
-        if (unlink(at->sun_path) != 0 || bind(fd, (const struct sockaddr *)at, sizeof(*at)) != 0) {
-            return -errno;
-        }
+    if (bind(fd, (const struct sockaddr *)at, len) == 0) {
+        return 0;
     }
-    return listen(fd, backlog) == 0 ? 0 : -errno;
+    if (errno != EADDRINUSE || at->sun_path[0] == '\0' || lstat(at->sun_path, &st) != 0 ||
+        !S_ISSOCK(st.st_mode) || unix_is_alive(at, type)) {
+        return -EADDRINUSE;
+    }
+    return unlink(at->sun_path) == 0 && bind(fd, (const struct sockaddr *)at, len) == 0 ? 0 : -errno;
 }
 
-int sock_listen_unix(const char *path, int backlog, int *out_fd)
+int sock_listen_unix(const char *at, int type, int backlog, int *out_fd)
 {
-    struct sockaddr_un at = {.sun_family = AF_UNIX};
-    size_t len = strlen(path);
+    struct sockaddr_un name;
+    socklen_t len;
     int fd, rc;
 
-    if (len == 0 || len >= sizeof(at.sun_path)) {
-        return -ENAMETOOLONG;
-    }
-    memcpy(at.sun_path, path, len);
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    TRY(sock_unix_name(at, &name, &len));
+    fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return -errno;
     }
-    rc = unix_bind(fd, &at, backlog);
+    rc = unix_bind(fd, &name, len, type);
+    if (rc == 0 && listen(fd, backlog) != 0) {
+        rc = -errno;
+    }
     if (rc != 0) {
         close(fd);
         return rc;

@@ -8,6 +8,8 @@
 #include "net/addr.h"
 #include "net/io.h"
 
+#include <sys/un.h>
+
 struct sock_opts { /* zero: the kernel's default */
     unsigned keepalive_ms;    /* SO_KEEPALIVE with this idle time */
     unsigned user_timeout_ms; /* TCP_USER_TIMEOUT */
@@ -25,7 +27,10 @@ int sock_peer(int fd, struct addr *out) MUST_USE;
 /* Bind and listen; SO_REUSEADDR, with `reuse_port` also SO_REUSEPORT, IPv6 sockets are V6ONLY unless
  * the address is [::]. Port 0 lets the kernel choose; sock_local() tells. Close-on-exec, non-blocking. */
 int sock_listen(const struct addr *at, bool reuse_port, int backlog, int *out_fd) MUST_USE;
-int sock_listen_unix(const char *path, int backlog, int *out_fd) MUST_USE; /* replaces a dead socket file */
+/* The same of a Unix socket, SOCK_STREAM or SOCK_SEQPACKET. Replaces a socket file that nobody listens on. */
+int sock_listen_unix(const char *at, int type, int backlog, int *out_fd) MUST_USE;
+/* A path, or "@name" for an abstract name of the network namespace. -ENAMETOOLONG: there is no such one. */
+int sock_unix_name(const char *at, struct sockaddr_un *out, socklen_t *out_len) MUST_USE;
 
 /*
  * A listener on a loop. Accepts at most 64 connections a turn. When the process runs out of

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from home import APPS, PYTHON, WAIT_S, build_folder, client, namespace, server, wait_for
+from home import APPS, PYTHON, WAIT_S, build_folder, client, command_of, namespace, processes, server, wait_for
 from test_change_under_load import ECHO, GRPC, HTTP, OPAQUE, ROLES, Loads
 
 PROXY = "linkerd-proxy"
@@ -193,6 +193,22 @@ def test_the_number_of_workers_may_change(home, other):
     assert len([at for at in counts[0] if at.endswith(":4143")]) == 3
     assert counts[1] == counts[0] and counts[2] == counts[0]
     assert driver.load_stop(load=load)["failures"] == []
+
+
+def test_an_upgrade_that_nobody_waits_for_is_not_for_pods_to_come(home, other):
+    go, slow = home.root / "go", home.root / "slow"
+    slow.write_text(f"#!/bin/sh\nwhile [ ! -e {go} ]; do sleep 0.05; done\nexec {other}\n")
+    slow.chmod(0o755)
+    asking = subprocess.Popen(home.command("local", "upgrade", "--proxy", str(slow)))
+    wait_for(lambda: [p for p in processes() if str(slow) in command_of(p).split()[1:2]], "the first pod's new process is there")
+    asking.kill()
+    asking.wait()
+    go.touch()
+    wait_for(lambda: str(slow) in [program for _, program in proxies(home).values()], "it serves")
+    old = {pod["name"] for pod in home.pods("t", "brief")}
+    home.run("local", "restart", "brief", "-n", "t")
+    home.wait_ready("t", "brief", 1, lambda pod: pod["name"] not in old)
+    assert proxy_of(home, "brief")["program"] != str(slow)
 
 
 def test_a_pod_that_ends_takes_all_its_proxies_along(home, other):

@@ -267,23 +267,38 @@ static void unix_socket_replaces_a_dead_file_only(void **state)
     (void)state;
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof(path), "%s/s", dir);
-    assert_int_equal(sock_listen_unix(path, 8, &a), 0);
+    assert_int_equal(sock_listen_unix(path, SOCK_STREAM, 8, &a), 0);
     assert_int_equal(sock_original_dst(a, &none), 0);
     assert_true(addr_is_none(&none));
-    assert_int_equal(sock_listen_unix(path, 8, &b), -EADDRINUSE); /* alive */
+    assert_int_equal(sock_listen_unix(path, SOCK_STREAM, 8, &b), -EADDRINUSE); /* alive */
     close(a);
-    assert_int_equal(sock_listen_unix(path, 8, &b), 0); /* dead */
+    assert_int_equal(sock_listen_unix(path, SOCK_STREAM, 8, &b), 0); /* dead */
     close(b);
     unlink(path);
     close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-    assert_int_equal(sock_listen_unix(path, 8, &b), -EADDRINUSE); /* not ours to remove */
+    assert_int_equal(sock_listen_unix(path, SOCK_STREAM, 8, &b), -EADDRINUSE); /* not ours to remove */
     unlink(path);
     rmdir(dir);
     char long_path[200];
 
     memset(long_path, 'x', sizeof(long_path));
     long_path[199] = '\0';
-    assert_int_equal(sock_listen_unix(long_path, 8, &b), -ENAMETOOLONG);
+    assert_int_equal(sock_listen_unix(long_path, SOCK_STREAM, 8, &b), -ENAMETOOLONG);
+}
+
+static void unix_socket_with_an_abstract_name(void **state)
+{
+    char name[64];
+    int a, b;
+
+    (void)state;
+    snprintf(name, sizeof(name), "@tulle-test-sock-%d", (int)getpid());
+    assert_int_equal(sock_listen_unix(name, SOCK_SEQPACKET, 8, &a), 0);
+    assert_int_equal(sock_listen_unix(name, SOCK_SEQPACKET, 8, &b), -EADDRINUSE);
+    close(a);
+    assert_int_equal(sock_listen_unix(name, SOCK_SEQPACKET, 8, &b), 0);
+    close(b);
+    assert_int_equal(sock_listen_unix("@", SOCK_SEQPACKET, 8, &b), -ENAMETOOLONG);
 }
 
 static void unredirected_connection_has_its_local_address(void **state)
@@ -406,6 +421,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(unredirected_connection_has_its_local_address, setup,
                                         teardown),
         cmocka_unit_test(unix_socket_replaces_a_dead_file_only),
+        cmocka_unit_test(unix_socket_with_an_abstract_name),
         cmocka_unit_test(redirected_ipv4),
         cmocka_unit_test(redirected_ipv4_on_an_ipv6_socket),
         cmocka_unit_test(redirected_ipv6),
