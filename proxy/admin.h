@@ -12,7 +12,8 @@
  */
 #include "proxy/proxy.h"
 
-#define ADMIN_CONNS_MAX 256 /* that have not shown what they are; the oldest goes */
+#define ADMIN_CONNS_MAX   256 /* that have not shown what they are; the oldest goes */
+#define ADMIN_SCRAPES_MAX 32  /* at once, each a copy of all figures; the oldest that is sent goes */
 
 struct admin {
     struct proxy *proxy;

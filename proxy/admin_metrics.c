@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/alloc.h"
 #include "core/err.h"
+#include "core/log.h"
 #include "http/negotiate.h"
 #include "proxy/admin.h"
 #include "proxy/process_stats.h"
@@ -16,6 +17,7 @@
 #define PIECE_BYTES_MAX (1u << 20) /* with the longest series */
 
 struct collection {
+    struct list node;
     struct service_request *request; /* NULL: the client went away */
     struct proxy *proxy;
     struct scrape *scrapes;
@@ -33,6 +35,8 @@ static void collection_free(struct collection *c)
     gzip_free(c->gzip);
     text_clear(&c->piece);
     mem_free(c->scrapes);
+    list_unlink(&c->node);
+    c->proxy->scrapes_count--;
     mem_free(c);
 }
 
@@ -104,11 +108,37 @@ static enum metric_format format_of(const struct fields *f)
                : METRIC_TEXT;
 }
 
+/* Readers that are slow do not keep others out: the one that is at it longest goes. */
+static bool make_room(struct proxy *p)
+{
+    if (p->scrapes_count < ADMIN_SCRAPES_MAX) {
+        return true;
+    }
+    LIST_FOREACH(node, &p->scrapes)
+    {
+        struct collection *c = LIST_ITEM(node, struct collection, node);
+
+        if (c->request != NULL && c->pending == 0) {
+            log_info("a scrape is broken off: its reader is slow, and there are many");
+            service_break(c->request);
+            return true;
+        }
+    }
+    return false;
+}
+
 void admin_metrics(struct proxy *p, struct service_request *r)
 {
     const struct fields *f = &r->head->fields;
-    struct collection *c = mem_new(sizeof(*c));
+    struct collection *c;
 
+    if (!make_room(p)) {
+        admin_json_error(r, 503, "there are enough scrapes under way");
+        return;
+    }
+    c = mem_new(sizeof(*c));
+    list_append(&p->scrapes, &c->node);
+    p->scrapes_count++;
     c->request = r;
     c->proxy = p;
     c->pending = p->started;

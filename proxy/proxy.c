@@ -368,6 +368,7 @@ int proxy_open(struct proxy *p, char *problem, size_t problem_bytes)
     int rc = loop_open(&p->loop, 0, CONTROL_CHUNKS_MAX);
 
     p->admin_fd = -1;
+    list_init(&p->scrapes);
     if (rc == 0) {
         metrics_init(&p->metrics, CONTROL_SERIES_MAX, p->config.metrics_idle_ns);
         p->loop.metrics = &p->metrics;

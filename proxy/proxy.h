@@ -25,6 +25,8 @@ struct proxy {
     unsigned order_number, order_left; /* the last order to the workers; who has yet to obey */
     int admin_fd;                      /* bound, until admin_open() */
     struct admin *admin;
+    struct list scrapes; /* of admin_metrics.c, the oldest first */
+    unsigned scrapes_count;
     int *sockets; /* all that listen, for the process after this one; not owned */
     size_t sockets_count;
     struct handover *handover; /* NULL: not configured */

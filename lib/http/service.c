@@ -151,6 +151,15 @@ static void next_run(struct timer *timer)
     }
 }
 
+void service_break(struct service_request *r)
+{
+    struct exchange *x = CONTAINER_OF(r, struct exchange, request);
+
+    assert(x->is_answered && r->more != NULL);
+    exchange_gone(x);
+    exchange_end(x, RESET_INTERNAL);
+}
+
 void service_resume(struct service_request *r)
 {
     struct exchange *x = CONTAINER_OF(r, struct exchange, request);

@@ -49,6 +49,7 @@ void service_accept_io(struct service *s, struct io *io, const struct addr *peer
 void service_accept_known(struct service *s, struct io *io, const struct addr *peer,
                           struct bytes peer_id);
 void service_answer(struct service_request *r);
+void service_break(struct service_request *r);  /* break off an answer with `more`; `on_gone` is called */
 void service_resume(struct service_request *r); /* `more` has something again; idempotent */
 /* Accepts nothing any more; every connection ends after the answer that is under way. */
 void service_drain(struct service *s);

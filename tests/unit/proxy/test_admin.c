@@ -273,6 +273,51 @@ static void a_scrape_that_nobody_waits_for(void **state)
     ask(REQUEST("GET", "/metrics"), "# EOF\n");
 }
 
+/* More figures than a connection takes at once. */
+static void fill_metrics(void)
+{
+    static const enum stat_id ids[] = {STAT_REQUESTS, STAT_RESPONSES, STAT_TCP_OPEN_TOTAL, STAT_TCP_READ,
+                                       STAT_TCP_WRITE, STAT_TCP_CLOSE};
+    static char value[SERIES_LABELS_MAX - 100];
+
+    memset(value, 'v', sizeof(value));
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+        for (unsigned k = 0; k < 240; k++) {
+            struct labels l;
+
+            labels_init(&l);
+            label_add_u64(&l.text, "number", k);
+            label_add(&l.text, "value", bytes_of(value, sizeof(value)));
+            series_unref(metrics_series(&proxy.metrics, stat_family(ids[i]), labels_end(&l)));
+        }
+    }
+}
+
+/* Who does not read a scrape keeps memory, but not the others from theirs. */
+static void many_scrapes_that_nobody_reads(void **state)
+{
+    static struct client c[ADMIN_SCRAPES_MAX + 1];
+
+    (void)state;
+    fill_metrics();
+    for (size_t i = 0; i < ARRAY_LEN(c); i++) {
+        client_open(&c[i], REQUEST("GET", "/metrics"));
+        UNTIL(has(&c[i], "\r\n\r\n"));
+        c[i].task.run = client_waits;
+        assert_int_equal(proxy.scrapes_count, MIN(i + 1, (size_t)ADMIN_SCRAPES_MAX));
+    }
+    c[0].task.run = c[ARRAY_LEN(c) - 1].task.run = client_run;
+    task_wake(&proxy.loop, &c[0].task);
+    task_wake(&proxy.loop, &c[ARRAY_LEN(c) - 1].task);
+    UNTIL(c[0].is_over && c[ARRAY_LEN(c) - 1].is_over);
+    assert_false(has(&c[0], "# EOF\n"));
+    assert_true(has(&c[ARRAY_LEN(c) - 1], "# EOF\n"));
+    for (size_t i = 0; i < ARRAY_LEN(c); i++) {
+        client_close(&c[i]);
+    }
+    UNTIL(proxy.scrapes_count == 0);
+}
+
 static void shutdown_ends_the_proxy(void **state)
 {
     (void)state;
@@ -435,6 +480,7 @@ int main(int argc, char **argv)
         TEST(a_slow_reader_of_the_log),
         TEST(metrics),
         TEST(a_scrape_that_nobody_waits_for),
+        TEST(many_scrapes_that_nobody_reads),
         TEST(shutdown_ends_the_proxy),
         TEST(mesh_tls),
         TEST(tls_for_another_name),
