@@ -121,11 +121,13 @@ static void look(struct shed *s)
     }
     s->limit = limit;
     s->used = usage;
-    if (s->level != SHED_NONE || usage > limit / 2) {
+    s->is_half = usage > limit / 2;
+    if (s->level != SHED_NONE || s->is_half) {
         s->used = pressing_bytes(s, usage);
-        atomic_store_explicit(&s->spared, s->used == 0 ? UINT64_MAX : usage - s->used,
-                              memory_order_relaxed);
     }
+    /* With room enough nothing is spared: what was in the way then may be ours the next time. */
+    atomic_store_explicit(&s->spared, s->used == 0 ? UINT64_MAX : usage - s->used,
+                          memory_order_relaxed);
     next = shed_level_of(s->level, s->used, limit);
     if (next == s->level && (next == SHED_NONE || now_ns - s->pressed_ns < PRESS_NS)) {
         return;
@@ -141,9 +143,9 @@ static void look(struct shed *s)
 static void arm(struct shed *s)
 {
     timer_arm_in(&s->proxy->loop, &s->timer,
-                 s->level != SHED_NONE       ? SHORT_NS
-                 : s->used > s->limit / 2 ? ALERT_NS
-                                          : CALM_NS);
+                 s->level != SHED_NONE ? SHORT_NS
+                 : s->is_half          ? ALERT_NS
+                                       : CALM_NS);
 }
 
 static void on_timer(struct timer *t)
@@ -174,6 +176,7 @@ void shed_open(struct shed *s, struct proxy *p)
         s->limit = 0;
         return;
     }
+    s->is_half = s->used > s->limit / 2;
     s->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     log_info("memory: the ceiling is that of the control group; limit=%llu",
              (unsigned long long)s->limit);

@@ -44,6 +44,7 @@ struct shed {
     int statm_fd;
     uint64_t limit, used; /* as of the last look; limit 0: there is none */
     _Atomic uint64_t spared; /* of the usage, what does not count: written here, read by workers */
+    bool is_half; /* of the limit is in use, whoever uses it */
     enum shed_level level;
     struct timer timer; /* the next look */
     uint64_t looked_ns, pressed_ns;

@@ -5,7 +5,10 @@
  */
 #include "peers.h"
 
+#include "proxy/proxy.h"
 #include "proxy/shed.h"
+
+#include <sys/mman.h>
 
 #define GET "GET / HTTP/1.1\r\nHost: web\r\n\r\n"
 #define POST                                                                                       \
@@ -299,6 +302,53 @@ static void descriptors_that_run_out(void **state)
     rig.w.fds_max = fds_max;
 }
 
+/* --- what does not count ---------------------------------------------------------------------- */
+
+static int file_with(int fd, const char *text)
+{
+    fd = fd >= 0 ? fd : memfd_create("group", MFD_CLOEXEC);
+    assert_int_equal(ftruncate(fd, 0), 0);
+    assert_int_equal(pwrite(fd, text, strlen(text), 0), strlen(text));
+    return fd;
+}
+
+static void look_never(struct timer *t)
+{
+    (void)t;
+}
+
+/* What others use is spared while it is theirs: once it is gone, workers count all again. */
+static void what_was_others_is_forgotten(void **state)
+{
+    static struct proxy p;
+    static struct shed s;
+
+    (void)state;
+    assert_int_equal(loop_open(&p.loop, 0, CHUNKS), 0);
+    s.proxy = &p;
+    s.timer.run = look_never;
+    s.limit = 1;
+    s.statm_fd = -1; /* nothing of it is ours */
+    s.group = (struct cgroup_memory){
+        .is_v2 = true,
+        .limit_fd = file_with(-1, "104857600\n"),
+        .usage_fd = file_with(-1, "94371840\n"),
+        .stat_fd = file_with(-1, "anon 94371840\ninactive_file 0\n"),
+    };
+    shed_look(&s);
+    assert_int_equal(s.level, SHED_NONE);
+    assert_int_equal(shed_peek(&s, SHED_NONE, 0), SHED_NONE);
+    assert_true(s.timer.at_ns - p.loop.now_ns <= 50 * NS_PER_MS); /* it may be ours soon */
+    (void)file_with(s.group.usage_fd, "10485760\n");
+    s.looked_ns = 0;
+    shed_look(&s);
+    (void)file_with(s.group.usage_fd, "94371840\n");
+    assert_int_equal(shed_peek(&s, SHED_NONE, 0), SHED_LAST);
+    timer_cancel(&p.loop, &s.timer);
+    cgroup_memory_close(&s.group);
+    loop_close(&p.loop);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -309,6 +359,7 @@ int main(int argc, char **argv)
         TEST(a_sweep_through_the_mesh),
         TEST(a_sweep_of_tunnels),
         TEST(levels),
+        TEST(what_was_others_is_forgotten),
         TEST(each_level_gives_up_more),
         TEST(stuck_clients_go_first),
         TEST(descriptors_that_run_out),
