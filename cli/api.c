@@ -177,12 +177,6 @@ void api_answer_free(ProtobufCMessage *answer)
     protobuf_c_message_free_unpacked(answer, NULL);
 }
 
-/* protobuf-c's messages hold strings that may be written to; packing does not. */
-static char *unconst(const char *text)
-{
-    return (char *)(uintptr_t)text;
-}
-
 int api_list_pods_of(const struct cli_target *t, const char *ns, const char *kind, const char *name,
                      Linkerd2__Public__ListPodsResponse **out, char *problem, size_t problem_bytes)
 {
@@ -194,9 +188,9 @@ int api_list_pods_of(const struct cli_target *t, const char *ns, const char *kin
     linkerd2__public__list_pods_request__init(&request);
     linkerd2__public__resource_selection__init(&selection);
     linkerd2__public__resource__init(&resource);
-    resource.namespace_ = unconst(ns);
-    resource.type = unconst(strcmp(kind, "all") == 0 ? "" : kind);
-    resource.name = unconst(name);
+    resource.namespace_ = api_text(ns);
+    resource.type = api_text(strcmp(kind, "all") == 0 ? "" : kind);
+    resource.name = api_text(name);
     selection.resource = &resource;
     request.selector = &selection;
     TRY(api_call(t, "ListPods", &request.base, &linkerd2__public__list_pods_response__descriptor,

@@ -15,6 +15,11 @@ int api_call(const struct cli_target *t, const char *method, const ProtobufCMess
              const ProtobufCMessageDescriptor *type, ProtobufCMessage **out_answer, char *problem,
              size_t problem_bytes) MUST_USE;
 void api_answer_free(ProtobufCMessage *answer); /* NULL is fine */
+/* For a request: protobuf-c's messages hold strings that may be written to; packing does not. */
+static inline char *api_text(const char *text)
+{
+    return (char *)(uintptr_t)text;
+}
 
 /* Pods of a namespace; all when it is "". */
 int api_list_pods(const struct cli_target *t, const char *ns, Linkerd2__Public__ListPodsResponse **out,

@@ -37,6 +37,8 @@ bool cli_parse(const char *usage, const struct opt *opts, size_t count, int argc
 void cli_target_complete(struct cli_target *t);
 /* "tulle: ..." on standard error, returns 1. */
 int cli_fail(const char *format, ...) PRINTF_LIKE(1, 2);
+/* The sentence into `problem`; returns E_CONFIG. */
+int cli_problem(char *problem, size_t problem_bytes, const char *format, ...) PRINTF_LIKE(3, 4);
 
 /* "deploy/web", "deployments web api", "po" ...: canonical kind ("deployment") and name (empty: all).
  * E_CONFIG with a sentence. */

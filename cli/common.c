@@ -101,8 +101,7 @@ const char *kind_short(const char *kind)
     return k != NULL ? k->abbreviation : kind;
 }
 
-static int refuse(char *problem, size_t problem_bytes, const char *format, ...) PRINTF_LIKE(3, 4);
-static int refuse(char *problem, size_t problem_bytes, const char *format, ...)
+int cli_problem(char *problem, size_t problem_bytes, const char *format, ...)
 {
     va_list args;
 
@@ -125,7 +124,7 @@ static int resource_one(const char *text, const char *type, struct resource_arg 
     const struct kind_name *k;
 
     if (type != NULL && strcmp(type, "all") == 0) {
-        return refuse(problem, problem_bytes, "\"all\" takes no names");
+        return cli_problem(problem, problem_bytes, "\"all\" takes no names");
     }
     if (type != NULL && !has_slash(text)) {
         *out = (struct resource_arg){.kind = type, .name = text};
@@ -134,14 +133,14 @@ static int resource_one(const char *text, const char *type, struct resource_arg 
     (void)bytes_split(bytes_str(text), '/', &kind, &name);
     k = kind_find_name(kind);
     if (k == NULL) {
-        return refuse(problem, problem_bytes,
-                      "\"" BYTES_FMT "\" is no kind of resource; there are deploy, po, ns, svc, "
-                      "sts, ds, rs, rc, job, cj, au and all",
-                      BYTES_ARG(kind));
+        return cli_problem(problem, problem_bytes,
+                           "\"" BYTES_FMT "\" is no kind of resource; there are deploy, po, ns, svc, "
+                           "sts, ds, rs, rc, job, cj, au and all",
+                           BYTES_ARG(kind));
     }
     if (has_slash(text) && (name.len == 0 || strcmp(k->kind, "all") == 0)) {
-        return refuse(problem, problem_bytes,
-                      "\"%s\": a name is needed behind the slash, of one kind", text);
+        return cli_problem(problem, problem_bytes,
+                           "\"%s\": a name is needed behind the slash, of one kind", text);
     }
     *out = (struct resource_arg){.kind = k->kind, .name = name.len > 0 ? name.at : ""};
     return 0;
@@ -155,12 +154,12 @@ int resource_parse(const struct opt_list *args, size_t from, struct resource_arg
     size_t count = 0;
 
     if (args->count <= from) {
-        return refuse(problem, problem_bytes,
-                      "name a resource: deploy, deploy/web, po, ns, svc ...");
+        return cli_problem(problem, problem_bytes,
+                           "name a resource: deploy, deploy/web, po, ns, svc ...");
     }
     if (args->count - from > out_max) {
-        return refuse(problem, problem_bytes, "at most %zu resources may be named at once",
-                      out_max);
+        return cli_problem(problem, problem_bytes, "at most %zu resources may be named at once",
+                           out_max);
     }
     if (args->count - from > 1 && !has_slash(args->items[from])) { /* TYPE NAME... */
         TRY(resource_one(args->items[from++], NULL, &first, problem, problem_bytes));

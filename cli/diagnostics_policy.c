@@ -37,17 +37,6 @@ struct policy_subject {
 
 /* --- what is asked about ------------------------------------------------------------------------- */
 
-static int refuse(char *problem, size_t problem_bytes, const char *format, ...) PRINTF_LIKE(3, 4);
-static int refuse(char *problem, size_t problem_bytes, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    (void)vsnprintf(problem, problem_bytes, format, args);
-    va_end(args);
-    return E_CONFIG;
-}
-
 /* The public API knows the services, the policy service answers any name: so a slip is caught here. */
 static int check_service(const struct policy_options *o, const char *name, char *problem,
                          size_t problem_bytes)
@@ -71,8 +60,8 @@ static int check_service(const struct policy_options *o, const char *name, char 
     }
     api_answer_free(answer);
     return is_there ? 0
-                    : refuse(problem, problem_bytes, "there is no Service %s in namespace %s", name,
-                             o->ns);
+                    : cli_problem(problem, problem_bytes, "there is no Service %s in namespace %s", name,
+                                  o->ns);
 }
 
 static void set_workload(const char *ns, const char *pod, struct policy_subject *out)
@@ -103,9 +92,9 @@ static int pick_pod(const struct policy_options *o, const struct resource_arg *r
     }
     api_answer_free(&pods->base);
     return first != NULL ? 0
-                         : refuse(problem, problem_bytes,
-                                  "no pods with a proxy belong to %s/%s in namespace %s",
-                                  kind_short(r->kind), r->name, o->ns);
+                         : cli_problem(problem, problem_bytes,
+                                       "no pods with a proxy belong to %s/%s in namespace %s",
+                                       kind_short(r->kind), r->name, o->ns);
 }
 
 static int read_subject(const struct policy_options *o, const struct opt_list *args,
@@ -120,9 +109,9 @@ static int read_subject(const struct policy_options *o, const struct opt_list *a
     *out = (struct policy_subject){.port = 0};
     if (args->count != 2 ||
         bytes_to_u64(bytes_str(args->items[1]), UINT16_MAX, &port) != 0 || port == 0) {
-        return refuse(problem, problem_bytes,
-                      "name a pod, a workload, a service or an address, and a port: po/web-1 8080, "
-                      "svc/web 80, 10.96.0.10 80");
+        return cli_problem(problem, problem_bytes,
+                           "name a pod, a workload, a service or an address, and a port: po/web-1 8080, "
+                           "svc/web 80, 10.96.0.10 80");
     }
     out->port = (uint16_t)port;
     if (addr_parse_ip(bytes_str(args->items[0]), &at) == 0) {
@@ -133,12 +122,12 @@ static int read_subject(const struct policy_options *o, const struct opt_list *a
     }
     TRY(resource_parse(&one, 0, &r, 1, &count, problem, problem_bytes));
     if (r.name[0] == '\0' || strcmp(r.kind, "namespace") == 0 || strcmp(r.kind, "authority") == 0) {
-        return refuse(problem, problem_bytes,
-                      "one pod, workload or service is needed: po/NAME, deploy/NAME, svc/NAME");
+        return cli_problem(problem, problem_bytes,
+                           "one pod, workload or service is needed: po/NAME, deploy/NAME, svc/NAME");
     }
     if (strlen(r.name) > 253 || strlen(o->ns) > 63 || strpbrk(r.name, "\"\\ ") != NULL ||
         strpbrk(o->ns, "\"\\ ") != NULL) {
-        return refuse(problem, problem_bytes, "that is no name");
+        return cli_problem(problem, problem_bytes, "that is no name");
     }
     if (strcmp(r.kind, "service") == 0) {
         (void)snprintf(out->target, sizeof(out->target), "%s.%.63s.svc." NAME_CLUSTER_DOMAIN ":%u",
@@ -340,7 +329,7 @@ static int read_protocol(struct policy_options *o, char *problem, size_t problem
             return 0;
         }
     }
-    return refuse(problem, problem_bytes, "--protocol: http1, http2, grpc, opaque or tls");
+    return cli_problem(problem, problem_bytes, "--protocol: http1, http2, grpc, opaque or tls");
 }
 
 static int read_request(struct policy_options *o, char *problem, size_t problem_bytes)
@@ -349,14 +338,14 @@ static int read_request(struct policy_options *o, char *problem, size_t problem_
 
     TRY(read_protocol(o, problem, problem_bytes));
     if (o->client_addr != NULL && addr_parse_ip(bytes_str(o->client_addr), &r->client) != 0) {
-        return refuse(problem, problem_bytes, "--client-address: an IP address");
+        return cli_problem(problem, problem_bytes, "--client-address: an IP address");
     }
     o->is_explained = o->protocol != NULL || r->method != NULL || r->path != NULL ||
                       r->authority != NULL || r->sni != NULL || r->headers.count > 0 ||
                       r->client_id != NULL || o->client_addr != NULL || r->is_tls;
     r->is_tls = r->is_tls || r->client_id != NULL; /* an identity comes with a certificate */
     if (o->output != NULL && strcmp(o->output, "json") != 0 && strcmp(o->output, "yaml") != 0) {
-        return refuse(problem, problem_bytes, "-o: yaml or json");
+        return cli_problem(problem, problem_bytes, "-o: yaml or json");
     }
     return 0;
 }

@@ -112,18 +112,12 @@ static int check_options(struct stat_options *o, const struct resource_arg *reso
 
 /* --- asking -------------------------------------------------------------------------------------- */
 
-/* protobuf-c's messages hold strings that may be written to; packing does not. */
-static char *unconst(const char *text)
-{
-    return (char *)(uintptr_t)text;
-}
-
 static void fill_peer(Linkerd2__Public__Resource *to, const struct resource_arg *peer,
                       const char *ns)
 {
-    to->type = unconst(peer->kind);
-    to->name = unconst(peer->name);
-    to->namespace_ = unconst(is_kind(peer, "namespace") ? "" : ns);
+    to->type = api_text(peer->kind);
+    to->name = api_text(peer->name);
+    to->namespace_ = api_text(is_kind(peer, "namespace") ? "" : ns);
 }
 
 static int ask(const struct stat_options *o, const struct resource_arg *r, struct stat_rows *rows,
@@ -143,11 +137,11 @@ static int ask(const struct stat_options *o, const struct resource_arg *r, struc
     linkerd2__public__empty__init(&none);
     (void)snprintf(window, sizeof(window), "%llums",
                    (unsigned long long)(o->window_ns / NS_PER_MS));
-    resource.namespace_ = unconst(o->all_namespaces || is_kind(r, "namespace") ? "" : o->ns);
-    resource.type = unconst(r->kind);
-    resource.name = unconst(r->name);
+    resource.namespace_ = api_text(o->all_namespaces || is_kind(r, "namespace") ? "" : o->ns);
+    resource.type = api_text(r->kind);
+    resource.name = api_text(r->name);
     selection.resource = &resource;
-    selection.label_selector = unconst(o->selector != NULL ? o->selector : "");
+    selection.label_selector = api_text(o->selector != NULL ? o->selector : "");
     request.selector = &selection;
     request.time_window = window;
     request.tcp_stats = true;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/traffic.h"
 
+#include "cli/api.h"
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/err.h"
@@ -35,12 +36,6 @@ int traffic_complete(struct traffic_options *o, const struct resource_arg *resou
     return 0;
 }
 
-/* protobuf-c's messages hold strings that may be written to; packing does not. */
-static char *unconst(const char *text)
-{
-    return (char *)(uintptr_t)text;
-}
-
 void traffic_ask(const struct traffic_options *o, const struct resource_arg *r,
                  struct traffic_question *out)
 {
@@ -48,11 +43,11 @@ void traffic_ask(const struct traffic_options *o, const struct resource_arg *r,
 
     linkerd2__public__resource__init(&out->resource);
     linkerd2__public__resource_selection__init(&out->selection);
-    out->resource.namespace_ = unconst(is_open ? "" : o->ns);
-    out->resource.type = unconst(r->kind);
-    out->resource.name = unconst(r->name);
+    out->resource.namespace_ = api_text(is_open ? "" : o->ns);
+    out->resource.type = api_text(r->kind);
+    out->resource.name = api_text(r->name);
     out->selection.resource = &out->resource;
-    out->selection.label_selector = unconst(o->selector != NULL ? o->selector : "");
+    out->selection.label_selector = api_text(o->selector != NULL ? o->selector : "");
     (void)snprintf(out->window, sizeof(out->window), "%llums",
                    (unsigned long long)(o->window_ns / NS_PER_MS));
 }
