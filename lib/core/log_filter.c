@@ -3,9 +3,8 @@
 
 #include "core/bytes.h"
 #include "core/err.h"
+#include "core/spin.h"
 #include "core/text.h"
-
-#include <sched.h>
 
 #define RULES_MAX        32
 #define FILTER_BYTES_MAX 512
@@ -26,18 +25,6 @@ static atomic_flag filter_lock = ATOMIC_FLAG_INIT;
 static struct log_filter filter_now = {.text = "info", .others = LOG_INFO}; /* under filter_lock */
 static struct log_filter filter_streams[LOG_FILTER_STREAMS];                /* the same; zero: off */
 static _Atomic unsigned filter_generation = 1; /* written under filter_lock, read by call sites */
-
-static void filter_acquire(void)
-{
-    while (atomic_flag_test_and_set_explicit(&filter_lock, memory_order_acquire)) {
-        (void)sched_yield();
-    }
-}
-
-static void filter_release(void)
-{
-    atomic_flag_clear_explicit(&filter_lock, memory_order_release);
-}
 
 unsigned log_filter_generation(void)
 {
@@ -238,10 +225,10 @@ static int filter_set(struct log_filter *to, const char *filter)
             TRY(parse_rule(&fresh, rule));
         }
     }
-    filter_acquire();
+    spin_acquire(&filter_lock);
     *to = fresh;
     filters_changed();
-    filter_release();
+    spin_release(&filter_lock);
     return 0;
 }
 
@@ -258,10 +245,10 @@ int log_filter_stream_set(unsigned index, const char *filter)
 
 void log_filter_stream_clear(unsigned index)
 {
-    filter_acquire();
+    spin_acquire(&filter_lock);
     filter_streams[index] = (struct log_filter){.others = LOG_OFF};
     filters_changed();
-    filter_release();
+    spin_release(&filter_lock);
 }
 
 void log_get_filter(char *to, size_t bytes)
@@ -269,10 +256,10 @@ void log_get_filter(char *to, size_t bytes)
     struct text text;
 
     text_init_fixed(&text, to, bytes);
-    filter_acquire();
+    spin_acquire(&filter_lock);
     text_add(&text,
              bytes_first(bytes_str(filter_now.text), MIN(strlen(filter_now.text), bytes - 1)));
-    filter_release();
+    spin_release(&filter_lock);
 }
 
 static enum log_level level_in(const struct log_filter *f, const char *target)
@@ -298,12 +285,12 @@ enum log_level log_filter_level(const char *target)
 {
     enum log_level level;
 
-    filter_acquire();
+    spin_acquire(&filter_lock);
     level = level_in(&filter_now, target);
     for (size_t i = 0; i < LOG_FILTER_STREAMS; i++) {
         level = MAX(level, level_in(&filter_streams[i], target));
     }
-    filter_release();
+    spin_release(&filter_lock);
     return level;
 }
 
@@ -311,9 +298,9 @@ enum log_level log_filter_main_level(const char *target)
 {
     enum log_level level;
 
-    filter_acquire();
+    spin_acquire(&filter_lock);
     level = level_in(&filter_now, target);
-    filter_release();
+    spin_release(&filter_lock);
     return level;
 }
 
@@ -321,8 +308,8 @@ enum log_level log_filter_stream_level(unsigned index, const char *target)
 {
     enum log_level level;
 
-    filter_acquire();
+    spin_acquire(&filter_lock);
     level = level_in(&filter_streams[index], target);
-    filter_release();
+    spin_release(&filter_lock);
     return level;
 }

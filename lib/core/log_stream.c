@@ -4,8 +4,7 @@
 #include "core/alloc.h"
 #include "core/err.h"
 #include "core/mailbox.h"
-
-#include <sched.h>
+#include "core/spin.h"
 
 #define LINES_MAX 1000 /* under way to the loop of a stream */
 
@@ -27,18 +26,6 @@ static struct slot {
 static atomic_flag lock = ATOMIC_FLAG_INIT;
 static _Atomic unsigned open_count; /* written under `lock`, read by whoever logs */
 
-static void acquire(void)
-{
-    while (atomic_flag_test_and_set_explicit(&lock, memory_order_acquire)) {
-        (void)sched_yield();
-    }
-}
-
-static void release(void)
-{
-    atomic_flag_clear_explicit(&lock, memory_order_release);
-}
-
 bool log_stream_is_any(void)
 {
     return atomic_load_explicit(&open_count, memory_order_relaxed) > 0;
@@ -50,13 +37,13 @@ static void deliver(struct message *m, struct loop *l UNUSED)
     struct slot *slot = &slots[line->slot];
     struct log_stream *s = NULL;
 
-    acquire();
+    spin_acquire(&lock);
     if (slot->stream != NULL && slot->generation == line->generation) {
         s = slot->stream;
         s->lost = slot->lost;
         slot->under_way--;
     }
-    release();
+    spin_release(&lock);
     if (s != NULL) { /* only this thread closes it */
         s->on_line(s, bytes_of(line->text, line->len));
     }
@@ -85,13 +72,13 @@ static void post(unsigned index, struct bytes text)
 
 void log_stream_line(const char *target, enum log_level level, struct bytes line)
 {
-    acquire();
+    spin_acquire(&lock);
     for (unsigned i = 0; i < LOG_STREAMS_MAX; i++) {
         if (slots[i].stream != NULL && level <= log_filter_stream_level(i, target)) {
             post(i, line);
         }
     }
-    release();
+    spin_release(&lock);
 }
 
 int log_stream_open(struct log_stream *s, struct loop *l, const char *filter)
@@ -99,7 +86,7 @@ int log_stream_open(struct log_stream *s, struct loop *l, const char *filter)
     int rc = E_LIMIT;
 
     assert(s->slot == 0 && s->on_line != NULL);
-    acquire();
+    spin_acquire(&lock);
     for (unsigned i = 0; i < LOG_STREAMS_MAX && s->slot == 0; i++) {
         if (slots[i].stream == NULL) {
             rc = log_filter_stream_set(i, filter);
@@ -113,7 +100,7 @@ int log_stream_open(struct log_stream *s, struct loop *l, const char *filter)
             atomic_fetch_add_explicit(&open_count, 1, memory_order_relaxed);
         }
     }
-    release();
+    spin_release(&lock);
     return s->slot != 0 ? 0 : rc;
 }
 
@@ -122,10 +109,10 @@ void log_stream_close(struct log_stream *s)
     if (s->slot == 0) {
         return;
     }
-    acquire();
+    spin_acquire(&lock);
     slots[s->slot - 1].stream = NULL;
     atomic_fetch_sub_explicit(&open_count, 1, memory_order_relaxed);
-    release();
+    spin_release(&lock);
     log_filter_stream_clear((unsigned)s->slot - 1);
     s->slot = 0;
 }
