@@ -139,7 +139,7 @@ static int check_field(const struct field *f, size_t *io_bytes)
 
 static bool is_target_text(struct bytes b)
 {
-    return scan_target_end(b.at, b.at + b.len) == b.at + b.len;
+    return b.len == 0 || scan_target_end(b.at, b.at + b.len) == b.at + b.len;
 }
 
 static int check_request_line(const struct head *h, enum http1_framing framing, size_t *io_bytes)
