@@ -290,26 +290,27 @@ static void decide_inbound(json_t *to, const struct server_policy *p,
     struct authz_choice choice;
     int rc = policy_authorize(p, &client, h, &choice, trail);
 
-    if (choice.route != NULL && choice.rule != NULL) {
+    if (choice.route != NULL) {
         set_route(to, &choice.route->route, choice.rule);
-        if (decide_by_filters(to, choice.rule, is_grpc)) {
-            return;
-        }
     }
     if (rc == E_NOT_FOUND) {
         decide(to, "refused: no route fits", 404, 5, is_grpc);
-    } else if (rc != 0) {
+        return;
+    }
+    if (rc != 0) {
         decide(to, h != NULL ? "refused: nobody authorizes this client"
                              : "closed: nobody authorizes this client",
                h != NULL ? 403 : 0, 7, is_grpc && h != NULL);
-    } else {
+        return;
+    }
+    if (choice.rule == NULL || !decide_by_filters(to, choice.rule, is_grpc)) {
         json_object_set_new(to, "decision",
                             json_string(choice.authz->is_audit ? "let in, and audited" : "let in"));
-        /* The implicit authorization of loopback clients has no object and no name. */
-        json_object_set_new(to, "authorization", choice.authz->meta.name.len > 0
-                                                     ? meta_json(&choice.authz->meta)
-                                                     : json_string("default localhost"));
     }
+    /* The implicit authorization of loopback clients has no object and no name. */
+    json_object_set_new(to, "authorization", choice.authz->meta.name.len > 0
+                                                 ? meta_json(&choice.authz->meta)
+                                                 : json_string("default localhost"));
 }
 
 json_t *explain_inbound(const struct server_policy *p, const struct explain_request *r,

@@ -8,8 +8,9 @@
 #include "proxy/profile_route.h"
 
 /*
- * Inbound, requests: by which route, with which filters, is it authorized and within its limits; then
- * to the local application (wire 9.5).
+ * Inbound, requests: by which route, is it authorized, is it within the limits, what do the filters
+ * say; then to the local application (wire 9.5). Filters come last: who may not call learns nothing
+ * of the routes, and is counted as denied.
  */
 
 /* Where the connection's requests go, found once. */
@@ -94,17 +95,28 @@ static void log_audit(const struct exchange *ex, const struct authz_choice *choi
              BYTES_ARG(ex->request->method), BYTES_ARG(ex->request->authority));
 }
 
-/* Does the request exceed a limit? Then it was answered. */
+/* Wire 9.4: the controller's own route, for the probes that it knows of. */
+static bool is_probe(const struct server_route *r)
+{
+    return bytes_eq(r->route.meta.kind, BYTES("default")) &&
+           bytes_eq(r->route.meta.name, BYTES("probe"));
+}
+
+/* Does the request exceed a limit? Then it was answered. Probes have none: busy is not dead, and a
+ * pod that is restarted for it leaves its load to the others. */
 static bool is_limited(struct exchange *ex, const struct authz_choice *choice)
 {
     static const char *const scopes[] = {
         [RATE_TOTAL] = "total", [RATE_IDENTITY] = "identity", [RATE_OVERRIDE] = "override"};
     struct conn *c = ex->conn;
     const struct server_policy *p = inbound_policy(c);
-    enum rate_verdict verdict =
-        rate_limiter_take(p->limiter, p->rate_limit, conn_client_id(c), c->w->loop->now_ns);
+    enum rate_verdict verdict;
     struct labels l;
 
+    if (is_probe(choice->route)) {
+        return false;
+    }
+    verdict = rate_limiter_take(p->limiter, p->rate_limit, conn_client_id(c), c->w->loop->now_ns);
     if (verdict == RATE_ADMITTED) {
         return false;
     }
@@ -175,9 +187,6 @@ void inbound_request(struct exchange *ex)
 
     (void)conn_refresh_policy(c);
     rc = policy_authorize(inbound_policy(c), &facts, ex->request, &choice, NULL);
-    if (rc != E_NOT_FOUND && UNLIKELY(choice.rule->filters_count > 0) && is_filtered(ex, &choice)) {
-        return; /* wire 9.5: before the client is authorized */
-    }
     if (rc != 0) {
         refuse(ex, rc, &choice);
         return;
@@ -188,6 +197,9 @@ void inbound_request(struct exchange *ex)
     known = known_requests(c, &choice);
     series_add(known->allowed, 1);
     if (UNLIKELY(inbound_policy(c)->limiter != NULL) && is_limited(ex, &choice)) {
+        return;
+    }
+    if (UNLIKELY(choice.rule->filters_count > 0) && is_filtered(ex, &choice)) {
         return;
     }
     exchange_count(ex, known->requests);

@@ -270,10 +270,11 @@ def test_routes_and_their_filters(home):
     assert [value for key, value in have if key == "x-set"] == ["by the route"]
     assert sorted(value for key, value in have if key == "x-add") == ["more", "one"]
     assert "x-gone" not in dict(have)
-    for name in CLIENTS:  # wire 9.5: a filter answers before anybody is authorized
-        moved = ask(name, "/old/x?y=1")
-        assert moved["status"] == 302
-        assert dict((k.lower(), v) for k, v in moved["headers"])["location"].endswith("other.example/old/x?y=1")
+    moved = ask("friend", "/old/x?y=1")
+    assert moved["status"] == 302
+    assert dict((k.lower(), v) for k, v in moved["headers"])["location"].endswith("other.example/old/x?y=1")
+    for name in ("stranger", "outsider"):  # where to is told to those who may call
+        assert ask(name, "/old/x?y=1")["status"] == 403
     assert ask("outsider", "/echo")["status"] == 403
     assert [ask(name, "/sink", method="POST", body="x")["status"] for name in CLIENTS] == [200, 200, 403]
     assert ask("stranger", "/echo")["status"] == 403
@@ -288,6 +289,24 @@ def test_routes_and_their_filters(home):
     assert now.sum("inbound_http_request_duration_seconds_count", route_name="strangers", **server_of) == 2
     assert now.sum("inbound_http_request_frame_size_bytes_sum", route_name="strangers", **server_of) == 2
     assert now.sum("inbound_http_requests_total", route_name="move") == 0
+
+
+@pytest.mark.parametrize("path, want", [
+    pytest.param({"value": "/echo"}, [200, 200, 404, 404], id="no-type"),
+    pytest.param({"type": "PathPrefix", "value": "/echo"}, [200, 200, 404, 404], id="prefix"),
+    pytest.param({"type": "Exact", "value": "/echo"}, [200, 404, 404, 404], id="exact"),
+])
+def test_what_no_rule_matches_is_not_found(home, path, want):
+    """Once a Server has a route there is no default one, whoever may call it. A path has a type that may be left out."""
+    set_policy(home, access="all-unauthenticated")
+    wait_for(lambda: may(home, "http") == set(CLIENTS), "everybody may, without a route")
+    set_policy(home, http_route("echo", {"matches": [{"path": path}]}), access="all-unauthenticated")
+    for name in CLIENTS:
+        def asked():
+            return [home.driver("t", name).get("server", HTTP, path)["status"]
+                    for path in ("/echo", "/echo/x", "/other", "/")]
+        wait_for(lambda: asked()[2] == 404, "the route holds")
+        assert asked() == want
 
 
 def test_grpc_routes(home):
@@ -321,9 +340,8 @@ def rps(n):
 
 
 def refused(home, scope, **labels):
-    """Requests of the tests; those of the probe, which may be refused too, are of another route."""
     return figures(home).sum("inbound_http_local_ratelimit_total", ratelimit_kind="HTTPLocalRateLimitPolicy",
-                             ratelimit_scope=scope, route_name="default", **labels)
+                             ratelimit_scope=scope, **labels)
 
 
 def statuses(home, name, count, path="/echo"):
@@ -347,6 +365,8 @@ def test_a_total(home):
     assert seen.count(200) <= 5 * (took + 1)
     assert refused(home, "total", ratelimit_name="few", srv_name="http") == before + seen.count(429)
     assert figures(home).sum("tulle_failures_total", cause="rate_limit") > 0
+    assert set(statuses(home, "outsider", 40, "/progress")) == {200}, "a probe has no limit"
+    assert home.pod("t", "server")["ready"]
     wait_for(lambda: statuses(home, "outsider", 40) and "cause=rate_limit" in proxy_log(home), "it is said in the log")
 
 

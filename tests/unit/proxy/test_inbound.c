@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inbound requests: filters, authorization, rate limits in the order of wire 9.5, and the figures
+ * Inbound requests: authorization, rate limits, filters, in this order (wire 9.5), and the figures
  * of routes (wire 7.2).
  */
 #include "peers.h"
@@ -62,8 +62,8 @@ static void refuse_everybody(void)
 
 /* --- filters ---------------------------------------------------------------------------------- */
 
-/* Wire 9.5: also for clients that would not be authorized. */
-static void a_redirect_comes_before_authorization(void **state)
+/* Where it would send a client is told to those who may call. */
+static void a_redirect_is_for_the_authorized(void **state)
 {
     struct peer *client;
 
@@ -73,9 +73,16 @@ static void a_redirect_comes_before_authorization(void **state)
     know();
     client = stranger();
     peer_send(client, GET);
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 403 "));
+    assert_false(peer_has(client, "elsewhere"));
+    assert_int_equal(rig_sum("inbound_http_authz_deny_total", NULL, NULL), 1);
+    peer_close(client);
+    rig_settle();
+    client = peer_dial(INBOUND); /* by loopback */
+    peer_send(client, GET);
     RIG_UNTIL(peer_has(client, "HTTP/1.1 302 "));
     assert_true(peer_has(client, "location: http://elsewhere/a\r\n"));
-    assert_int_equal(rig_sum("inbound_http_authz_deny_total", NULL, NULL), 0);
+    assert_int_equal(rig_sum("inbound_http_authz_allow_total", NULL, NULL), 1);
     assert_true(app_has_nobody(&app));
 }
 
@@ -164,6 +171,47 @@ static void a_limit_that_is_used_up(void **state)
     rig_check_labels();
 }
 
+/* A pod that is busy is not to be restarted for it. */
+static void a_probe_has_no_limit(void **state)
+{
+    struct peer *client, *server;
+
+    (void)state;
+    limit(1, 0);
+    policy->routes[0].route.meta =
+        (struct meta){.kind = BYTES("default"), .name = BYTES("probe")};
+    know();
+    client = peer_dial(INBOUND);
+    peer_send(client, GET);
+    server = serve(client);
+    for (unsigned i = 0; i < 3; i++) {
+        text_reset(&client->in);
+        text_reset(&server->in);
+        peer_send(client, GET);
+        RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+        peer_send(server, OK);
+        RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
+    }
+    assert_int_equal(rig_sum("inbound_http_local_ratelimit_total", NULL, NULL), 0);
+}
+
+/* A filter that answers counts against the limit as any request. */
+static void a_filter_does_not_pass_the_limit(void **state)
+{
+    struct peer *client;
+
+    (void)state;
+    limit(1, 0);
+    filter(&(struct filter){.kind = FILTER_FAIL, .status = 418, .message = BYTES("no")});
+    know();
+    client = peer_dial(INBOUND);
+    peer_send(client, GET);
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 418 "));
+    text_reset(&client->in);
+    peer_send(client, GET);
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 429 "));
+}
+
 /* Who is not authorized takes no token from those who are. */
 static void a_denied_request_takes_no_token(void **state)
 {
@@ -242,10 +290,12 @@ static void a_denied_request_is_not_the_routes(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        TEST(a_redirect_comes_before_authorization),
+        TEST(a_redirect_is_for_the_authorized),
         TEST(an_injected_failure),
         TEST(edits_of_the_request),
         TEST(a_limit_that_is_used_up),
+        TEST(a_probe_has_no_limit),
+        TEST(a_filter_does_not_pass_the_limit),
         TEST(a_denied_request_takes_no_token),
         TEST(a_route_is_counted),
         TEST(a_denied_request_is_not_the_routes),
