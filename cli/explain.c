@@ -295,22 +295,21 @@ static void decide_inbound(json_t *to, const struct server_policy *p,
     }
     if (rc == E_NOT_FOUND) {
         decide(to, "refused: no route fits", 404, 5, is_grpc);
-        return;
-    }
-    if (rc != 0) {
+    } else if (rc != 0) {
         decide(to, h != NULL ? "refused: nobody authorizes this client"
                              : "closed: nobody authorizes this client",
                h != NULL ? 403 : 0, 7, is_grpc && h != NULL);
-        return;
+    } else {
+        if (choice.rule == NULL || !decide_by_filters(to, choice.rule, is_grpc)) {
+            json_object_set_new(
+                to, "decision",
+                json_string(choice.authz->is_audit ? "let in, and audited" : "let in"));
+        }
+        /* The implicit authorization of loopback clients has no object and no name. */
+        json_object_set_new(to, "authorization", choice.authz->meta.name.len > 0
+                                                     ? meta_json(&choice.authz->meta)
+                                                     : json_string("default localhost"));
     }
-    if (choice.rule == NULL || !decide_by_filters(to, choice.rule, is_grpc)) {
-        json_object_set_new(to, "decision",
-                            json_string(choice.authz->is_audit ? "let in, and audited" : "let in"));
-    }
-    /* The implicit authorization of loopback clients has no object and no name. */
-    json_object_set_new(to, "authorization", choice.authz->meta.name.len > 0
-                                                 ? meta_json(&choice.authz->meta)
-                                                 : json_string("default localhost"));
 }
 
 json_t *explain_inbound(const struct server_policy *p, const struct explain_request *r,

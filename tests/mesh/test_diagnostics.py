@@ -111,7 +111,9 @@ def governed(controller):
         policy_object("Server", "web", {"podSelector": {"matchLabels": {"app": "web"}}, "port": 8080,
                                         "proxyProtocol": "HTTP/1"}, "v1beta3"),
         policy_object("HTTPRoute", "admin", {"parentRefs": [server], "rules": [
-            {"matches": [{"path": {"type": "PathPrefix", "value": "/admin"}}]}]}, "v1beta3"),
+            {"matches": [{"path": {"type": "PathPrefix", "value": "/admin"}}]},
+            {"matches": [{"path": {"type": "PathPrefix", "value": "/admin/old"}}],
+             "filters": [{"type": "RequestRedirect", "requestRedirect": {"statusCode": 302}}]}]}, "v1beta3"),
         policy_object("MeshTLSAuthentication", "bot", {"identities": [BOT]}),
         policy_object("AuthorizationPolicy", "admin-bot", {
             "targetRef": {"group": "policy.linkerd.io", "kind": "HTTPRoute", "name": "admin"},
@@ -179,6 +181,9 @@ def test_whom_a_server_lets_in(governed):
     assert "authorization admin-bot: the client's identity does not fit" in other["trail"]
     assert explain(governed, *port, "--path", "/admin")["status"] == 403  # no identity at all
     assert explain(governed, *port, "--path", "/", "--client-id", BOT)["status"] == 404
+    moved = explain(governed, *port, "--path", "/admin/old", "--client-id", BOT)
+    assert moved["decision"] == "redirected by a filter" and moved["authorization"] == "authorizationpolicy admin-bot"
+    assert explain(governed, *port, "--path", "/admin/old")["status"] == 403  # who may not is not told where to
     near = explain(governed, *port, "--path", "/admin", "--client-address", "127.0.0.1")
     assert near["decision"] == "let in" and near["authorization"] == "default localhost"
     free = explain(governed, "po/web-1", 9999, "--protocol", "opaque")
@@ -191,7 +196,8 @@ def test_decisions_for_people(governed):
     assert lines[1] == ("request         protocol=HTTP/1 method=GET path=/admin authority= clientAddress=10.0.0.1 clientId=- "
                         "tls=no")
     assert "decision        refused: nobody authorizes this client" in lines
-    assert lines[-1] == "trail           authorization admin-bot: the client's identity does not fit"
+    assert lines[-2:] == ["trail           route admin, rule 1: does not fit, by its path /admin/old",
+                          "                authorization admin-bot: the client's identity does not fit"]
 
 
 def test_policy_questions_that_are_none(governed):
