@@ -43,9 +43,8 @@ struct http1_server {
     bool close_after;     /* this exchange is the connection's last */
     bool is_draining, is_leaving; /* leaving: when the next exchange is over, not before */
     bool is_shut, said_closed; /* we said that we finished; and to our user */
-    bool aborts;  /* LINGER ends in a reset: the peer must not take what it got for the whole */
-    /* of the request in progress */
-    bool is_head, is_connect, is_10, waits_for_continue, sent_upgrade;
+    bool aborts; /* LINGER ends in a reset: the peer must not take what it got for the whole */
+    bool is_head, is_connect, is_10, waits_for_continue, sent_upgrade; /* of this request */
 };
 
 static struct http1_server *server_of(struct http_server *base)
@@ -193,10 +192,9 @@ static enum step step_head(struct http1_server *sv)
 /* The request broke off or is malformed, with the stream open. */
 static void request_failed(struct http1_server *sv, int err)
 {
-    bool is_truncated = err == E_H1_TRUNCATED;
     bool can_answer = !sv->c.s.sent_head;
 
-    http1_reset_stream(&sv->c, is_truncated ? RESET_TRUNCATED : RESET_PROTOCOL, err);
+    http1_reset_stream(&sv->c, err == E_H1_TRUNCATED ? RESET_TRUNCATED : RESET_PROTOCOL, err);
     if (can_answer) {
         server_refuse(sv, err == E_LIMIT ? 431 : 400, err);
     } else {
@@ -385,6 +383,9 @@ static void server_run(struct task *task)
         next = server_steps[sv->state](sv);
     } while (next == STEP_MORE || (sv->c.tx_err != 0 && sv->state != SERVER_CLOSED));
     sv->c.is_running = false;
+    if (sv->state == SERVER_EXCHANGE && io_is_reset(sv->c.io)) {
+        server_fail(sv, RESET_CONNECTION, E_CLOSED); /* no read tells, while none is wanted */
+    }
     if (chain_size(&sv->c.out) > 0) {
         task_wake_late(sv->c.loop, &sv->c.late);
     }
@@ -424,8 +425,7 @@ static enum http1_framing response_framing(const struct http1_server *sv, const 
     if (ends || h->content_length >= 0) {
         return HTTP1_LENGTH;
     }
-    return sv->is_10 ? HTTP1_UNTIL_CLOSE
-                     : HTTP1_CHUNKED; /* RFC 9112 6.1: not to a client of HTTP/1.0 */
+    return sv->is_10 ? HTTP1_UNTIL_CLOSE : HTTP1_CHUNKED; /* RFC 9112 6.1 */
 }
 
 static int send_interim(struct http1_server *sv, const struct head *h)

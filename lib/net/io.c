@@ -17,6 +17,15 @@ void io_close(struct io *io)
     }
 }
 
+bool io_is_reset(const struct io *io)
+{
+    while (io->below != NULL) {
+        io = io->below;
+    }
+    assert(io->ops == &io_tcp_ops);
+    return (CONTAINER_OF_CONST(io, struct io_tcp, io)->watch.ready & WATCH_HUP) != 0;
+}
+
 void io_abort(struct io *io)
 {
     struct linger reset = {.l_onoff = 1, .l_linger = 0};

@@ -83,6 +83,8 @@ static inline int io_fd(const struct io *io) /* the socket at the bottom */
 }
 /* Of every layer down to the descriptor; NULL: nobody. */
 void io_set_owner(struct io *io, struct task *owner);
+/* The peer reset it, or an error ended it, and no read has told so yet: for those who do not read. */
+bool io_is_reset(const struct io *io);
 void io_close(struct io *io);  /* NULL is fine; unwritten bytes are lost unless shut was done */
 /* Drop what closed connections of this loop still have to write; before loop_close(). */
 void io_close_lingering(struct loop *l);

@@ -552,6 +552,31 @@ static void a_client_that_goes_away_resets_the_stream(void **state UNUSED)
     assert_true(p.closed && p.close_err != 0);
 }
 
+/* Nothing is read then that would tell. */
+static void a_client_that_goes_away_without_credit_resets_the_stream(void **state UNUSED)
+{
+    p.credit_at_once = 0;
+    probe_send(&p, "POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 100000000\r\n\r\nxx");
+    assert_log(&p, "head POST /a;");
+    probe_peer_close(&p);
+    assert_log(&p, "reset connection closed;");
+    probe_stream_close(&p, RESET_NONE);
+    assert_true(p.closed && p.close_err != 0);
+}
+
+/* Nor behind a request that is whole, when enough of the next ones came. */
+static void a_client_that_goes_away_behind_a_queue_resets_the_stream(void **state UNUSED)
+{
+    for (unsigned i = 0; i < 8192 / sizeof(GET_A); i++) {
+        probe_send(&p, GET_A);
+    }
+    assert_log(&p, "head GET /a ends;");
+    probe_peer_close(&p);
+    assert_log(&p, "reset connection closed;");
+    probe_stream_close(&p, RESET_NONE);
+    assert_true(p.closed && p.close_err != 0);
+}
+
 static void connection_close_is_honoured(void **state UNUSED) /* RFC 9112 9.6 */
 {
     probe_send(&p, "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n" GET_A);
@@ -858,6 +883,8 @@ int main(void)
         TEST(a_body_cut_short_is_told),
         TEST(a_head_cut_short_closes),
         TEST(a_client_that_goes_away_resets_the_stream),
+        TEST(a_client_that_goes_away_without_credit_resets_the_stream),
+        TEST(a_client_that_goes_away_behind_a_queue_resets_the_stream),
         TEST(connection_close_is_honoured),
         TEST(the_owner_can_end_a_connection_after_a_stream),
         TEST(an_unread_request_is_dropped_for_the_next),
