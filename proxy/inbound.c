@@ -92,6 +92,7 @@ void inbound_peeked(struct conn *c, bool is_tls, struct bytes sni)
     if (is_tls) {
         c->tls = CONN_TLS_FOREIGN;
         c->sni = sni_label(c, sni);
+        early_decided(c, SPOKE_CLIENT);
         inbound_protocol_known(c, DETECT_OPAQUE);
         return;
     }

@@ -245,6 +245,30 @@ static void opaque_bytes_go_on_what_was_opened(void **state)
     assert_int_equal(outcomes("inbound", "client_first"), 1);
 }
 
+/* TLS for somebody else is opaque, too: the connection is not early any more. */
+static void foreign_tls_goes_on_what_was_opened(void **state)
+{
+    static const char hello[50] = "\x16\x03\x01\0\x2d\x01\0\0\x29\x03\x03"
+                                  "the client's thirty-two random b"
+                                  "\0\0\x02\x13\x01\x01";
+    struct peer *client, *server;
+
+    (void)state;
+    inbound(DEFAULT_ALL_UNAUTHENTICATED);
+    client = peer_dial(INBOUND);
+    server = app_accept(&app);
+    peer_send_bytes(client, bytes_of(hello, sizeof(hello)));
+    RIG_UNTIL(server->in.len == sizeof(hello));
+    assert_true(app_has_nobody(&app));
+    assert_int_equal(rig.w.early->open, 0);
+    assert_int_equal(outcomes("inbound", "client_first"), 1);
+    peer_send(server, "to the client");
+    RIG_UNTIL(peer_has(client, "to the client"));
+    peer_close(client);
+    peer_close(server);
+    all_is_closed();
+}
+
 /* The beginning of a ClientHello came late: the peer must not get a greeting in the clear. */
 static void nothing_is_said_into_a_handshake(void **state)
 {
@@ -409,6 +433,7 @@ int main(int argc, char **argv)
         TEST(a_server_of_http_has_said_nothing),
         TEST(a_late_request_is_a_request),
         TEST(opaque_bytes_go_on_what_was_opened),
+        TEST(foreign_tls_goes_on_what_was_opened),
         TEST(nothing_is_said_into_a_handshake),
         TEST(both_are_silent),
         TEST(clients_that_go_away),
