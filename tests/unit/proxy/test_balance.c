@@ -166,7 +166,7 @@ static void a_failing_endpoint_is_taken_out_and_probed(void **state)
     unsigned failed = 0;
 
     (void)state;
-    (void)new_policy_accruing(PROTOCOL_DETECT);
+    (void)new_policy_accruing(PROTOCOL_HTTP1);
     know_policy();
     know_endpoints(true, true);
     hosts(BAD, OK);
@@ -209,7 +209,7 @@ static void waiting_requests_see_one_probe(void **state)
     struct peer *clients[4], *server;
 
     (void)state;
-    (void)new_policy_accruing(PROTOCOL_DETECT);
+    (void)new_policy_accruing(PROTOCOL_HTTP1);
     know_policy();
     know_endpoints(true, false);
     hosts(BAD, NULL);
@@ -247,7 +247,7 @@ static void a_probe_whose_client_goes_is_given_back(void **state)
     struct peer *client = peer_dial(OUTBOUND), *other;
 
     (void)state;
-    (void)new_policy_accruing(PROTOCOL_DETECT);
+    (void)new_policy_accruing(PROTOCOL_HTTP1);
     know_policy();
     know_endpoints(true, false);
     hosts(BAD, NULL);
@@ -270,7 +270,7 @@ static void broken_connections_count(void **state)
     struct peer *client;
 
     (void)state;
-    (void)new_policy_accruing(PROTOCOL_DETECT);
+    (void)new_policy_accruing(PROTOCOL_HTTP1);
     know_policy();
     know_endpoints(true, true);
     hosts(NULL, OK);
@@ -337,7 +337,7 @@ static void retried_and_timed_out_attempts_count(void **state)
     struct rule *rule;
 
     (void)state;
-    (void)new_policy_accruing(PROTOCOL_DETECT);
+    (void)new_policy_accruing(PROTOCOL_HTTP1);
     rule = policy->http1.at[0].rules;
     rule->retry = (struct retry){.is_on = true,
                                  .max_retries = 1,
@@ -353,7 +353,7 @@ static void retried_and_timed_out_attempts_count(void **state)
     assert_int_equal(first.requests, 2);
     assert_int_equal(seat_at(&one)->accrual->state.state, ACCRUAL_EJECTED);
 
-    (void)new_policy_accruing(PROTOCOL_DETECT);
+    (void)new_policy_accruing(PROTOCOL_HTTP1);
     policy->backends[0].max_failures = 1;
     policy->http1.at[0].rules->response_timeout_ns = 20 * NS_PER_MS;
     know_policy();
@@ -375,7 +375,7 @@ static void accrual_is_switched_while_requests_go_on(void **state)
     struct upstream *up;
 
     (void)state;
-    (void)new_policy_accruing(PROTOCOL_DETECT);
+    (void)new_policy_accruing(PROTOCOL_HTTP1);
     know_policy();
     know_endpoints(true, false);
     hosts(BAD, NULL);
@@ -384,14 +384,14 @@ static void accrual_is_switched_while_requests_go_on(void **state)
     assert_int_equal(balancer_ready(the_dest()->balancer), 0);
     up = seat_at(&one)->up;
 
-    (void)new_policy(PROTOCOL_DETECT);
+    (void)new_policy(PROTOCOL_HTTP1);
     know_policy();
     for (unsigned i = 0; i < 5; i++) {
         assert_int_equal(ask(client), 500);
     }
     assert_null(seat_at(&one)->accrual);
 
-    new_policy_accruing(PROTOCOL_DETECT)->max_failures = 3;
+    new_policy_accruing(PROTOCOL_HTTP1)->max_failures = 3;
     know_policy();
     assert_int_equal(ask(client), 500);
     assert_int_equal(ask(client), 500);
@@ -408,14 +408,14 @@ static void who_is_out_stays_out_when_parameters_change(void **state)
     struct peer *client = peer_dial(OUTBOUND), *other = peer_dial(OUTBOUND);
 
     (void)state;
-    new_policy_accruing(PROTOCOL_DETECT)->backoff_min_ns = 3600 * NS_PER_S;
+    new_policy_accruing(PROTOCOL_HTTP1)->backoff_min_ns = 3600 * NS_PER_S;
     policy->backends[0].backoff_max_ns = 3600 * NS_PER_S;
     know_policy();
     know_endpoints(true, false);
     hosts(BAD, NULL);
     assert_int_equal(ask(client), 500);
     assert_int_equal(ask(client), 500);
-    new_policy_accruing(PROTOCOL_DETECT)->max_failures = 50;
+    new_policy_accruing(PROTOCOL_HTTP1)->max_failures = 50;
     know_policy();
     peer_send(other, GET);
     rig_settle();
@@ -432,7 +432,7 @@ static void parents_have_destinations_of_their_own(void **state)
     struct dest *of_a, *of_b, *of_tcp;
 
     (void)state;
-    (void)new_policy(PROTOCOL_DETECT);
+    (void)new_policy(PROTOCOL_HTTP1);
     of_a = dest_hold(&rig.w, &policy->backends[0], &a, false);
     of_b = dest_hold(&rig.w, &policy->backends[0], &b, false);
     assert_ptr_not_equal(of_a, of_b);
@@ -452,7 +452,7 @@ static void parents_have_destinations_of_their_own(void **state)
 static void who_is_busy_is_left_alone(void **state)
 {
     struct peer *client = peer_dial(OUTBOUND);
-    struct backend *b = new_policy(PROTOCOL_DETECT);
+    struct backend *b = new_policy(PROTOCOL_HTTP1);
 
     (void)state;
     b->penalty_ns = 5 * NS_PER_S;
@@ -480,7 +480,7 @@ static void latency_is_that_of_the_first_byte(void **state)
     struct load *l;
 
     (void)state;
-    new_policy(PROTOCOL_DETECT)->default_rtt_ns = 1;
+    new_policy(PROTOCOL_HTTP1)->default_rtt_ns = 1;
     know_policy();
     know_endpoints(true, false);
     peer_send(client, GET);
@@ -509,7 +509,7 @@ static void availability_follows_the_gate(void **state)
 
     (void)state;
     rig.config.outbound.failfast_ns = 50 * NS_PER_MS;
-    (void)new_policy(PROTOCOL_DETECT);
+    (void)new_policy(PROTOCOL_HTTP1);
     know_policy();
     hosts(OK, OK);
     peer_send(client, GET);
@@ -538,7 +538,7 @@ static void a_probe_opens_the_gate(void **state)
 
     (void)state;
     rig.config.outbound.failfast_ns = 20 * NS_PER_MS;
-    (void)new_policy_accruing(PROTOCOL_DETECT);
+    (void)new_policy_accruing(PROTOCOL_HTTP1);
     know_policy();
     know_endpoints(true, false);
     hosts(BAD, NULL);
@@ -561,7 +561,7 @@ static void the_queue_is_bounded(void **state)
 
     (void)state;
     rig.config.outbound.queue_capacity = 3;
-    (void)new_policy(PROTOCOL_DETECT);
+    (void)new_policy(PROTOCOL_HTTP1);
     know_policy();
     know_endpoints(false, false);
     hosts(OK, OK);
@@ -587,7 +587,7 @@ static void an_endpoint_that_is_out_may_go(void **state)
     struct peer *client = peer_dial(OUTBOUND);
 
     (void)state;
-    (void)new_policy_accruing(PROTOCOL_DETECT);
+    (void)new_policy_accruing(PROTOCOL_HTTP1);
     know_policy();
     know_endpoints(true, false);
     hosts(BAD, OK);
@@ -610,7 +610,7 @@ static void a_balancer_has_its_figures(void **state)
     struct peer *client = peer_dial(OUTBOUND);
 
     (void)state;
-    (void)new_policy(PROTOCOL_DETECT);
+    (void)new_policy(PROTOCOL_HTTP1);
     know_policy();
     know_endpoints(true, true);
     hosts(OK, OK);
@@ -693,7 +693,7 @@ static void ten_thousand_endpoints(void **state)
     size_t lines;
 
     (void)state;
-    (void)new_policy(PROTOCOL_DETECT);
+    (void)new_policy(PROTOCOL_HTTP1);
     know_policy();
     hosts(OK, OK);
     know_endpoints(true, false);
@@ -720,7 +720,7 @@ static void two_thousand_destinations_are_forgotten(void **state)
 
     (void)state;
     rig.config.outbound.discovery_idle_ns = 30 * NS_PER_MS;
-    (void)new_policy(PROTOCOL_DETECT);
+    (void)new_policy(PROTOCOL_HTTP1);
     know_policy();
     for (unsigned i = 0; i < 2000; i++) {
         struct backend b = policy->backends[0];
