@@ -91,7 +91,10 @@ static int compare_rows(const void *a, const void *b)
 
 static int compare_tables(const void *a, const void *b)
 {
-    return strcmp((*(route_table *const *)a)->resource, (*(route_table *const *)b)->resource);
+    const route_table *x = *(route_table *const *)a, *y = *(route_table *const *)b;
+    int order = strcmp(x->resource, y->resource);
+
+    return order != 0 ? order : strcmp(x->namespace_, y->namespace_);
 }
 
 /* --- showing ------------------------------------------------------------------------------------- */
@@ -166,14 +169,17 @@ static json_t *row_json(const struct routes_options *o, const route_row *r)
     return j;
 }
 
-/* "deployment/web" as people write it: "deploy/web". */
-static char *short_name(const char *resource)
+/* "deployment/web" as people write it: "deploy/web"; among others of all namespaces
+ * "demo/deploy/web". */
+static char *short_name(const struct routes_options *o, const route_table *table)
 {
-    const char *slash = strchr(resource, '/');
+    const char *resource = table->resource, *slash = strchr(resource, '/');
+    bool has_ns = o->common.all_namespaces && table->namespace_[0] != '\0';
     AUTOFREE char *kind =
         mem_strndup(resource, slash != NULL ? (size_t)(slash - resource) : strlen(resource));
 
-    return mem_printf("%s%s", kind_short(kind), slash != NULL ? slash : "");
+    return mem_printf("%s%s%s%s", has_ns ? table->namespace_ : "", has_ns ? "/" : "",
+                      kind_short(kind), slash != NULL ? slash : "");
 }
 
 static void print_all(const struct routes_options *o, route_table *const *tables, size_t count,
@@ -182,7 +188,7 @@ static void print_all(const struct routes_options *o, route_table *const *tables
     json_t *all = json_object();
 
     for (size_t i = 0; i < count; i++) {
-        AUTOFREE char *name = short_name(tables[i]->resource);
+        AUTOFREE char *name = short_name(o, tables[i]);
         json_t *rows = json_array();
 
         qsort(tables[i]->rows, tables[i]->n_rows, sizeof(tables[i]->rows[0]), compare_rows);

@@ -322,6 +322,7 @@ static Linkerd2__Public__RouteTable *table_message(struct tables *t, const struc
 
     linkerd2__public__route_table__init(m);
     m->resource = arena_printf(a, "%s/%s", t->b->ask.kind->type, table->name);
+    m->namespace_ = arena_strdup(a, bytes_str(table->ns));
     m->rows = arena_new(a, (map_count(&table->rows) + 1) * sizeof(route_row *));
     while (map_next(&it)) {
         const struct breakdown_row *row = it.value;

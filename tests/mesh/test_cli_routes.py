@@ -91,6 +91,22 @@ def cells(table):
 # --- routes --------------------------------------------------------------------------------------
 
 
+def test_routes_of_every_namespace(api, prometheus):
+    """Namesakes of two namespaces do not take each other's place."""
+    namesakes = ("twin-a", "twin-b")
+    for number, ns in enumerate(namesakes, 1):
+        put(api, ns, "web", services=("web",))
+        api.put(profile(ns, "web", "books"))
+        p = prometheus.proxy(ns, "web-1", deployment="web")
+        route(p, 10 * number, direction="inbound", dst=f"web.{ns}.svc.cluster.local:80", rt_route="books")
+        p.wait_scraped()
+    keys = [f"{ns}/deploy/web" for ns in namesakes]
+    got = await_json(api, lambda a: all(any(r["rps"] for r in a.get(key, [])) for key in keys), "routes", "deploy", "-A")
+    assert [count(row)[0] for key in keys for row in got[key] if row["route"] == "books"] == [10, 20]
+    table = api.tulle("routes", "deploy", "-A")
+    assert all(f"==> {key} <==" in table for key in keys)
+
+
 def test_routes_of_what_a_workload_received(api, prometheus):
     ns = "received"
     put(api, ns, "web", services=("web", "other"))
