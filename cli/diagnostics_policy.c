@@ -59,9 +59,11 @@ static int check_service(const struct policy_options *o, const char *name, char 
         is_there = is_there || strcmp(response->services[i]->name, name) == 0;
     }
     api_answer_free(answer);
-    return is_there ? 0
-                    : cli_problem(problem, problem_bytes, "there is no Service %s in namespace %s", name,
-                                  o->ns);
+    if (!is_there) {
+        (void)cli_problem(problem, problem_bytes, "there is no Service %s in namespace %s", name, o->ns);
+        return E_NOT_FOUND;
+    }
+    return 0;
 }
 
 static void set_workload(const char *ns, const char *pod, struct policy_subject *out)
@@ -91,12 +93,15 @@ static int pick_pod(const struct policy_options *o, const struct resource_arg *r
         set_workload(o->ns, slash != NULL ? slash + 1 : first, out);
     }
     api_answer_free(&pods->base);
-    return first != NULL ? 0
-                         : cli_problem(problem, problem_bytes,
-                                       "no pods with a proxy belong to %s/%s in namespace %s",
-                                       kind_short(r->kind), r->name, o->ns);
+    if (first == NULL) {
+        (void)cli_problem(problem, problem_bytes, "no pods with a proxy belong to %s/%s in namespace %s",
+                     kind_short(r->kind), r->name, o->ns);
+        return E_NOT_FOUND;
+    }
+    return 0;
 }
 
+/* E_CONFIG: nothing can be asked with these arguments; others: what they name was looked for in vain. */
 static int read_subject(const struct policy_options *o, const struct opt_list *args,
                         struct policy_subject *out, char *problem, size_t problem_bytes)
 {
@@ -385,17 +390,20 @@ int diagnostics_policy(int argc, char **argv)
     struct opt_list args = {0};
     struct policy_subject subject;
     char problem[1024];
-    int status;
+    int status, rc;
 
     if (!cli_parse(usage, opts, ARRAY_LEN(opts), argc, argv, &args, &status)) {
         opt_list_clear(&r->headers);
         return status;
     }
     cli_target_complete(&o.target);
-    if (read_request(&o, problem, sizeof(problem)) != 0 ||
-        read_subject(&o, &args, &subject, problem, sizeof(problem)) != 0) {
-        (void)cli_fail("diagnostics policy: %s", problem);
-        status = EXIT_USAGE;
+    rc = read_request(&o, problem, sizeof(problem));
+    if (rc == 0) {
+        rc = read_subject(&o, &args, &subject, problem, sizeof(problem));
+    }
+    if (rc != 0) {
+        status = cli_fail("diagnostics policy: %s", problem);
+        status = rc == E_CONFIG ? EXIT_USAGE : status;
     } else {
         status = run(&o, &subject);
     }

@@ -85,6 +85,14 @@ static int upgrade(const char *path, const char *ns, const char *name, const cha
     return left == 0 ? 0 : 1;
 }
 
+static const char usage[] =
+    "local upgrade [DEPLOYMENT|POD] [options]\n\n"
+    "A new proxy program in running pods, one pod after the other: the running proxy hands its listening\n"
+    "sockets over and finishes what it has open. Without a name: in all pods of the home, and in those to\n"
+    "come. A pod whose new proxy does not serve keeps the one it has.\n\n"
+    "  tulle local upgrade\n"
+    "  tulle local upgrade web -n demo --proxy ./build/tulle-proxy";
+
 int local_upgrade(int argc, char **argv)
 {
     struct local_target t = {0};
@@ -100,8 +108,7 @@ int local_upgrade(int argc, char **argv)
     struct opt_list args = {0};
     int status;
 
-    if (!cli_parse("local upgrade [DEPLOYMENT|POD] [options]", opts, ARRAY_LEN(opts), argc, argv,
-                   &args, &status)) {
+    if (!cli_parse(usage, opts, ARRAY_LEN(opts), argc, argv, &args, &status)) {
         return status;
     }
     status = EXIT_USAGE;

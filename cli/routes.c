@@ -238,7 +238,7 @@ static int show(const struct routes_options *o, const struct routes_answers *a)
     text_init(&out, TRAFFIC_OUTPUT_MAX);
     print_all(o, tables, count, &out);
     mem_free(tables);
-    return traffic_print("routes", &o->common, &out);
+    return traffic_print("routes", "routes of ServiceProfiles", &o->common, &out);
 }
 
 static int run(const struct routes_options *o, const struct resource_arg *resources, size_t count)

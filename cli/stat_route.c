@@ -222,7 +222,7 @@ static int show_inbound(const struct traffic_options *o, const struct answers *a
         print_inbound(o, rows, count, &out);
     }
     mem_free(rows);
-    return traffic_print("stat-inbound", o, &out);
+    return traffic_print("stat-inbound", "traffic", o, &out);
 }
 
 /* --- outbound ------------------------------------------------------------------------------------ */
@@ -433,7 +433,7 @@ static int show_outbound(const struct traffic_options *o, const struct answers *
         print_outbound(o, rows, count, &out);
     }
     mem_free(rows);
-    return traffic_print("stat-outbound", o, &out);
+    return traffic_print("stat-outbound", "traffic", o, &out);
 }
 
 /* --- the command lines --------------------------------------------------------------------------- */

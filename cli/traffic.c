@@ -121,7 +121,8 @@ void traffic_json(struct text *to, json_t *value)
     json_decref(value);
 }
 
-int traffic_print(const char *command, const struct traffic_options *o, struct text *out)
+int traffic_print(const char *command, const char *what, const struct traffic_options *o,
+                  struct text *out)
 {
     int status = 0;
 
@@ -131,9 +132,9 @@ int traffic_print(const char *command, const struct traffic_options *o, struct t
     } else if (out->len > 0) {
         (void)fwrite(out->at, 1, out->len, stdout);
     } else if (o->all_namespaces) {
-        (void)fputs("No traffic found.\n", stderr);
+        (void)fprintf(stderr, "No %s found.\n", what);
     } else {
-        (void)fprintf(stderr, "No traffic found in namespace %s; -n names another, -A asks all.\n",
+        (void)fprintf(stderr, "No %s found in namespace %s; -n names another, -A asks all.\n", what,
                       o->ns);
     }
     text_clear(out);

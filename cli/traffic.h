@@ -46,8 +46,9 @@ void traffic_rate_json(json_t *to, const struct traffic_options *o, const char *
 void traffic_latency_json(json_t *to, const Linkerd2__Public__BasicStats *stats);
 double traffic_per_second(const struct traffic_options *o, uint64_t count);
 
-/* Standard output; a sentence on standard error when there is nothing. Takes the text. The exit status. */
-int traffic_print(const char *command, const struct traffic_options *o, struct text *out);
+/* Standard output; without rows a sentence that there is no `what`. Takes the text. The exit status. */
+int traffic_print(const char *command, const char *what, const struct traffic_options *o,
+                  struct text *out);
 void traffic_json(struct text *to, json_t *value); /* takes the value */
 
 #endif

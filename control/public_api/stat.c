@@ -257,27 +257,35 @@ static void stat_start(struct stat_call *s)
 }
 
 /* A name that nothing has is more often a slip than a question. Labels may well select nothing. */
-bool stat_is_there(const struct public_api *api, const struct stat_ask *ask, char *problem,
-                   size_t problem_bytes)
+static bool is_there(const struct public_api *api, const struct stat_kind *k, const char *ns,
+                     const char *name, char *problem, size_t problem_bytes)
 {
-    const struct stat_kind *k = ask->kind;
     struct map_iter it;
 
-    if (k == NULL || k->kind == KIND_COUNT || ask->name[0] == '\0') {
+    if (k == NULL || k->kind == KIND_COUNT || name[0] == '\0') {
         return true;
     }
     it = (struct map_iter)MAP_ITER(&api->env->cluster->objects[k->kind]);
     while (map_next(&it)) {
         const struct object *o = it.value;
 
-        if (strcmp(o->name, ask->name) == 0 &&
-            (k->kind == KIND_NAMESPACE || ask->ns[0] == '\0' || strcmp(o->ns, ask->ns) == 0)) {
+        if (strcmp(o->name, name) == 0 &&
+            (k->kind == KIND_NAMESPACE || ns[0] == '\0' || strcmp(o->ns, ns) == 0)) {
             return true;
         }
     }
-    (void)snprintf(problem, problem_bytes, "there is no %s called \"%s\"%s%s", k->type, ask->name,
-                   ask->ns[0] != '\0' ? " in namespace " : "", ask->ns);
+    ns = k->kind != KIND_NAMESPACE ? ns : "";
+    (void)snprintf(problem, problem_bytes, "there is no %s called \"%s\"%s%s", k->type, name,
+                   ns[0] != '\0' ? " in namespace " : "", ns);
     return false;
+}
+
+bool stat_is_there(const struct public_api *api, const struct stat_ask *ask, char *problem,
+                   size_t problem_bytes)
+{
+    return is_there(api, ask->kind, ask->ns, ask->name, problem, problem_bytes) &&
+           (ask->peer == NULL ||
+            is_there(api, ask->peer, ask->peer_ns, ask->peer_name, problem, problem_bytes));
 }
 
 void call_stat_summary(struct public_api *api, struct service_request *r)

@@ -48,6 +48,12 @@ static bool is_default(const char *kind)
     return kind[0] == '\0' || strcmp(kind, "default") == 0;
 }
 
+/* The routes for a pod's probes are made by default, too, but let in whom the others may refuse. */
+static bool is_unnamed(const struct breakdown_row *row)
+{
+    return is_default(row->label[IN_ROUTE_KIND]) && strcmp(row->label[IN_ROUTE], "probe") != 0;
+}
+
 static inbound_row *inbound_message(struct breakdown *b, const struct breakdown_row *row)
 {
     inbound_row *m = arena_new(&b->arena, sizeof(*m));
@@ -57,7 +63,7 @@ static inbound_row *inbound_message(struct breakdown *b, const struct breakdown_
     m->resource = breakdown_resource(b, row);
     m->server = breakdown_text(b, is_default(row->label[IN_SRV_KIND]) ? "" : row->label[IN_SRV]);
     m->port = port_of(row->label[IN_PORT]);
-    if (!is_default(row->label[IN_ROUTE_KIND])) {
+    if (!is_unnamed(row)) {
         m->route = breakdown_text(b, row->label[IN_ROUTE]);
         m->route_kind = breakdown_text(b, row->label[IN_ROUTE_KIND]);
     }

@@ -178,7 +178,9 @@ def test_several_tables_have_headings(api, prometheus):
 
 def test_questions_about_routes_that_are_none(api):
     assert "there is no deployment called" in api.tulle("routes", "deploy/nobody", "-n", "sent", status=1)
-    assert "no Service belongs to" in api.tulle("routes", "deploy/bot", "-n", "sent", "--to", "svc/nobody", status=1)
+    assert 'there is no service called "nobody" in namespace sent' in api.tulle(
+        "routes", "deploy/bot", "-n", "sent", "--to", "svc/nobody", status=1)
+    assert "no Service belongs to" in api.tulle("routes", "deploy/bot", "-n", "sent", "--to", "deploy/bot", status=1)
     assert "name one kind" in api.tulle("routes", "all", "-n", "sent", status=64)
     assert "at least 15s" in api.tulle("routes", "deploy", "-t", "1s", status=64)
     assert "table, wide or json" in api.tulle("routes", "deploy", "-o", "yaml", status=64)
@@ -207,11 +209,15 @@ def test_inbound_by_server_route_and_authorization(api, prometheus):
     p.responses(9, srv_group="", srv_kind="default", srv_name="all-unauthenticated", srv_port="9090", **plain)
     p.responses(600, srv_group="", srv_kind="default", srv_name="all-unauthenticated", srv_port="4191", **plain)
     p.responses(500, direction="outbound", dst_deployment="db")
+    probe = {"route_group": "", "route_kind": "default", "route_name": "probe", "authz_group": "", "authz_kind": "default",
+             "authz_name": "probe"}
+    p.responses(6, srv_group="", srv_kind="default", srv_name="all-unauthenticated", srv_port="9090", **probe)
     p.add("inbound_http_authz_deny_total", 12, **srv, **admin, tls="true")
     p.wait_scraped()
     got = await_json(api, lambda rows: rows, "stat-inbound", "deploy/web", "-n", ns)
     rows = {(r["server"], r["port"], r["route"]): r for r in got}
-    assert set(rows) == {(None, 9090, None), ("http", 8080, None), ("http", 8080, "admin")}  # not the proxy's own port
+    assert set(rows) == {(None, 9090, None), (None, 9090, "probe"), ("http", 8080, None),
+                         ("http", 8080, "admin")}  # not the proxy's own port
     assert count(rows["http", 8080, "admin"]) == (62, 2) and rows["http", 8080, "admin"]["route_kind"] == "HTTPRoute"
     assert round(rows["http", 8080, "admin"]["unauthorized"] * 60) == 12
     assert count(rows["http", 8080, None]) == (50, 0) and count(rows[None, 9090, None]) == (9, 0)
@@ -219,6 +225,7 @@ def test_inbound_by_server_route_and_authorization(api, prometheus):
     assert table[0] == ["NAME", "SERVER", "ROUTE", "TYPE", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99"]
     assert [row[:6] for row in table[1:]] == [
         ["web", "[default]:9090", "[default]", "-", "100.00%", "0.1rps"],
+        ["web", "[default]:9090", "probe", "default", "100.00%", "0.1rps"],
         ["web", "http:8080", "[default]", "-", "100.00%", "0.8rps"],
         ["web", "http:8080", "admin", "HTTPRoute", "96.77%", "1.0rps"]]
     wide = cells(api.tulle("stat-inbound", "deploy/web", "-n", ns, "-o", "wide"))
@@ -227,9 +234,9 @@ def test_inbound_by_server_route_and_authorization(api, prometheus):
         ["admin", "HTTPRoute", "-", "0.2rps", "-", "-"], ["admin", "HTTPRoute", "bot", "-", "95.24%", "0.7rps"],
         ["admin", "HTTPRoute", "human", "-", "100.00%", "0.3rps"]]
     by_pod = json.loads(api.tulle("stat-inbound", "po", "-n", ns, "-o", "json"))
-    assert sum(count(r)[0] for r in by_pod) == 121 and {r["name"] for r in by_pod} == {"web-1"}
+    assert sum(count(r)[0] for r in by_pod) == 127 and {r["name"] for r in by_pod} == {"web-1"}
     assert json.loads(api.tulle("stat-inbound", "deploy", "-n", ns, "-l", "app!=web", "-o", "json")) == []
-    assert sum(count(r)[0] for r in json.loads(api.tulle("stat-inbound", f"ns/{ns}", "-o", "json"))) == 121
+    assert sum(count(r)[0] for r in json.loads(api.tulle("stat-inbound", f"ns/{ns}", "-o", "json"))) == 127
 
 
 # --- outbound ------------------------------------------------------------------------------------

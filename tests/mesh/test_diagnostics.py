@@ -270,6 +270,14 @@ def test_check_waits_until_all_is_well(measured):
     assert "\t0.0.1 (1 pods)\n" in versions
 
 
+def test_policies_of_what_nobody_has_made(measured):
+    """What was asked well and is not there is 1; 64 is for questions that cannot be asked."""
+    public = "--api-addr", f"{measured[0].address}:{PUBLIC_API}"
+    for name, answer in (("svc/nobody", "there is no Service nobody in namespace demo"),
+                         ("deploy/nobody", "no pods with a proxy belong to deploy/nobody in namespace demo")):
+        assert answer in tulle("diagnostics", "policy", name, "80", "-n", "demo", *public, status=1)[1]
+
+
 def test_check_of_nobody():
     api = f"{cp.free_address()}:{PUBLIC_API}"
     out = tulle("check", "--api-addr", api, "--wait", "0", "-o", "short", status=1)[0]

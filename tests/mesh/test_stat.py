@@ -185,6 +185,9 @@ def test_namespaces_and_all_kinds(api, prometheus):
 def test_what_cannot_be_answered_is_said(api):
     assert 'there is no deployment called "nobody" in namespace default' in api.tulle(
         "stat", "deploy/nobody", status=1)
+    for side in ("--to", "--from"):
+        assert 'there is no deployment called "nobody" in namespace default' in api.tulle(
+            "stat", "deploy", side, "deploy/nobody", status=1)
     assert "is no label selector" in api.tulle("stat", "deploy", "-l", "a=b,,", status=1)
     for wrong in (["deploy", "--to", "svc/a", "--from", "svc/b"], ["deploy", "-A", "-n", "x"], ["svc", "--to", "deploy/a"],
                   ["deploy", "--from", "svc/a"], ["all", "--to", "svc/a"], ["deploy", "-t", "5s"], ["gremlins"], []):
