@@ -38,7 +38,7 @@ all:
 	tools/deps.sh build
 	$(call build_flavour,build,release)
 
-# Without the tests: what of the release build they run.
+# Without the tests, which are half of the build: for the demo, and for tests that run the release build.
 programs:
 	$(call configure,build,release)
 	ninja -C build -j $(JOBS) tulle tulle-controller tulle-init tulle-proxy
@@ -65,7 +65,9 @@ test:
 test-long: all
 	tests/long.sh
 
-demo: all
+demo:
+	tools/deps.sh build
+	$(MAKE) --no-print-directory programs
 	demo/up.sh
 
 demo-down:
