@@ -7,7 +7,7 @@ What a sidecar costs: no proxy, nginx, HAProxy, Envoy and Tulle, compared in one
 
 The primary figure is the CPU time of all sidecars of the path for a unit of work; it hardly depends on what
 else the machine does, while rates and latencies do. Candidates take turns, and medians are shown. Needs root,
-and what `tools/deps.sh bench` installs. docs/performance.md explains the figures.
+and what `tools/deps.sh bench` installs.
 """
 import argparse
 import json
