@@ -41,8 +41,10 @@ int tree_make(const char *path)
     for (char *p = copy + 1; *p != '\0'; p++) {
         if (*p == '/') {
             *p = '\0';
-            if (mkdir(copy, 0755) != 0 && errno != EEXIST && access(copy, F_OK) != 0) {
-                return -errno;
+            int why = mkdir(copy, 0755) == 0 ? 0 : errno; /* access() has one of its own */
+
+            if (why != 0 && why != EEXIST && access(copy, F_OK) != 0) {
+                return -why;
             }
             *p = '/';
         }

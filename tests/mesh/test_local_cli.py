@@ -501,6 +501,12 @@ def test_a_publication_of_nothing(refused):
     assert f"t/webb:{HTTP}" in said
 
 
+def test_a_state_folder_where_none_may_be_made(refused):
+    said = refused({"app.yaml": [namespace()]}, ["--state", "/sys/tulle/homes"])  # where nobody makes folders, root neither
+    assert "the state folder /sys/tulle/homes/" in said
+    assert "Operation not permitted" in said or "Read-only file system" in said
+
+
 def test_patience_that_ends(refused):
     said = refused({"app.yaml": [namespace(), bare("slow", ["sh", "-c", "echo still at it; exec sleep infinity"],
                                                    probe={"tcpSocket": {"port": 1}})]}, ["--wait", "2s"])
