@@ -146,6 +146,7 @@ void exchange_unplan(struct exchange *ex)
 
 void plan_response_begun(struct plan *p)
 {
+    replay_lose(&p->replay);
     if (p->policy.until_head) {
         timer_cancel(p->ex->conn->w->loop, &p->lifetime);
     }
@@ -164,7 +165,8 @@ void plan_request_data(struct plan *p, const struct chain *data)
     replay_note(&p->replay, data, &p->ex->conn->w->loop->chunks);
 }
 
-/* Wire 6.3: the last attempt may take as long as the response may. */
+/* Wire 6.3: the last attempt may take as long as the response may. So may one whose response has
+ * begun before its request ended: there will be no other. */
 static bool is_last_attempt(const struct plan *p)
 {
     return p->retries >= p->policy.max_retries || p->replay.is_lost;
@@ -177,7 +179,7 @@ void plan_request_sent(struct plan *p)
     if (p->policy.response_timeout_ns > 0) {
         timer_arm_in(l, &p->response, p->policy.response_timeout_ns);
     }
-    if (p->policy.try_timeout_ns > 0 && !is_last_attempt(p)) {
+    if (p->policy.try_timeout_ns > 0 && !is_last_attempt(p) && p->pending == NULL) {
         timer_arm_in(l, &p->headers, p->policy.try_timeout_ns);
     }
 }

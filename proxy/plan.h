@@ -53,7 +53,7 @@ void exchange_unplan(struct exchange *ex); /* idempotent */
 void plan_frame(struct plan *p);                                  /* of either body */
 void plan_request_data(struct plan *p, const struct chain *data); /* before it is passed on */
 void plan_request_sent(struct plan *p);                           /* to the endpoint at hand */
-void plan_response_begun(struct plan *p);                         /* the client has its head */
+void plan_response_begun(struct plan *p); /* the client has its head: no other attempt is made */
 
 /* exchange_retry.c. True: the attempt is over and another one will come (or the response waits for
  * its first frame); the caller does nothing more. */

@@ -357,6 +357,72 @@ static void a_held_back_head_comes_with_its_end(void **state)
     h2_free(server);
 }
 
+/* A response may begin before its request ends; how long the rest takes is not the attempt's
+ * time. */
+static void who_answers_early_is_in_time(void **state)
+{
+    static const char *const plain[] = {"content-type: text/plain", NULL};
+    const char *const *const fields[] = {plain, grpc_fields}; /* whose head is held back */
+    struct h2_peer *client, *server = NULL;
+    struct call *call, *attempt;
+
+    (void)state;
+    retry_on_server_errors(1);
+    rule->retry.timeout_ns = 30 * NS_PER_MS;
+    know();
+    client = h2_dial(OUTBOUND);
+    for (unsigned i = 0; i < ARRAY_LEN(fields); i++) {
+        call = h2_call(client, "POST", "/svc/Method", false, fields[i]);
+        call_send(call, "question");
+        server = server != NULL ? server : h2_accept(&app, NULL);
+        attempt = next_call(server, i);
+        call_answer(attempt, 200, fields[i], false);
+        rig_settle();
+        call_finish(call, NULL);
+        RIG_UNTIL(attempt->ended);
+        for (uint64_t start = rig.l->now_ns; rig.l->now_ns - start < 60 * NS_PER_MS;) {
+            rig_turn();
+        }
+        call_send(attempt, "answer");
+        call_finish(attempt, "0");
+        RIG_UNTIL(call->ended);
+        assert_int_equal(call->why, RESET_NONE);
+        assert_bytes(text_bytes(&call->body), "answer");
+    }
+    rig_settle();
+    assert_retries(0, 0, 0, 0);
+    h2_free(client);
+    h2_free(server);
+}
+
+/* What was kept of a body for another attempt goes when there will be none. */
+static void a_body_is_kept_no_longer_than_needed(void **state)
+{
+    struct h2_peer *client, *server;
+    struct call *call, *attempt;
+    const struct exchange *ex;
+
+    (void)state;
+    retry_on_server_errors(1);
+    know();
+    client = h2_dial(OUTBOUND);
+    call = h2_call(client, "POST", "/a", false, NULL);
+    call_send(call, "question");
+    server = h2_accept(&app, NULL);
+    attempt = next_call(server, 0);
+    ex = LIST_ITEM(LIST_ITEM(rig.w.conns.next, struct conn, node)->exchanges.next, struct exchange,
+                   node);
+    RIG_UNTIL(chain_size(&ex->plan->replay.kept) > 0);
+    call_answer(attempt, 200, NULL, false);
+    RIG_UNTIL(call->log_len > 0);
+    assert_int_equal(chain_size(&ex->plan->replay.kept), 0);
+    call_finish(call, NULL);
+    call_finish(attempt, NULL);
+    RIG_UNTIL(call->ended);
+    h2_free(client);
+    h2_free(server);
+}
+
 static void a_refused_stream_is_tried_again(void **state)
 {
     struct h2_peer *client, *server;
@@ -787,6 +853,8 @@ int main(int argc, char **argv)
         TEST(a_client_that_goes_ends_its_retries),
         TEST(grpc_retries_by_the_first_trailers),
         TEST(a_held_back_head_comes_with_its_end),
+        TEST(who_answers_early_is_in_time),
+        TEST(a_body_is_kept_no_longer_than_needed),
         TEST(a_refused_stream_is_tried_again),
         TEST(the_request_timeout_covers_all_attempts),
         TEST(a_backends_timeout_is_of_one_attempt),
