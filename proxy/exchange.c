@@ -171,7 +171,7 @@ void exchange_attempt_over(struct exchange *ex)
     ex->grpc_status = -1;
     ex->failure = FAILURE_NONE;
     ex->reset = RESET_NONE;
-    ex->sent_ns = ex->ended_ns = ex->first_byte_ns = 0;
+    ex->sent_ns = ex->ended_ns = ex->first_byte_ns = ex->retry_after_ns = 0;
 }
 
 void exchange_end(struct exchange *ex, enum reset a_why, enum reset d_why)

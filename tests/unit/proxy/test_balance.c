@@ -472,6 +472,36 @@ static void who_is_busy_is_left_alone(void **state)
     assert_int_equal(first.requests, 1);
 }
 
+/* What one endpoint wants is not held against the one that the request is tried at next. */
+static void a_wish_is_of_one_attempt(void **state)
+{
+    static struct status_range busy = {.start = 503, .end = 503};
+    struct peer *client = peer_dial(OUTBOUND), *server;
+    struct backend *b = new_policy(PROTOCOL_DETECT);
+
+    (void)state;
+    b->penalty_ns = 5 * NS_PER_S;
+    b->penalty_decay_ns = 100 * NS_PER_S;
+    b->penalty_max_retry_after_ns = 300 * NS_PER_S;
+    policy->http1.at[0].rules[0].retry = (struct retry){
+        .is_on = true, .max_retries = 1, .ranges = &busy, .ranges_count = 1,
+        .backoff_min_ns = 50 * NS_PER_MS, .backoff_max_ns = 50 * NS_PER_MS};
+    know_policy();
+    know_endpoints(true, false);
+    peer_send(client, GET);
+    server = app_accept(&one);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    peer_send(server, BUSY);
+    RIG_UNTIL(seat_at(&one)->member->load.estimate_ns > 15e9);
+    know_endpoints(false, true);
+    server = app_accept(&two);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    peer_close(server);
+    RIG_UNTIL(peer_has(client, "502 "));
+    assert_true(seat_at(&two)->member->load.estimate_ns > 1e9);
+    assert_true(seat_at(&two)->member->load.estimate_ns < 10e9);
+}
+
 /* Without a penalty a failure counts by its latency; the first byte of the body counts, and a
  * latency is told once. */
 static void latency_is_that_of_the_first_byte(void **state)
@@ -748,6 +778,7 @@ int main(int argc, char **argv)
         TEST(who_is_out_stays_out_when_parameters_change),
         TEST(parents_have_destinations_of_their_own),
         TEST(who_is_busy_is_left_alone),
+        TEST(a_wish_is_of_one_attempt),
         TEST(latency_is_that_of_the_first_byte),
         TEST(availability_follows_the_gate),
         TEST(a_probe_opens_the_gate),
