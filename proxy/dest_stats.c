@@ -46,18 +46,22 @@ void dest_labels(struct labels *l, const struct meta *parent, const struct backe
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-static struct series *figure(struct dest_stats *s, enum dest_stat which)
+static NOINLINE struct series *figure_open(struct dest_stats *s, enum dest_stat which)
 {
     struct labels l;
 
+    labels_init(&l);
+    labels_add(&l, s->labels);
+    if (figures[which].label != NULL) {
+        label_add(&l.text, figures[which].label, bytes_str(figures[which].value));
+    }
+    return stat_series(s->stats, s->is_tcp ? figures[which].tcp : figures[which].http, &l);
+}
+
+static struct series *figure(struct dest_stats *s, enum dest_stat which)
+{
     if (s->series[which] == NULL) {
-        labels_init(&l);
-        labels_add(&l, s->labels);
-        if (figures[which].label != NULL) {
-            label_add(&l.text, figures[which].label, bytes_str(figures[which].value));
-        }
-        s->series[which] =
-            stat_series(s->stats, s->is_tcp ? figures[which].tcp : figures[which].http, &l);
+        s->series[which] = figure_open(s, which);
     }
     return s->series[which];
 }

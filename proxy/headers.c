@@ -47,32 +47,38 @@ static int default_authority(struct exchange *ex)
 }
 
 /* What an application says to its own proxy goes no further. */
+static bool is_for_proxy(int id, bool is_ingress)
+{
+    switch (id) {
+    case FIELD_L5D_REQUIRE_ID:
+    case FIELD_L5D_ORIG_PROTO:
+    case FIELD_L5D_TIMEOUT:
+    case FIELD_L5D_REQUEST_TIMEOUT:
+    case FIELD_L5D_RESPONSE_TIMEOUT:
+    case FIELD_L5D_RETRY_HTTP:
+    case FIELD_L5D_RETRY_GRPC:
+    case FIELD_L5D_RETRY_LIMIT:
+    case FIELD_L5D_RETRY_TIMEOUT:
+        return true;
+    case FIELD_L5D_DST_OVERRIDE:
+        return is_ingress;
+    default:
+        return false;
+    }
+}
+
 static void strip_own(struct fields *f, bool is_ingress)
 {
     unsigned kept = 0;
 
     for (unsigned i = 0; i < f->count; i++) {
-        switch (f->at[i].id) {
-        case FIELD_L5D_REQUIRE_ID:
-        case FIELD_L5D_ORIG_PROTO:
-        case FIELD_L5D_TIMEOUT:
-        case FIELD_L5D_REQUEST_TIMEOUT:
-        case FIELD_L5D_RESPONSE_TIMEOUT:
-        case FIELD_L5D_RETRY_HTTP:
-        case FIELD_L5D_RETRY_GRPC:
-        case FIELD_L5D_RETRY_LIMIT:
-        case FIELD_L5D_RETRY_TIMEOUT:
-            break;
-        case FIELD_L5D_DST_OVERRIDE:
-            if (is_ingress) {
-                break;
-            }
-            f->at[kept++] = f->at[i];
-            break;
-        default:
-            f->at[kept++] = f->at[i];
-            break;
+        if (UNLIKELY(is_for_proxy(f->at[i].id, is_ingress))) {
+            continue;
         }
+        if (UNLIKELY(kept != i)) {
+            f->at[kept] = f->at[i];
+        }
+        kept++;
     }
     f->count = kept;
 }

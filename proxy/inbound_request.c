@@ -42,25 +42,16 @@ static void request_labels(const struct conn *c, const struct authz_choice *choi
     conn_tls_labels(c, l);
 }
 
-/* The series of the requests that share route and authorization; kept for the next ones. */
-static const struct known_requests *known_requests(struct conn *c,
-                                                   const struct authz_choice *choice)
+static NOINLINE const struct known_requests *know_requests(struct conn *c,
+                                                           const struct authz_choice *choice)
 {
     const struct server_policy *p = inbound_policy(c);
+    struct known_requests *known = &c->requests[c->next_known++ % CONN_KNOWN];
     struct meta server = p->meta;
     struct route_names names = {0};
-    struct known_requests *known;
     struct labels l;
 
     server.port = c->target.port;
-    for (unsigned i = 0; i < CONN_KNOWN; i++) {
-        known = &c->requests[i];
-        if (known->requests != NULL && known->route == choice->route &&
-            known->authz == choice->authz) {
-            return known;
-        }
-    }
-    known = &c->requests[c->next_known++ % CONN_KNOWN];
     request_stats_unref(known->requests);
     series_unref(known->allowed);
     stat_bundle_unref(known->asked);
@@ -80,6 +71,21 @@ static const struct known_requests *known_requests(struct conn *c,
     known->asked = inbound_request_stats_get(&c->w->stats, &names);
     known->answered = inbound_response_stats_get(&c->w->stats, &names);
     return known;
+}
+
+/* The series of the requests that share route and authorization; kept for the next ones. */
+static const struct known_requests *known_requests(struct conn *c,
+                                                   const struct authz_choice *choice)
+{
+    for (unsigned i = 0; i < CONN_KNOWN; i++) {
+        const struct known_requests *known = &c->requests[i];
+
+        if (known->requests != NULL && known->route == choice->route &&
+            known->authz == choice->authz) {
+            return known;
+        }
+    }
+    return know_requests(c, choice);
 }
 
 /* Audited traffic is let in, and told of (wire 9.1). */

@@ -50,28 +50,34 @@ static struct route_names names_of(const struct exchange *ex, const struct outbo
     return n;
 }
 
+static NOINLINE struct known_route *know_route(struct exchange *ex, const struct outbound_policy *p,
+                                               const struct route *route)
+{
+    struct conn *c = ex->conn;
+    struct route_names names = names_of(ex, p, route);
+    struct known_route *known = &c->routes[c->next_known++ % CONN_KNOWN];
+
+    stat_bundle_unref(known->stats);
+    stat_bundle_unref(known->retries);
+    *known = (struct known_route){
+        .route = route,
+        .stats = route_stats_get(&c->w->stats, &names),
+    };
+    return known;
+}
+
 /* A route of the connection's own policy: found once for the requests that take it. */
 static struct known_route *known_route(struct exchange *ex, const struct outbound_policy *p,
                                        const struct route *route)
 {
     struct conn *c = ex->conn;
-    struct route_names names;
-    struct known_route *known;
 
     for (unsigned i = 0; i < CONN_KNOWN; i++) {
         if (c->routes[i].route == route && !c->w->config->hostname_labels) {
             return &c->routes[i];
         }
     }
-    known = &c->routes[c->next_known++ % CONN_KNOWN];
-    stat_bundle_unref(known->stats);
-    stat_bundle_unref(known->retries);
-    names = names_of(ex, p, route);
-    *known = (struct known_route){
-        .route = route,
-        .stats = route_stats_get(&c->w->stats, &names),
-    };
-    return known;
+    return know_route(ex, p, route);
 }
 
 static bool is_own_policy(const struct exchange *ex, const struct outbound_policy *p)
@@ -114,9 +120,9 @@ static struct stat_bundle *retries_of(struct exchange *ex, const struct outbound
 
 /* --- where it goes ---------------------------------------------------------------------------- */
 
-static void find_backend(struct exchange *ex, const struct outbound_policy *p,
-                         const struct route *route, const struct backend *b,
-                         struct known_backend *out)
+static NOINLINE void find_backend(struct exchange *ex, const struct outbound_policy *p,
+                                  const struct route *route, const struct backend *b,
+                                  struct known_backend *out)
 {
     struct proxy_worker *w = ex->conn->w;
     struct route_names names = names_of(ex, p, route);

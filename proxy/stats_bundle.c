@@ -73,17 +73,10 @@ void stat_bundle_ref(struct stat_bundle *b)
     b->refs++;
 }
 
-void stat_bundle_unref(struct stat_bundle *b)
+static NOINLINE void bundle_free(struct stat_bundle *b)
 {
     char buffer[KEY_BYTES];
 
-    if (b == NULL) {
-        return;
-    }
-    assert(b->refs > 0);
-    if (--b->refs > 0) {
-        return;
-    }
     (void)map_remove(&b->stats->bundles, bundle_key(buffer, b->kind, b->labels));
     for (unsigned i = 0; i < b->kind->count; i++) {
         series_unref(b->series[i]);
@@ -93,6 +86,17 @@ void stat_bundle_unref(struct stat_bundle *b)
     }
     mem_free((char *)(uintptr_t)b->labels.at);
     mem_free(b);
+}
+
+void stat_bundle_unref(struct stat_bundle *b)
+{
+    if (b == NULL) {
+        return;
+    }
+    assert(b->refs > 0);
+    if (--b->refs == 0) {
+        bundle_free(b);
+    }
 }
 
 static struct series *bundle_series(struct stat_bundle *b, unsigned index)
@@ -149,7 +153,7 @@ static const char *grpc_label(unsigned code)
     return code < ARRAY_LEN(names) ? names[code] : "UNKNOWN";
 }
 
-static struct series *status_series(struct stat_bundle *b, unsigned status, const char *error)
+static NOINLINE struct series *status_series(struct stat_bundle *b, unsigned status, const char *error)
 {
     struct labels l;
 

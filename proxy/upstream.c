@@ -81,19 +81,23 @@ static void on_more(struct timer *t)
 }
 
 /* Most of ten thousand endpoints may never be used: they are not to fill the metrics with zeros. */
-void upstream_count(struct upstream *u)
+static NOINLINE void begin_to_count(struct upstream *u)
 {
     struct bytes authority = bytes_str(u->authority);
     struct labels labels;
 
-    if (u->tcp != NULL) {
-        return;
-    }
     upstream_labels(u, authority, true, &labels);
     u->tcp = tcp_stats_get(&u->w->stats, labels_end(&labels));
     if (u->dir == OUTBOUND) {
         upstream_labels(u, authority, false, &labels);
         u->requests = request_stats_get(&u->w->stats, labels_end(&labels));
+    }
+}
+
+void upstream_count(struct upstream *u)
+{
+    if (u->tcp == NULL) {
+        begin_to_count(u);
     }
 }
 

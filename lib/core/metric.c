@@ -331,6 +331,9 @@ void series_observe(struct series *s, double value)
     size_t low = 0, high = f->bounds_count;
 
     assert(f->kind == METRIC_HISTOGRAM);
+    if (high > 0 && exposed <= f->bounds[0]) { /* as most are: small, or soon over */
+        high = 0;
+    }
     while (low < high) { /* the first bound that is not below the value */
         size_t middle = low + (high - low) / 2;
 
