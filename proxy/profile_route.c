@@ -65,6 +65,7 @@ static int make_plan(struct exchange *ex, const struct outbound_policy *p)
     const struct profile_route *route = ex->profile.route;
     struct request_policy policy = {
         .request_timeout_ns = route->timeout_ns,
+        .request_timeout_failure = FAILURE_PROFILE_TIMEOUT,
         .until_head = true,
         .max_retries = route->is_retryable ? UINT32_MAX : 0, /* the budget is the limit */
         .max_body_bytes = REQUEST_BODY_BYTES_MAX,

@@ -235,7 +235,6 @@ void profile_call_begin(struct profile_call *call, struct profile_view *v, const
     }
     call->view = v;
     v->refs++;
-    call->grpc_status = -1;
     request_stats_request(call->figures->routed);
     if (v->use->dir == OUTBOUND) {
         request_stats_request(call->figures->attempts);

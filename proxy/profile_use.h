@@ -41,8 +41,6 @@ struct profile_call { /* one request; embedded or in an arena */
     struct profile_view *view; /* reference; NULL: not begun, or ended */
     const struct profile_route *route;
     struct profile_figures *figures;
-    unsigned status; /* of the response that profile_call_may_retry() is asked about */
-    int grpc_status;
 };
 /* Chooses the route and counts the request and its first attempt. */
 void profile_call_begin(struct profile_call *call, struct profile_view *v, const struct head *h);

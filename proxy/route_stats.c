@@ -253,6 +253,7 @@ const char *route_error(enum failure why, enum reset reset)
     case FAILURE_MEMORY:
         return "LOAD_SHED";
     case FAILURE_REQUEST_TIMEOUT:
+    case FAILURE_PROFILE_TIMEOUT:
         return "REQUEST_TIMEOUT";
     case FAILURE_HEADERS_TIMEOUT:
         return "RESPONSE_HEADERS_TIMEOUT";

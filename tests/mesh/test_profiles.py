@@ -271,7 +271,7 @@ def test_a_timeout_ends_a_request(visitor):
     assert answer["status"] == 504
     assert v.count("route_response_total", rt_route=v["slow"], classification="failure", status_code="",
                    error="response timeout") == 1
-    assert v.metrics().sum("tulle_failures_total", hop="outbound", cause="request_timeout") >= 1
+    assert v.metrics().sum("tulle_failures_total", hop="outbound", cause="profile_timeout") >= 1
 
 
 def test_a_timeout_covers_all_attempts(visitor):
