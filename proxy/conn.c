@@ -197,6 +197,17 @@ void conn_forget(struct conn *c)
         upstream_leave(c->single);
         c->single = NULL;
     }
+    snapshot_unref((struct snapshot *)(uintptr_t)c->known_of);
+    c->known_of = NULL;
+}
+
+void conn_know(struct conn *c, const struct snapshot *policy)
+{
+    if (c->known_of != policy) {
+        conn_forget(c);
+        c->known_of = policy;
+        snapshot_ref((struct snapshot *)(uintptr_t)policy);
+    }
 }
 
 bool conn_refresh_policy(struct conn *c)

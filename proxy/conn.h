@@ -102,11 +102,12 @@ struct conn {
     struct tcp_stats *tcp; /* reference, from when it is counted */
     struct http_server *server;
     struct list exchanges;
+    const struct snapshot *known_of; /* reference; outbound: the policy that what is known is of */
     struct known_requests requests[CONN_KNOWN];
     struct known_route routes[CONN_KNOWN];
     struct known_backend backends[CONN_BACKENDS];
     unsigned next_known, next_backend;
-    struct profile_view *profile;      /* reference; outbound, of its policy */
+    struct profile_view *profile;      /* reference; outbound, of the policy `known_of` */
     struct profile_name *profile_name; /* reference; inbound, of its last request */
     struct upstream *single; /* used: the application, or the one endpoint that requests go to */
     const struct endpoint *single_for; /* NULL: made for the original destination */
@@ -129,6 +130,8 @@ void conn_serve_http(struct conn *c, enum detected protocol);
 /* The newest policy, for changes count for connections that are open. True if it is another one. */
 bool conn_refresh_policy(struct conn *c);
 void conn_forget(struct conn *c); /* what it knows from its last requests */
+/* What it knows is of this policy from now on, and the rest forgotten. */
+void conn_know(struct conn *c, const struct snapshot *policy);
 static inline struct bytes conn_client_id(const struct conn *c)
 {
     return bytes_str(c->client_id);

@@ -311,8 +311,7 @@ static void d_on_end(void *user, struct fields *trailers)
     }
     exchange_outcome_body(ex, true);
     stream_send_end(ex->a, trailers);
-    if (!ex->a
-             ->sent_end) { /* it could not be written: what the client has must not pass for the whole */
+    if (!ex->a->sent_end) { /* what the client has must not pass for the whole */
         exchange_fail(ex, FAILURE_MEMORY, 0, "no buffer for the end of a response");
         return;
     }

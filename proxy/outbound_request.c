@@ -13,8 +13,9 @@
  * Outbound requests: by which route and to which backend (wire 5.6, 6.4), and what the route asks
  * for besides.
  *
- * What a connection found out for its last requests is at hand for the next one. That holds for its
- * newest policy alone: a request that is tried again under the one before finds its way anew.
+ * What a connection found out for its last requests is at hand for the next one, as long as that is
+ * under the same policy: its newest one, or that of the name that the request gave. A request that is
+ * tried again under the one before finds its way anew.
  */
 
 #define DEFAULT_RTT_NS   (30 * NS_PER_MS) /* wire 9.6 */
@@ -28,7 +29,6 @@ static const struct outbound_policy *conn_policy(const struct conn *c)
 /* --- where it is counted ---------------------------------------------------------------------- */
 
 /* Wire 7.2: the parent, route and backend of what is forwarded without a policy. */
-static const struct meta endpoint_meta = {.kind = {"default", 7}, .name = {"endpoint", 8}};
 static const struct route endpoint_route = {
     .meta = {.kind = {"default", 7}, .name = {"endpoint", 8}}};
 static const struct backend endpoint_backend = {
@@ -39,7 +39,7 @@ static struct route_names names_of(const struct exchange *ex, const struct outbo
 {
     struct route_names n = {
         .is_grpc = ex->is_grpc_route,
-        .parent = p->is_fallback ? &endpoint_meta : &p->meta,
+        .parent = p->is_fallback ? &endpoint_route.meta : &p->meta,
         .route = &route->meta,
     };
     struct bytes port;
@@ -66,7 +66,7 @@ static NOINLINE struct known_route *know_route(struct exchange *ex, const struct
     return known;
 }
 
-/* A route of the connection's own policy: found once for the requests that take it. */
+/* Found once for the requests that take the route. */
 static struct known_route *known_route(struct exchange *ex, const struct outbound_policy *p,
                                        const struct route *route)
 {
@@ -80,38 +80,24 @@ static struct known_route *known_route(struct exchange *ex, const struct outboun
     return know_route(ex, p, route);
 }
 
-static bool is_own_policy(const struct exchange *ex, const struct outbound_policy *p)
-{
-    return &p->ref == ex->conn->policy;
-}
-
 /* The request is one of the route's. */
 static void count_route(struct exchange *ex, const struct outbound_policy *p,
                         const struct route *route)
 {
     ex->is_grpc_route = p->protocol == PROTOCOL_GRPC && !p->is_fallback;
-    if (is_own_policy(ex, p)) {
-        ex->route_stats = known_route(ex, p, route)->stats;
-        stat_bundle_ref(ex->route_stats);
-    } else {
-        struct route_names names = names_of(ex, p, route);
-
-        ex->route_stats = route_stats_get(&ex->conn->w->stats, &names);
-    }
+    ex->route_stats = known_route(ex, p, route)->stats;
+    stat_bundle_ref(ex->route_stats);
 }
 
 /* A reference to the route's retry figures. */
 static struct stat_bundle *retries_of(struct exchange *ex, const struct outbound_policy *p,
                                       const struct route *route)
 {
-    struct route_names names = names_of(ex, p, route);
-    struct known_route *known;
+    struct known_route *known = known_route(ex, p, route);
 
-    if (!is_own_policy(ex, p)) {
-        return retry_stats_get(&ex->conn->w->stats, &names);
-    }
-    known = known_route(ex, p, route);
     if (known->retries == NULL) {
+        struct route_names names = names_of(ex, p, route);
+
         known->retries = retry_stats_get(&ex->conn->w->stats, &names);
     }
     stat_bundle_ref(known->retries);
@@ -144,7 +130,7 @@ static void release_backend(struct known_backend *k)
     stat_bundle_unref(k->stats);
 }
 
-/* A backend of the connection's own policy: found once for the requests that go there. */
+/* Found once for the requests that go to the backend. */
 static struct known_backend *known_backend(struct exchange *ex, const struct outbound_policy *p,
                                            const struct route *route, const struct backend *b)
 {
@@ -166,10 +152,6 @@ static struct known_backend *known_backend(struct exchange *ex, const struct out
 static void way_to(struct exchange *ex, const struct outbound_policy *p, const struct route *route,
                    const struct backend *b, struct known_backend *out)
 {
-    if (!is_own_policy(ex, p)) {
-        find_backend(ex, p, route, b, out);
-        return;
-    }
     *out = *known_backend(ex, p, route, b);
     if (out->dest != NULL) {
         dest_ref(out->dest);
@@ -179,16 +161,11 @@ static void way_to(struct exchange *ex, const struct outbound_policy *p, const s
 
 /* To one endpoint; NULL: where the connection was going. Found once for all requests that go
  * there. */
-static void request_forward(struct exchange *ex, const struct outbound_policy *p,
-                            const struct endpoint *e)
+static void request_forward(struct exchange *ex, const struct endpoint *e)
 {
     struct conn *c = ex->conn;
     struct endpoint *plain;
 
-    if (!is_own_policy(ex, p) && e != NULL) {
-        exchange_to_upstream(ex, upstream_single(c->w, OUTBOUND, e));
-        return;
-    }
     if (c->single != NULL && c->single_for != e) {
         upstream_leave(c->single);
         c->single = NULL;
@@ -203,15 +180,14 @@ static void request_forward(struct exchange *ex, const struct outbound_policy *p
     exchange_to_upstream(ex, c->single);
 }
 
-static void request_to_backend(struct exchange *ex, const struct outbound_policy *p,
-                               const struct backend *b, struct dest *dest)
+static void request_to_backend(struct exchange *ex, const struct backend *b, struct dest *dest)
 {
     switch (b->kind) {
     case BACKEND_BALANCER:
         exchange_to_dest(ex, dest);
         break;
     case BACKEND_FORWARD:
-        request_forward(ex, p, b->forward);
+        request_forward(ex, b->forward);
         break;
     case BACKEND_FAIL:
         exchange_fail(ex, FAILURE_INVALID_BACKEND, 0, NULL);
@@ -250,7 +226,7 @@ static bool redirect(struct exchange *ex, const struct filter *f, const struct r
 }
 
 bool request_filtered(struct exchange *ex, const struct filter *filters, size_t count,
-                             const struct route_match *match)
+                      const struct route_match *match)
 {
     for (size_t i = 0; i < count; i++) {
         const struct filter *f = &filters[i];
@@ -329,11 +305,11 @@ static void dispatch(struct exchange *ex, const struct outbound_policy *p,
             plan->backend = to;
             if (!request_filtered(ex, to->filters, to->filters_count, choice->match)) {
                 exchange_limit_attempt(ex, to->request_timeout_ns);
-                request_to_backend(ex, p, &p->backends[to->backend], way.dest);
+                request_to_backend(ex, &p->backends[to->backend], way.dest);
             }
         }
     } else {
-        request_to_backend(ex, p, &p->backends[to->backend], way.dest);
+        request_to_backend(ex, &p->backends[to->backend], way.dest);
     }
     if (way.dest != NULL) {
         dest_release(way.dest);
@@ -347,6 +323,7 @@ static bool has_way(struct exchange *ex)
     const struct plan *plan = ex->plan;
     size_t index;
 
+    conn_know(ex->conn, plan->held);
     return choose_backend(ex, (const struct outbound_policy *)(const void *)plan->held,
                           &plan->choice, &index) == 0;
 }
@@ -356,6 +333,7 @@ static void again(struct exchange *ex)
     const struct plan *plan = ex->plan;
     struct route_choice choice = plan->choice;
 
+    conn_know(ex->conn, plan->held);
     dispatch(ex, (const struct outbound_policy *)(const void *)plan->held, &choice);
 }
 
@@ -439,14 +417,18 @@ static void request_to_endpoint(struct exchange *ex, const struct outbound_polic
         by_name.decay_ns = DEFAULT_DECAY_NS;
     }
     count_route(ex, p, &endpoint_route);
-    way_to(ex, p, &endpoint_route, is_name ? &by_name : &endpoint_backend, &way);
+    if (is_name) {
+        find_backend(ex, p, &endpoint_route, &by_name, &way);
+    } else {
+        way_to(ex, p, &endpoint_route, &endpoint_backend, &way);
+    }
     ex->backend_stats = way.stats; /* its reference */
     backend_stats_request(way.stats);
     if (is_name) {
         exchange_to_dest(ex, way.dest);
         dest_release(way.dest);
     } else {
-        request_forward(ex, p, p->profile.endpoint);
+        request_forward(ex, p->profile.endpoint);
     }
 }
 
@@ -455,6 +437,7 @@ void outbound_route(struct exchange *ex, const struct outbound_policy *p)
     struct route_choice choice;
     const struct rule *rule;
 
+    conn_know(ex->conn, &p->ref);
     if (p->profile.service != NULL) {
         profile_outbound(ex, p);
         return;

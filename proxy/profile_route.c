@@ -86,21 +86,15 @@ static int make_plan(struct exchange *ex, const struct outbound_policy *p)
 
 /* --- requests --------------------------------------------------------------------------------- */
 
-/* The connection keeps the view of its own policy; that of a name is looked up. */
 static void begin(struct exchange *ex, const struct outbound_policy *p)
 {
     struct conn *c = ex->conn;
-    struct profile_view *view = &p->ref == c->policy ? c->profile : NULL;
 
-    if (view == NULL) {
-        view = profile_view_get(c->w, OUTBOUND, &p->ref, p->profile.service);
+    assert(c->known_of == &p->ref);
+    if (c->profile == NULL) {
+        c->profile = profile_view_get(c->w, OUTBOUND, &p->ref, p->profile.service);
     }
-    profile_call_begin(&ex->profile, view, ex->request);
-    if (&p->ref == c->policy) {
-        c->profile = view;
-    } else {
-        profile_view_unref(view);
-    }
+    profile_call_begin(&ex->profile, c->profile, ex->request);
 }
 
 void profile_outbound(struct exchange *ex, const struct outbound_policy *p)

@@ -5,7 +5,9 @@
 #include "peers.h"
 #include "tests/unit/mesh/wire.h"
 
-#define GET "GET /a HTTP/1.1\r\nHost: web\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
+#define GET_OF(host)                                                                               \
+    "GET /a HTTP/1.1\r\nHost: " host "\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
+#define GET GET_OF("web")
 #define OK  "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 #define WARM_UP  10
@@ -14,6 +16,7 @@
 static unsigned long heap, received, sent;
 static bool counting;
 static struct app app;
+static const char *get;
 
 void *__real_mem_new(size_t bytes);
 void *__wrap_mem_new(size_t bytes);
@@ -54,6 +57,7 @@ static int setup(void **state)
     rig_know_default(app.at.port, DEFAULT_ALL_UNAUTHENTICATED, false);
     rig.target[INBOUND] = app.at;
     rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
+    get = GET;
     return 0;
 }
 
@@ -68,7 +72,7 @@ static int teardown(void **state)
 static void exchange_one(struct peer *client, struct peer **server)
 {
     text_reset(&client->in);
-    assert_int_equal(send(client->fd, GET, strlen(GET), 0), strlen(GET));
+    assert_int_equal(send(client->fd, get, strlen(get), 0), strlen(get));
     if (*server == NULL) {
         *server = app_accept(&app);
     }
@@ -130,6 +134,21 @@ static void outbound_balanced(void **state)
     measure(OUTBOUND, 1);
 }
 
+/* In ingress mode, and behind a gateway: the request is routed by a name. */
+static void outbound_by_name(void **state)
+{
+    struct endpoint *at = endpoint_at(&app.at, NULL);
+
+    (void)state;
+    rig.config.ingress_mode = true;
+    get = GET_OF("web\r\nl5d-dst-override: web.app.svc.cluster.local:80");
+    rig_know_target(&rig.target[OUTBOUND], outbound_policy_new_fallback());
+    rig_know(QUESTION_NAME, BYTES("web.app.svc.cluster.local:80"),
+             &policy_to(PROTOCOL_DETECT, NULL, "web.app.svc.cluster.local:80")->ref);
+    rig_know_endpoints("web.app.svc.cluster.local:80", &at, 1);
+    measure(OUTBOUND, 1);
+}
+
 /* A route that may be retried, with a timeout. */
 static void under_a_service_profile(void **state)
 {
@@ -165,6 +184,7 @@ int main(int argc, char **argv)
         TEST(outbound_to_one_endpoint),
         TEST(outbound_without_a_policy),
         TEST(outbound_balanced),
+        TEST(outbound_by_name),
         TEST(under_a_service_profile),
         TEST(a_meshed_hop),
     };
