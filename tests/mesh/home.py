@@ -50,6 +50,11 @@ def has_sanitizers():
     return b"__asan_init" in program or b"__tsan_init" in program
 
 
+def has_thread_sanitizer():
+    """It has a thread of its own in each process, and makes all of them some ten times slower."""
+    return b"__tsan_init" in (build_folder() / "tulle-proxy").read_bytes()
+
+
 def wait_for(look, what, timeout=WAIT_S, pause=0.05):
     """The first true thing that look() gives."""
     end = time.monotonic() + timeout
