@@ -18,9 +18,9 @@ def test_thirty_replicas_behind_one_of_hundreds_of_services(homes):
     driver = home.driver("t", "client")
     seen = set()
     for target in ("server.t", "other-0.t", f"other-{SERVICES - 1}.t"):
-        load = driver.load("http", target, 8080, connections=8)
-        wait_for(lambda: driver.load_state(load)["requests"] > 100 * REPLICAS, f"{target} is answered")
-        state = driver.load_stop(load)
+        load = driver.load(kind="http", host=target, port=8080, connections=8)
+        wait_for(lambda: driver.load_state(load=load)["requests"] > 100 * REPLICAS, f"{target} is answered")
+        state = driver.load_stop(load=load)
         assert not state["failures"], state["failures"]
         seen.update(state["servers"])
     assert len(seen) == REPLICAS, f"only {len(seen)} of {REPLICAS} replicas were chosen"
