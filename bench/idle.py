@@ -164,6 +164,8 @@ def start_tulle(world, host, port):
     """A second proxy in the client's pod, with ports of its own and the pod's identity."""
     pid = world.proxy("client")
     env = dict(entry.split("=", 1) for entry in pathlib.Path(f"/proc/{pid}/environ").read_text().split("\0") if entry)
+    for name in ("TULLE_PROXY_HANDOVER", "NOTIFY_SOCKET"):  # it shall stand beside the pod's proxy, not in its place
+        env.pop(name, None)
     for name, value in env.items():
         if "LISTEN_ADDR" in name:
             env[name] = re.sub(r":4(\d\d\d)\b", r":5\1", value)
