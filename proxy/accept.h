@@ -28,6 +28,7 @@ void inbound_detected(struct conn *c, enum detected protocol, bool is_certain);
 void inbound_protocol_known(struct conn *c, enum detected protocol);
 void outbound_protocol_known(struct conn *c, enum detected protocol);
 /* By the opaque routes of its policy, or its TLS routes for this server name. */
+extern const struct route endpoint_route; /* of addresses that no policy knows, wire 7.2; also the parent */
 void outbound_opaque(struct conn *c, struct bytes sni);
 void outbound_route_closed(struct conn *c, enum failure why, int err); /* c->route is set */
 /* To where opaque traffic would go, if it may: c->opaque is set then. */

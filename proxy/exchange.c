@@ -9,7 +9,6 @@
 #include "proxy/profile_route.h"
 
 #define FREE_EXCHANGES_MAX 256
-#define GRPC_CODES_MAX     16 /* the highest code there is */
 #define GRPC_FAILURES                                                                              \
     ((1u << 2) | (1u << 4) | (1u << 7) | (1u << 13) | (1u << 14) | (1u << 15)) /* wire 7.3 */
 

@@ -3,9 +3,9 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "http/grpc.h"
 
 /* When a request is tried again, and how (wire 6.3). */
-#define GRPC_CODES_MAX 16
 
 /* --- whether ---------------------------------------------------------------------------------- */
 

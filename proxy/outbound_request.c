@@ -28,9 +28,7 @@ static const struct outbound_policy *conn_policy(const struct conn *c)
 
 /* --- where it is counted ---------------------------------------------------------------------- */
 
-/* Wire 7.2: the parent, route and backend of what is forwarded without a policy. */
-static const struct route endpoint_route = {
-    .meta = {.kind = {"default", 7}, .name = {"endpoint", 8}}};
+/* The backend that goes with endpoint_route. */
 static const struct backend endpoint_backend = {
     .kind = BACKEND_FORWARD, .meta = {.kind = {"default", 7}, .name = {"endpoint", 8}}};
 

@@ -38,7 +38,8 @@ enum grpc_status {
     GRPC_INTERNAL,
     GRPC_UNAVAILABLE,
     GRPC_DATA_LOSS,
-    GRPC_UNAUTHENTICATED
+    GRPC_UNAUTHENTICATED,
+    GRPC_CODES_MAX = GRPC_UNAUTHENTICATED /* the highest code there is */
 };
 const char *
 grpc_status_name(unsigned status); /* "OK", "NotFound", ... as linkerd prints; "" when unknown */
