@@ -42,7 +42,8 @@ bool request_filtered(struct exchange *ex, const struct filter *filters, size_t 
 void outbound_request(struct exchange *ex);
 /* By this policy, which is the connection's or, of the same worker, that of a name. */
 void outbound_route(struct exchange *ex, const struct outbound_policy *p);
-/* outbound_ingress.c: by the name that the request gives (ingress mode). */
-void outbound_to_name(struct exchange *ex, struct bytes override);
+/* outbound_ingress.c: by the name that the request gives (ingress mode), or a gateway's client did. A
+ * reference to `held` is kept as long as the request may be sent; NULL is fine. */
+void outbound_to_name(struct exchange *ex, struct bytes override, const struct snapshot *held);
 
 #endif

@@ -8,6 +8,7 @@
 #include "proxy/accept.h"
 #include "proxy/early.h"
 #include "proxy/failure_log.h"
+#include "proxy/gateway.h"
 #include "proxy/metered.h"
 #include "proxy/profile_route.h"
 
@@ -87,6 +88,7 @@ void conn_close(struct conn *c, int err)
     timer_cancel(w->loop, &c->retry);
     task_cancel(&c->task);
     discovery_wait_cancel(&c->waiter);
+    gateway_close(c);
     conn_forget(c);
     if (c->entry != NULL) {
         discovery_release(w->cache, c->entry);

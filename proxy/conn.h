@@ -64,6 +64,7 @@ struct known_backend { /* outbound, of a route */
     struct stat_bundle *stats; /* reference */
 };
 
+struct gateway;
 struct opaque;
 struct profile_name;
 struct profile_view;
@@ -92,7 +93,7 @@ struct conn {
     enum conn_tls tls;
     char *client_id; /* owned; NULL: none */
     char *sni;       /* owned; of foreign TLS */
-    char *gateway;   /* owned; "name:port" to be carried on to; NULL: this proxy is the end */
+    struct gateway *gateway; /* owned; where it is carried on to; NULL: this proxy is the end */
     const char *no_tls_reason;
 
     struct discovery_entry *entry; /* held; the policy */

@@ -28,6 +28,7 @@ void exchange_begin(struct conn *c, struct stream *accepted)
         ex = mem_new(sizeof(*ex));
     }
     ex->conn = c;
+    ex->dir = c->dir;
     ex->a = accepted;
     ex->grpc_status = -1;
     chain_init(&ex->held);
@@ -209,7 +210,7 @@ static void log_failure(const struct exchange *ex, enum failure why, const char 
 {
     failure_log(&(struct failure_facts){
         .why = why,
-        .is_outbound = ex->conn->dir == OUTBOUND,
+        .is_outbound = ex->dir == OUTBOUND,
         .is_request = true,
         .client = &ex->conn->peer,
         .target = &ex->conn->target,
@@ -229,7 +230,7 @@ void exchange_note(struct exchange *ex, enum failure why, const char *detail)
     label_add(&l.text, "error", bytes_str(failure_info(why)->label));
     stat_count(&c->w->stats,
                c->dir == INBOUND ? STAT_INBOUND_HTTP_ERRORS : STAT_OUTBOUND_HTTP_ERRORS, &l);
-    failure_count(&c->w->stats, direction_name(c->dir), why);
+    failure_count(&c->w->stats, direction_name(ex->dir), why);
     log_failure(ex, why, detail);
 }
 
@@ -237,7 +238,7 @@ void exchange_note(struct exchange *ex, enum failure why, const char *detail)
  * request. */
 static void count_unsent(struct exchange *ex)
 {
-    if (ex->stats == NULL && ex->conn->dir == OUTBOUND && ex->up != NULL) {
+    if (ex->stats == NULL && ex->dir == OUTBOUND && ex->up != NULL) {
         exchange_count(ex, ex->up->requests);
     }
 }

@@ -24,6 +24,7 @@ struct ingress;
 struct exchange {
     struct list node; /* in its connection's list */
     struct conn *conn;
+    enum direction dir; /* its connection's; OUTBOUND once a gateway carries it on */
     struct stream *a, *d; /* accepted, dialed; NULL when not there (any more) */
     struct head *request;
     struct head forward;    /* the request head as it is sent on */

@@ -49,7 +49,7 @@ static void exchange_open(struct exchange *ex, struct link *link)
     ex->link = ex->request->is_upgrade ? link : NULL;
     ex->sent_ns = ex->conn->w->loop->now_ns;
     ex->ended_ns = 0;
-    if (ex->conn->dir == OUTBOUND) {
+    if (ex->dir == OUTBOUND) {
         exchange_count(ex, ex->up->requests);
     }
     if (ends) {

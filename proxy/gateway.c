@@ -8,6 +8,7 @@
 #include "proxy/inbound.h"
 
 #define FORWARDED_BYTES_MAX 2048
+#define PORT_HTTP           80
 
 /* --- names ------------------------------------------------------------------------------------ */
 
@@ -36,120 +37,129 @@ bool gateway_has_suffix(const char *suffixes, struct bytes host)
     return false;
 }
 
-static bool is_ours(const struct conn *c)
-{
-    struct bytes host, port;
-
-    (void)bytes_split(bytes_str(c->gateway), ':', &host, &port);
-    return gateway_has_suffix(c->w->config->gateway_suffixes, host);
-}
-
 /* --- connections ------------------------------------------------------------------------------ */
-
-static void refuse_domain(struct conn *c)
-{
-    conn_fail(c, FAILURE_GATEWAY_DOMAIN, E_DENIED, c->gateway);
-}
 
 void gateway_begin(struct conn *c, const struct transport_header *header)
 {
-    char name[TRANSPORT_NAME_MAX + sizeof(":65535")];
+    const char *suffixes = c->w->config->gateway_suffixes;
+    struct gateway *g;
 
-    if (c->w->config->gateway_suffixes == NULL) {
-        conn_fail(c, FAILURE_DENIED, E_DENIED, "this proxy is no gateway");
+    if (suffixes == NULL) {
+        conn_fail(c, FAILURE_GATEWAY_DOMAIN, E_DENIED, "this proxy is no gateway");
         return;
     }
-    (void)snprintf(name, sizeof(name), "%s:%u", header->name, header->port);
-    c->gateway = mem_strdup(name);
-    if (c->session == DETECT_OPAQUE && !is_ours(c)) {
-        refuse_domain(c);
-    } else {
-        conn_wait_policy(c, QUESTION_INBOUND, &c->w->config->inbound.listen[0]);
+    g = mem_new(sizeof(*g));
+    c->gateway = g;
+    g->conn = c;
+    g->is_served = gateway_has_suffix(suffixes, bytes_str(header->name));
+    (void)snprintf(g->name, sizeof(g->name), "%s:%u", header->name, header->port);
+    g->authority = bytes_str(header->port == PORT_HTTP ? header->name : g->name);
+    g->authority.at = g->name; /* which outlives the header */
+    conn_wait_policy(c, QUESTION_INBOUND, &c->w->config->inbound.listen[0]);
+}
+
+void gateway_close(struct conn *c)
+{
+    struct gateway *g = c->gateway;
+
+    if (g == NULL) {
+        return;
     }
+    discovery_wait_cancel(&g->waiter);
+    if (g->entry != NULL) {
+        discovery_release(c->w->cache, g->entry);
+        g->entry = NULL;
+    }
+    snapshot_unref((struct snapshot *)(uintptr_t)g->policy);
+    g->policy = NULL;
 }
 
 static void on_policy(struct discovery_waiter *waiter, const struct snapshot *answer)
 {
-    struct conn *c = CONTAINER_OF(waiter, struct conn, waiter);
+    struct gateway *g = CONTAINER_OF(waiter, struct gateway, waiter);
+    struct conn *c = g->conn;
 
-    assert(c->entry->answer == answer);
-    (void)conn_refresh_policy(c);
+    g->policy = answer;
+    snapshot_ref((struct snapshot *)(uintptr_t)answer);
     outbound_opaque(c, BYTES_NONE);
-}
-
-/* The port's policy has done its part. */
-static void become_outbound(struct conn *c)
-{
-    discovery_release(c->w->cache, c->entry);
-    c->entry = NULL;
-    conn_forget(c);
-    snapshot_unref((struct snapshot *)(uintptr_t)c->policy);
-    c->policy = NULL;
-    c->dir = OUTBOUND;
 }
 
 void gateway_policy_known(struct conn *c)
 {
+    struct gateway *g = c->gateway;
+
     conn_open_stats(c, inbound_policy(c)->labels);
-    if (inbound_authorize(c) != 0) {
-        return;
-    }
-    become_outbound(c);
     if (c->session != DETECT_OPAQUE) {
         conn_serve_http(c, c->session);
         return;
     }
-    conn_next(c, CONN_POLICY);
-    c->entry = discovery_ask(c->w->cache, QUESTION_NAME, bytes_str(c->gateway));
-    c->waiter.on_answer = on_policy;
-    discovery_wait(c->w->cache, c->entry, &c->waiter);
+    if (inbound_authorize(c) != 0) {
+        return;
+    }
+    if (!g->is_served) {
+        conn_fail(c, FAILURE_GATEWAY_DOMAIN, E_DENIED, g->name);
+        return;
+    }
+    g->entry = discovery_ask(c->w->cache, QUESTION_NAME, bytes_str(g->name));
+    g->waiter.on_answer = on_policy;
+    discovery_wait(c->w->cache, g->entry, &g->waiter);
 }
 
 /* --- requests --------------------------------------------------------------------------------- */
 
-static int add_forwarded(struct exchange *ex)
+/* Who we are, for whom, and what they asked for. What had been HTTP/1 before it came here has a host
+ * of where it came from. */
+static int readdress(struct exchange *ex)
 {
+    struct bytes authority = ex->conn->gateway->authority, copy;
+    struct head *h = ex->request;
     char element[FORWARDED_BYTES_MAX];
-    struct bytes copy;
     struct text t;
 
     text_init_fixed(&t, element, sizeof(element));
     text_printf(&t, "by=%s;for=" BYTES_FMT ";host=" BYTES_FMT ";proto=https",
                 ex->conn->w->config->local_name, BYTES_ARG(conn_client_id(ex->conn)),
-                BYTES_ARG(ex->request->authority));
+                BYTES_ARG(authority));
     if (t.err != 0) {
         return E_LIMIT;
     }
     TRY(arena_copy(&ex->a->arena, text_bytes(&t), &copy));
-    return fields_add(&ex->request->fields, BYTES("forwarded"), copy);
+    TRY(fields_add(&h->fields, BYTES("forwarded"), copy));
+    if (ex->a->version == HTTP_2 && !ex->is_orig_proto) {
+        return 0;
+    }
+    h->authority = authority; /* the connection outlives its requests */
+    return fields_set(&h->fields, BYTES("host"), authority);
 }
 
 static bool has_looped(const struct exchange *ex)
 {
     const struct fields *f = &ex->request->fields;
+    struct bytes us = bytes_str(ex->conn->w->config->local_name);
 
+    if (bytes_eq(conn_client_id(ex->conn), us)) {
+        return true;
+    }
     for (unsigned i = 0; i < f->count; i++) {
-        if (f->at[i].id == FIELD_FORWARDED &&
-            forwarded_is_by(f->at[i].value, bytes_str(ex->conn->w->config->local_name))) {
+        if (f->at[i].id == FIELD_FORWARDED && forwarded_is_by(f->at[i].value, us)) {
             return true;
         }
     }
     return false;
 }
 
-void gateway_request(struct exchange *ex)
+void gateway_request(struct exchange *ex, const struct snapshot *held)
 {
-    struct conn *c = ex->conn;
+    const struct gateway *g = ex->conn->gateway;
 
-    ex->is_orig_proto =
-        ex->a->version == HTTP_2 && fields_get(&ex->request->fields, FIELD_L5D_ORIG_PROTO) != NULL;
-    if (has_looped(ex)) {
+    if (!g->is_served) {
+        exchange_fail(ex, FAILURE_GATEWAY_DOMAIN, 0, g->name);
+    } else if (has_looped(ex)) {
         exchange_fail(ex, FAILURE_LOOP, 0, "the request has come through this gateway before");
-    } else if (!is_ours(c)) {
-        exchange_fail(ex, FAILURE_GATEWAY_DOMAIN, 0, c->gateway);
-    } else if (add_forwarded(ex) != 0) {
+    } else if (readdress(ex) != 0) {
         exchange_fail(ex, FAILURE_BAD_REQUEST, 0, "there is no room for another field");
     } else {
-        outbound_to_name(ex, bytes_str(c->gateway));
+        ex->dir = OUTBOUND;
+        outbound_to_name(ex, bytes_str(g->name), held);
     }
 }

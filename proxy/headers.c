@@ -97,10 +97,8 @@ static int headers_prepare(struct exchange *ex)
         if (ex->is_orig_proto) {
             restore_orig_proto(ex);
         }
-    } else {
-        if (ex->is_orig_proto) { /* through a gateway */
-            restore_orig_proto(ex);
-        }
+    }
+    if (ex->dir == OUTBOUND) { /* also through a gateway */
         strip_own(&h->fields, ex->conn->w->config->ingress_mode);
         if (ex->profile.view != NULL) { /* wire 5.5: in place of what the application said */
             TRY(fields_set(&h->fields, BYTES(HEADER_DST_CANONICAL),
@@ -189,7 +187,7 @@ void headers_response(struct exchange *ex, struct head *response)
 
     ex->response_bytes = response->content_length;
     (void)!strip_hop_by_hop(response);
-    if (ex->conn->dir == OUTBOUND) {
+    if (ex->dir == OUTBOUND) {
         fields_remove(f, FIELD_L5D_ORIG_PROTO);
         fields_remove(f, FIELD_L5D_PROXY_ERROR);
         if (fields_get(f, FIELD_L5D_PROXY_CONNECTION) != NULL) {

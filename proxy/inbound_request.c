@@ -5,6 +5,8 @@
 #include "core/log.h"
 #include "mesh/rate_limit.h"
 #include "proxy/accept.h"
+#include "proxy/filters.h"
+#include "proxy/gateway.h"
 #include "proxy/profile_route.h"
 
 /*
@@ -183,6 +185,22 @@ static void count_route(struct exchange *ex, const struct known_requests *known)
     backend_stats_request(known->answered);
 }
 
+/* The filters edit it here and now: on its way out it follows the rules of where it goes. */
+static NOINLINE void carry_on(struct exchange *ex, const struct authz_choice *choice)
+{
+    const struct rule *rule = choice->rule;
+    bool is_edited = filters_have(rule->filters, rule->filters_count, FILTER_REQUEST_HEADERS);
+
+    if (request_filtered(ex, rule->filters, rule->filters_count, choice->match)) {
+        return;
+    }
+    if (filters_edit_request(rule->filters, rule->filters_count, ex->request) != 0) {
+        exchange_fail(ex, FAILURE_BAD_REQUEST, 0, "there is no room for another field");
+        return;
+    }
+    gateway_request(ex, is_edited ? ex->conn->policy : NULL);
+}
+
 void inbound_request(struct exchange *ex)
 {
     struct conn *c = ex->conn;
@@ -205,12 +223,16 @@ void inbound_request(struct exchange *ex)
     if (UNLIKELY(inbound_policy(c)->limiter != NULL) && is_limited(ex, &choice)) {
         return;
     }
+    ex->is_orig_proto =
+        ex->a->version == HTTP_2 && fields_get(&ex->request->fields, FIELD_L5D_ORIG_PROTO) != NULL;
+    if (UNLIKELY(c->gateway != NULL)) {
+        carry_on(ex, &choice);
+        return;
+    }
     if (UNLIKELY(choice.rule->filters_count > 0) && is_filtered(ex, &choice)) {
         return;
     }
     exchange_count(ex, known->requests);
     count_route(ex, known);
-    ex->is_orig_proto =
-        ex->a->version == HTTP_2 && fields_get(&ex->request->fields, FIELD_L5D_ORIG_PROTO) != NULL;
     profile_inbound(ex, to_application);
 }

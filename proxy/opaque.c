@@ -302,7 +302,7 @@ void opaque_to_endpoint(struct conn *c, const struct endpoint *e)
     if (!is_early(o)) {
         conn_next(c, CONN_DIAL);
     }
-    opaque_to_upstream(o, upstream_single(c->w, c->dir, e));
+    opaque_to_upstream(o, upstream_single(c->w, c->gateway != NULL ? OUTBOUND : c->dir, e));
 }
 
 void opaque_upgraded(struct conn *c, struct upstream *up, struct io *client,

@@ -15,6 +15,7 @@ struct ingress { /* in the arena of the accepted stream */
     struct exchange *ex;
     struct discovery_entry *entry; /* held */
     struct discovery_waiter waiter;
+    const struct snapshot *held; /* reference; may be NULL */
 };
 
 void exchange_leave_name(struct exchange *ex)
@@ -25,6 +26,7 @@ void exchange_leave_name(struct exchange *ex)
         ex->ingress = NULL;
         discovery_wait_cancel(&in->waiter);
         discovery_release(ex->conn->w->cache, in->entry);
+        snapshot_unref((struct snapshot *)(uintptr_t)in->held);
     }
 }
 
@@ -66,7 +68,7 @@ static bool name_of(struct bytes override, char out[HOST_BYTES_MAX + sizeof(":65
     return true;
 }
 
-void outbound_to_name(struct exchange *ex, struct bytes override)
+void outbound_to_name(struct exchange *ex, struct bytes override, const struct snapshot *held)
 {
     struct discovery_cache *cache = ex->conn->w->cache;
     char name[HOST_BYTES_MAX + sizeof(":65535")];
@@ -81,7 +83,10 @@ void outbound_to_name(struct exchange *ex, struct bytes override)
         exchange_fail(ex, FAILURE_MEMORY, 0, NULL);
         return;
     }
-    *in = (struct ingress){.ex = ex, .waiter.on_answer = on_policy};
+    *in = (struct ingress){.ex = ex, .waiter.on_answer = on_policy, .held = held};
+    if (held != NULL) {
+        snapshot_ref((struct snapshot *)(uintptr_t)held);
+    }
     in->entry = discovery_ask(cache, QUESTION_NAME, bytes_str(name));
     ex->ingress = in;
     if (in->entry->answer != NULL) {

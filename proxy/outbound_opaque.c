@@ -2,6 +2,7 @@
 #include "proxy/accept.h"
 
 #include "core/err.h"
+#include "proxy/gateway.h"
 
 /*
  * Outbound, opaque traffic and TLS that passes as it is: by which route and backend does a connection
@@ -10,7 +11,8 @@
 
 static const struct outbound_policy *conn_policy(const struct conn *c)
 {
-    return (const struct outbound_policy *)(const void *)c->policy;
+    return (const struct outbound_policy *)(const void *)(c->gateway != NULL ? c->gateway->policy
+                                                                            : c->policy);
 }
 
 const struct route endpoint_route = {
@@ -119,8 +121,8 @@ static void way_find(struct conn *c, struct bytes sni, struct way *out)
 
     *out = (struct way){0};
     if (p->is_fallback && p->profile.endpoint == NULL && c->gateway != NULL) {
-        out->why = FAILURE_NO_ROUTE; /* there is no address to forward to */
-        out->detail = "no policy knows the name";
+        out->why = FAILURE_GATEWAY_DOMAIN; /* there is no address to forward to */
+        out->detail = "the control plane does not know the name";
     } else if (p->is_fallback) {
         out->route = &endpoint_route;
         out->endpoint = p->profile.endpoint;

@@ -5,7 +5,6 @@
 #include "core/clock.h"
 #include "core/err.h"
 #include "proxy/filters.h"
-#include "proxy/gateway.h"
 #include "proxy/profile_route.h"
 #include "proxy/request_headers.h"
 
@@ -408,6 +407,10 @@ static void request_to_endpoint(struct exchange *ex, const struct outbound_polic
     bool is_name = p->profile.endpoint == NULL && exchange_name(ex).len > 0;
     struct known_backend way;
 
+    if (ex->conn->gateway != NULL && p->profile.endpoint == NULL && p->profile.name.len == 0) {
+        exchange_fail(ex, FAILURE_GATEWAY_DOMAIN, 0, "the control plane does not know the name");
+        return;
+    }
     if (is_name) {
         by_name.kind = BACKEND_BALANCER;
         by_name.path = exchange_name(ex);
@@ -472,16 +475,12 @@ void outbound_request(struct exchange *ex)
     const struct fields *fields = &ex->request->fields;
     const struct field *required = fields_get(fields, FIELD_L5D_REQUIRE_ID), *override;
 
-    if (UNLIKELY(c->gateway != NULL)) {
-        gateway_request(ex);
-        return;
-    }
     ex->required_id = required != NULL ? required->value : BYTES_NONE;
     ex->has_required_id = required != NULL;
     (void)conn_refresh_policy(c);
     override = c->w->config->ingress_mode ? fields_get(fields, FIELD_L5D_DST_OVERRIDE) : NULL;
     if (override != NULL) {
-        outbound_to_name(ex, override->value);
+        outbound_to_name(ex, override->value, NULL);
     } else {
         outbound_route(ex, conn_policy(c));
     }

@@ -356,6 +356,9 @@ static void watch_ports(struct proxy *p)
     const struct port_ranges *ports = &p->config.inbound_ports;
 
     discovery_watch_port(p->discovery, p->config.admin_listen.port);
+    if (p->config.gateway_suffixes != NULL) {
+        discovery_watch_port(p->discovery, p->config.inbound.listen[0].port);
+    }
     for (size_t i = 0; i < ports->count; i++) {
         for (unsigned port = ports->at[i].first; port <= ports->at[i].last; port++) {
             discovery_watch_port(p->discovery, (uint16_t)port);

@@ -145,7 +145,7 @@ static void a_name_in_the_header_is_for_a_gateway(void **state)
     RIG_UNTIL(peer_has(client, "HTTP/1.1 50"));
     assert_int_equal(rig_sum("inbound_tcp_transport_header_connections_total",
                              "target_name=\"web.west.svc.cluster.local\"", "target_port=\"8080\""),
-                     rig_sum("inbound_tcp_errors_total", "error=\"unauthorized\"", NULL));
+                     rig_sum("inbound_tcp_errors_total", "error=\"gateway domain invalid\"", NULL));
 }
 
 /* Not the one who should be there: no request, and the reason. */

@@ -10,13 +10,26 @@
 
 #define GET  "GET /a HTTP/1.1\r\nHost: web\r\n\r\n"
 #define NAME "web.west.svc.cluster.local:8080"
+#define CALLER "web.east.serviceaccount.identity.linkerd.cluster.local"
 
 static struct app app;
+
+/* The client's side has an identity of its own. */
+static void client_is(const char *identity)
+{
+    struct tls_creds *creds = pki_creds(&rig.pki, identity, rig.pki.root_pem);
+
+    tls_ctx_free(rig.w.tls_client);
+    rig.w.tls_client = tls_ctx_new(creds, false);
+    assert_non_null(rig.w.tls_client);
+    tls_creds_unref(creds);
+}
 
 static int setup(void **state)
 {
     rig_setup(state);
     app_open(&app);
+    client_is(CALLER);
     rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
     rig.config.gateway_suffixes = "svc.cluster.local.";
     rig_know_default(rig.at[INBOUND].port, DEFAULT_ALL_AUTHENTICATED, false);
@@ -62,8 +75,10 @@ static void a_request_is_carried_on(void **state)
     server = app_accept(&app);
     RIG_UNTIL(peer_has(server, "\r\n\r\n"));
     assert_true(peer_has(server, "GET /a HTTP/1.1\r\n"));
-    assert_true(peer_has(server, "forwarded: by=" SERVER_ID ";for=" SERVER_ID ";host=" NAME
+    assert_true(peer_has(server, "forwarded: by=" SERVER_ID ";for=" CALLER ";host=" NAME
                                  ";proto=https\r\n"));
+    assert_true(peer_has(server, "host: " NAME "\r\n"));
+    assert_true(peer_has(server, "l5d-client-id: " CALLER "\r\n"));
     assert_false(peer_has(server, "l5d-orig-proto"));
     peer_send(server, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
     RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
@@ -72,7 +87,8 @@ static void a_request_is_carried_on(void **state)
     assert_int_equal(rig_sum("inbound_tcp_transport_header_connections_total",
                              "target_name=\"web.west.svc.cluster.local\"", "target_port=\"8080\""),
                      1);
-    assert_int_equal(rig_sum("inbound_tcp_authz_allow_total", NULL, NULL), 1);
+    assert_int_equal(rig_sum("inbound_http_authz_allow_total", NULL, NULL), 1);
+    assert_int_equal(rig_sum("inbound_tcp_authz_allow_total", NULL, NULL), 0);
     rig_check_labels();
 }
 
@@ -123,6 +139,82 @@ static void a_request_that_comes_back(void **state)
     peer_send(client, GET);
     RIG_UNTIL(peer_has(client, "HTTP/1.1 508 "));
     assert_int_equal(rig_sum("tulle_failures_total", "cause=\"loop\"", NULL), 1);
+    assert_int_equal(rig_sum("inbound_http_errors_total", "error=\"gateway loop\"", NULL), 1);
+    assert_true(app_has_nobody(&app));
+}
+
+static void a_request_of_ourselves(void **state)
+{
+    struct peer *client;
+
+    (void)state;
+    client_is(SERVER_ID);
+    the_name_is(endpoint_at(&app.at, NULL));
+    client = dial(PROTOCOL_DETECT);
+    peer_send(client, GET);
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 508 "));
+    assert_true(app_has_nobody(&app));
+}
+
+/* From now on nobody may; loopback always may (wire 3.4), so the clients are seen elsewhere. */
+static void nobody_may(void)
+{
+    LIST_FOREACH(node, &rig.w.conns)
+    {
+        LIST_ITEM(node, struct conn, node)->peer = addr_v4(0x0a090909, 1);
+    }
+    rig_know_default(rig.at[INBOUND].port, DEFAULT_DENY, false);
+}
+
+/* The policy of the inbound port has its say on each request, and before anything is told of names. */
+static void a_request_that_may_not(void **state)
+{
+    struct peer *client;
+
+    (void)state;
+    rig.config.gateway_suffixes = "svc.east.local.";
+    client = dial(PROTOCOL_DETECT);
+    peer_send(client, GET);
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 404 "));
+    nobody_may();
+    peer_send(client, GET);
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 403 "));
+    assert_int_equal(rig_sum("inbound_http_authz_deny_total", NULL, NULL), 1);
+    assert_true(app_has_nobody(&app));
+}
+
+static void an_opaque_connection_that_may_not_any_more(void **state)
+{
+    struct peer *client, *server;
+
+    (void)state;
+    the_name_is(endpoint_at(&app.at, NULL));
+    client = dial(PROTOCOL_OPAQUE);
+    peer_send(client, "PING\r\n");
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "PING\r\n"));
+    nobody_may();
+    RIG_UNTIL((client->eof || client->err != 0) && (server->eof || server->err != 0));
+    assert_int_equal(rig_sum("inbound_tcp_authz_terminate_total", NULL, NULL), 1);
+}
+
+/* Nobody knows the name: there is no address to forward to, and no other meaning to the name. */
+static void a_name_that_nobody_knows(void **state)
+{
+    struct peer *client;
+
+    (void)state;
+    rig_know(QUESTION_NAME, BYTES(NAME), &outbound_policy_new_fallback()->ref);
+    client = dial(PROTOCOL_DETECT);
+    peer_send(client, GET);
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 404 "));
+    peer_close(client);
+    rig_settle();
+    client = dial(PROTOCOL_OPAQUE);
+    peer_send(client, "PING\r\n");
+    RIG_UNTIL(client->eof || client->err != 0);
+    assert_int_equal(rig_sum("inbound_http_errors_total", "error=\"gateway domain invalid\"", NULL), 1);
+    assert_int_equal(rig_sum("inbound_tcp_errors_total", "error=\"gateway domain invalid\"", NULL), 1);
     assert_true(app_has_nobody(&app));
 }
 
@@ -136,7 +228,7 @@ static void a_name_of_another_domain(void **state)
     peer_send(client, GET);
     RIG_UNTIL(peer_has(client, "HTTP/1.1 404 "));
     assert_int_equal(
-        rig_sum("outbound_http_errors_total", "error=\"gateway domain invalid\"", NULL), 1);
+        rig_sum("inbound_http_errors_total", "error=\"gateway domain invalid\"", NULL), 1);
     peer_close(client);
     rig_settle();
     client = dial(PROTOCOL_OPAQUE);
@@ -202,7 +294,9 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(a_request_is_carried_on),        TEST(a_request_is_carried_on_to_the_mesh),
         TEST(opaque_bytes_are_carried_on),    TEST(a_request_that_comes_back),
-        TEST(a_name_of_another_domain),       cmocka_unit_test(suffixes),
+        TEST(a_name_of_another_domain),       TEST(a_request_of_ourselves),
+        TEST(a_request_that_may_not),         TEST(an_opaque_connection_that_may_not_any_more),
+        TEST(a_name_that_nobody_knows),       cmocka_unit_test(suffixes),
         cmocka_unit_test(forwarded_elements),
     };
 
