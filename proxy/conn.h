@@ -150,7 +150,8 @@ const char *conn_doing(const struct conn *c);
 
 /* opaque.c: connect the other side and tunnel. While `c->early` is EARLY_OPEN, connect it and wait
  * for what it says; then opaque_adopt() tunnels, or opaque_drop() closes it. */
-void opaque_to_backend(struct conn *c, const struct backend *b, const struct meta *parent);
+void opaque_to_backend(struct conn *c, const struct backend *b, const struct meta *parent,
+                       enum dest_kind kind);
 void opaque_to_endpoint(struct conn *c, const struct endpoint *e);
 void opaque_adopt(struct conn *c);
 void opaque_drop(struct conn *c);

@@ -88,11 +88,11 @@ static void dest_configure(struct dest *d, const struct backend *b)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-static struct dest *dest_new(struct proxy_worker *w, const struct backend *b, bool is_tcp,
+static struct dest *dest_new(struct proxy_worker *w, const struct backend *b, enum dest_kind kind,
                              struct bytes key)
 {
     struct dest *d = mem_new(sizeof(*d));
-    struct load_config load = load_config_of(b, is_tcp);
+    struct load_config load = load_config_of(b, kind != DEST_HTTP);
     struct bytes host = b->path;
 
     if (bytes_ends(host, BYTES(":80"))) {
@@ -108,7 +108,7 @@ static struct dest *dest_new(struct proxy_worker *w, const struct backend *b, bo
     list_init(&d->seats);
     dest_queue_init(d);
     /* The labels are the key's end. */
-    dest_stats_open(&d->stats, &w->stats, bytes_from(d->key, b->path.len + 1), is_tcp,
+    dest_stats_open(&d->stats, &w->stats, bytes_from(d->key, b->path.len + 1), kind,
                     w->config->outbound.failfast_ns);
     d->balancer = balancer_new(&load, &dest_balancer_events, d);
     map_put(&w->dests, d->key, d);
@@ -121,22 +121,23 @@ static struct dest *dest_new(struct proxy_worker *w, const struct backend *b, bo
 }
 
 struct dest *dest_hold(struct proxy_worker *w, const struct backend *b, const struct meta *parent,
-                       bool is_tcp)
+                       enum dest_kind kind)
 {
+    static const char prefixes[DEST_KINDS] = {[DEST_HTTP] = 'h', [DEST_TCP] = 't', [DEST_TLS] = 's'};
     char buffer[SERIES_LABELS_MAX + 1024]; /* the path is bounded by policy.c */
     struct labels labels;
     struct text key;
     struct dest *d;
 
-    dest_labels(&labels, parent, b, is_tcp);
+    dest_labels(&labels, parent, b, kind);
     text_init_fixed(&key, buffer, sizeof(buffer));
-    text_char(&key, is_tcp ? 't' : 'h');
+    text_char(&key, prefixes[kind]);
     text_add(&key, b->path);
     text_add(&key, labels_end(&labels)); /* what is too long to be told apart is one */
     assert(key.err == 0);
     d = map_get(&w->dests, text_bytes(&key));
     if (d == NULL) {
-        d = dest_new(w, b, is_tcp, text_bytes(&key));
+        d = dest_new(w, b, kind, text_bytes(&key));
     } else {
         dest_configure(d, b);
     }

@@ -54,10 +54,13 @@ struct response_outcome {
     uint64_t retry_after_ns; /* the endpoint's wish (retry_after.h); 0: none */
 };
 
+/* Whose family of figures it has. Connections are shared out by their number, requests by latency. */
+enum dest_kind { DEST_HTTP, DEST_TCP, DEST_TLS /* of somebody else, by TLS routes */, DEST_KINDS };
+
 /* Found or made; held until dest_release(). `parent`: whose policy it is; parents do not share a
  * destination. A backend with other parameters than before changes those of the destination. */
 struct dest *dest_hold(struct proxy_worker *w, const struct backend *b, const struct meta *parent,
-                       bool is_tcp);
+                       enum dest_kind kind);
 void dest_ref(struct dest *d); /* held once more */
 void dest_release(struct dest *d);
 /* A ready member now, or NULL: then dest_wait(). */

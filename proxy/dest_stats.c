@@ -6,12 +6,12 @@
 
 /* What each figure is a series of: the family, and a label of its own where the family has one. */
 static const struct {
-    enum stat_id http, tcp;
+    enum stat_id family[DEST_KINDS];
     const char *label, *value;
 } figures[DEST_STAT_COUNT] = {
-#define FIGURE(id, family, label_, value_)                                                         \
-    [DEST_STAT_##id] = {.http = STAT_HTTP_BALANCER_##family,                                       \
-                        .tcp = STAT_TCP_BALANCER_##family,                                         \
+#define FIGURE(id, family_, label_, value_)                                                        \
+    [DEST_STAT_##id] = {.family = {STAT_HTTP_BALANCER_##family_, STAT_TCP_BALANCER_##family_,      \
+                                   STAT_TLS_BALANCER_##family_},                                   \
                         .label = label_,                                                           \
                         .value = value_}
     FIGURE(ENDPOINTS_READY, ENDPOINTS, "endpoint_state", "ready"),
@@ -33,12 +33,13 @@ static const struct {
 
 /* --- labels ----------------------------------------------------------------------------------- */
 
-void dest_labels(struct labels *l, const struct meta *parent, const struct backend *b, bool is_tcp)
+void dest_labels(struct labels *l, const struct meta *parent, const struct backend *b,
+                 enum dest_kind kind)
 {
     labels_init(l);
     labels_meta(l, "parent", parent, true);
     labels_meta(l, "backend", &b->meta, true);
-    if (is_tcp) {
+    if (kind != DEST_HTTP) {
         label_add(&l->text, "logical", b->path);
         label_add(&l->text, "concrete", b->path);
     }
@@ -55,7 +56,7 @@ static NOINLINE struct series *figure_open(struct dest_stats *s, enum dest_stat 
     if (figures[which].label != NULL) {
         label_add(&l.text, figures[which].label, bytes_str(figures[which].value));
     }
-    return stat_series(s->stats, s->is_tcp ? figures[which].tcp : figures[which].http, &l);
+    return stat_series(s->stats, figures[which].family[s->kind], &l);
 }
 
 static struct series *figure(struct dest_stats *s, enum dest_stat which)
@@ -85,10 +86,10 @@ void dest_stats_gate(struct dest_stats *s, bool is_open)
     series_set(figure(s, is_open ? DEST_STAT_GATE_SHUT_TIME : DEST_STAT_GATE_OPEN_TIME), 0);
 }
 
-void dest_stats_open(struct dest_stats *s, struct stats *stats, struct bytes labels, bool is_tcp,
-                     uint64_t failfast_ns)
+void dest_stats_open(struct dest_stats *s, struct stats *stats, struct bytes labels,
+                     enum dest_kind kind, uint64_t failfast_ns)
 {
-    *s = (struct dest_stats){.stats = stats, .labels = labels, .is_tcp = is_tcp};
+    *s = (struct dest_stats){.stats = stats, .labels = labels, .kind = kind};
     (void)figure(s, DEST_STAT_QUEUE_REQUESTS);
     (void)figure(s, DEST_STAT_QUEUE_LATENCY);
     dest_stats_set(s, DEST_STAT_QUEUE_LENGTH, 0);

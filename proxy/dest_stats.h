@@ -3,7 +3,7 @@
 #define PROXY_DEST_STATS_H
 
 /*
- * The figures of a balancer (wire 7.2: outbound_http_balancer_*, outbound_tcp_balancer_*), with the
+ * The figures of a balancer (wire 7.2: outbound_{http,tcp,tls}_balancer_*), with the
  * parent whose policy it serves and the backend as labels.
  *
  * Each worker has a balancer of its own over the same endpoints: gauges of endpoints and times are
@@ -11,7 +11,7 @@
  * A proxy may know thousands of destinations: what counts events has no series before the first one,
  * and where the series are too many several destinations share one, to which each adds its part.
  */
-#include "mesh/policy.h"
+#include "proxy/dest.h"
 #include "proxy/stats.h"
 
 /* The members of each family, in the order of stats.def. */
@@ -35,16 +35,17 @@ enum dest_stat {
 struct dest_stats {
     struct stats *stats;
     struct bytes labels; /* borrowed */
-    bool is_tcp;
+    enum dest_kind kind;
     struct series *series[DEST_STAT_COUNT]; /* references; NULL: nothing to say yet */
     uint64_t parts[DEST_STAT_COUNT];        /* of gauges that add up: ours */
 };
 
-/* The labels that tell balancers apart: `parent`, `backend`; of TCP also `logical`, `concrete`. */
-void dest_labels(struct labels *l, const struct meta *parent, const struct backend *b, bool is_tcp);
+/* The labels that tell balancers apart: `parent`, `backend`; of TCP and TLS also `logical`, `concrete`. */
+void dest_labels(struct labels *l, const struct meta *parent, const struct backend *b,
+                 enum dest_kind kind);
 /* `labels` stay valid until dest_stats_close(). */
-void dest_stats_open(struct dest_stats *s, struct stats *stats, struct bytes labels, bool is_tcp,
-                     uint64_t failfast_ns);
+void dest_stats_open(struct dest_stats *s, struct stats *stats, struct bytes labels,
+                     enum dest_kind kind, uint64_t failfast_ns);
 void dest_stats_close(struct dest_stats *s); /* gauges lose our part */
 
 void dest_stats_add(struct dest_stats *s, enum dest_stat which);

@@ -284,14 +284,15 @@ static void opaque_dial(struct opaque *o)
     }
 }
 
-void opaque_to_backend(struct conn *c, const struct backend *b, const struct meta *parent)
+void opaque_to_backend(struct conn *c, const struct backend *b, const struct meta *parent,
+                       enum dest_kind kind)
 {
     struct opaque *o = opaque_new(c);
 
     if (!is_early(o)) {
         conn_next(c, CONN_DIAL);
     }
-    o->dest = dest_hold(c->w, b, parent, true);
+    o->dest = dest_hold(c->w, b, parent, kind);
     opaque_dial(o);
 }
 

@@ -149,7 +149,8 @@ static void way_go(struct conn *c, const struct way *w)
     struct endpoint *plain;
 
     if (w->backend != NULL) {
-        opaque_to_backend(c, w->backend, &conn_policy(c)->meta);
+        opaque_to_backend(c, w->backend, &conn_policy(c)->meta,
+                          is_tls_route(c) ? DEST_TLS : DEST_TCP);
         return;
     }
     plain = w->endpoint == NULL ? endpoint_new_plain(&c->target) : NULL;

@@ -114,7 +114,7 @@ static NOINLINE void find_backend(struct exchange *ex, const struct outbound_pol
     *out = (struct known_backend){
         .route = route,
         .backend = b,
-        .dest = b->kind == BACKEND_BALANCER ? dest_hold(w, b, &p->meta, false) : NULL,
+        .dest = b->kind == BACKEND_BALANCER ? dest_hold(w, b, &p->meta, DEST_HTTP) : NULL,
         .stats = backend_stats_get(&w->stats, &names),
     };
 }

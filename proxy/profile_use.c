@@ -135,7 +135,7 @@ struct dest *profile_view_dest(struct profile_view *v, size_t backend)
 {
     if (v->dests[backend] == NULL) {
         v->dests[backend] = dest_hold(v->use->w, &v->service->backends[backend],
-                                      &v->service->parent, false);
+                                      &v->service->parent, DEST_HTTP);
     }
     return v->dests[backend];
 }

@@ -171,7 +171,7 @@ def balancer(prefix, *labels, **more):
 
 for channel in ("identity", "destination", "policy"):
     REGISTRY.update(balancer(f"control_{channel}_balancer", "addr"))
-for proto in ("http", "tcp"):
+for proto in ("http", "tcp", "tls"):
     REGISTRY.update(balancer(f"outbound_{proto}_balancer", *PARENT, *BACKEND, also=["logical", "concrete"], part="balance"))
     REGISTRY[f"outbound_{proto}_balancer_queue_gate_timeout_seconds"] = gauge(
         *PARENT, *BACKEND, also=["logical", "concrete"], part="balance")
@@ -193,6 +193,7 @@ ELSEWHERE = {
     "inbound_http_local_ratelimit_total": "test_inbound_policy.py",
     "outbound_tls_route_open_total": "test_tcp_routes.py",
     "outbound_tls_route_close_total": "test_tcp_routes.py",
+    **{name: "test_tcp_routes.py" for name in REGISTRY if name.startswith("outbound_tls_balancer_")},
     "tulle_tcp_detect_early_total": "test_detection.py",
     **{f"outbound_{proto}_route_retry_{what}_total": "test_routes.py"
        for proto in ("http", "grpc") for what in ("successes", "overflow")},

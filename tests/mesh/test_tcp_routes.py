@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from home import APPS, PYTHON, client, namespace, server, service, wait_for
+from test_metrics import TABLE
 
 TLS, FIRST, HTTP, NOBODYS = 8443, 3307, 8080, 8999
 GATEWAY = "gateway.networking.k8s.io/v1alpha2"
@@ -59,10 +60,11 @@ def home(homes, tmp_path_factory):
     certificate = self_signed(tmp_path_factory.mktemp("tls"))
     home = homes({
         "app.yaml": [namespace(), *color("blue", certificate), *color("green", certificate),
-                     service("front", [TLS, FIRST], app="blue"), client()],
+                     service("front", [TLS, FIRST], app="blue"), service("empty", [TLS], app="nobody"), client()],
         "tls.yaml": [route("TLSRoute", "blue", TLS, {"blue": 1}, hostnames=["one.example"]),
                      route("TLSRoute", "green", TLS, {"green": 1}, hostnames=["*.example"]),
-                     route("TLSRoute", "gone", TLS, {"gone": 1}, hostnames=["gone.example"])],
+                     route("TLSRoute", "gone", TLS, {"gone": 1}, hostnames=["gone.example"]),
+                     route("TLSRoute", "empty", TLS, {"empty": 1}, hostnames=["empty.example"])],
         "tcp.yaml": split(blue=3, green=1),
     })
     home.up()
@@ -112,6 +114,27 @@ def test_tls_is_counted_by_route(home):
     assert count(home, "outbound_tls_route_open_total", route_name="blue") == before["open"] + 1
     wait_for(lambda: count(home, "outbound_tls_route_close_total", route_name="blue", error="", target_port=str(TLS))
              == before["close"] + 1, "the end of the connection is counted")
+
+
+def test_tls_has_balancers_of_its_own(home):
+    """All members of the family, of one that serves and of one whose gate shuts; nothing is counted as other TCP."""
+    path = f"{{}}.t.svc.cluster.local:{TLS}"
+    before = count(home, "outbound_tls_balancer_queue_requests_total", backend_name="blue")
+    assert ask(home, "one.example")[0] == "blue"
+    assert ask(home, "empty.example") == ["no", "answer"]
+    now = figures(home)
+    for name, want in TABLE.items():
+        if name.startswith("outbound_tls_balancer_"):
+            samples = now.find(name + ("_count" if want.kind == "histogram" else ""), parent_name="front", parent_port=str(TLS))
+            assert samples, name
+            for labels, _ in samples:
+                want.check_labels(name, labels)
+                assert labels["logical"] == labels["concrete"] == path.format(labels["backend_name"])
+    blue, empty = ({"backend_name": name, "backend_port": str(TLS)} for name in ("blue", "empty"))
+    assert now.sum("outbound_tls_balancer_endpoints", endpoint_state="ready", **blue) == 1
+    assert now.sum("outbound_tls_balancer_queue_requests_total", **blue) == before + 1
+    assert now.sum("outbound_tls_balancer_queue_gate_shut_total", **empty) == 1
+    assert not now.find("outbound_tcp_balancer_queue_requests_total", backend_port=str(TLS))
 
 
 # --- TCP -----------------------------------------------------------------------------------------

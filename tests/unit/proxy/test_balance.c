@@ -429,21 +429,24 @@ static void parents_have_destinations_of_their_own(void **state)
 {
     const struct meta a = {.kind = BYTES("Service"), .name = BYTES("a")};
     const struct meta b = {.kind = BYTES("Service"), .name = BYTES("b")};
-    struct dest *of_a, *of_b, *of_tcp;
+    struct dest *of_a, *of_b, *of_tcp, *of_tls;
 
     (void)state;
     (void)new_policy(PROTOCOL_HTTP1);
-    of_a = dest_hold(&rig.w, &policy->backends[0], &a, false);
-    of_b = dest_hold(&rig.w, &policy->backends[0], &b, false);
+    of_a = dest_hold(&rig.w, &policy->backends[0], &a, DEST_HTTP);
+    of_b = dest_hold(&rig.w, &policy->backends[0], &b, DEST_HTTP);
     assert_ptr_not_equal(of_a, of_b);
-    assert_ptr_equal(dest_hold(&rig.w, &policy->backends[0], &a, false), of_a);
-    of_tcp = dest_hold(&rig.w, &policy->backends[0], &a, true);
+    assert_ptr_equal(dest_hold(&rig.w, &policy->backends[0], &a, DEST_HTTP), of_a);
+    of_tcp = dest_hold(&rig.w, &policy->backends[0], &a, DEST_TCP);
     assert_ptr_not_equal(of_tcp, of_a);
+    of_tls = dest_hold(&rig.w, &policy->backends[0], &a, DEST_TLS);
+    assert_ptr_not_equal(of_tls, of_tcp);
     know_policy();
     dest_release(of_a);
     dest_release(of_a);
     dest_release(of_b);
     dest_release(of_tcp);
+    dest_release(of_tls);
 }
 
 /* --- penalties -------------------------------------------------------------------------------- */
@@ -758,7 +761,7 @@ static void two_thousand_destinations_are_forgotten(void **state)
 
         (void)snprintf(path, sizeof(path), "s%u.app.svc.cluster.local:80", i);
         b.path = bytes_str(path);
-        dest_release(dest_hold(&rig.w, &b, &parent, false));
+        dest_release(dest_hold(&rig.w, &b, &parent, DEST_HTTP));
     }
     assert_int_equal(map_count(&rig.w.dests), 2000);
     RIG_UNTIL(map_count(&rig.w.dests) == 0);
