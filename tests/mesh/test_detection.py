@@ -108,6 +108,36 @@ def test_late_bytes_of_another_protocol(home):
         assert s.receive() == "\x00\x01\x02\x03 neither HTTP nor TLSbye"
 
 
+def test_what_a_guess_that_was_wrong_is_counted_as(home):
+    """One connection too many: opaque at the far proxy, which cannot know better (docs/metrics.md); nowhere a request."""
+    port = str(HTTP)
+
+    def look():
+        c, s = figures(home, "client"), figures(home, "server")
+        return {
+            "near, balanced": c.sum("outbound_tcp_balancer_queue_requests_total", backend_name="server", backend_port=port),
+            "near, by opaque routes": c.sum("outbound_tcp_route_open_total", target_port=port),
+            "near, found to be HTTP": c.sum("outbound_tcp_detect_http_results_total", result="http/1", parent_port=port),
+            "near, found to be opaque": sum(c.sum("outbound_tcp_detect_http_results_total", result=result, parent_port=port)
+                                            for result in ("not_http", "read_timeout")),
+            "far, opaque headers": s.sum("inbound_tcp_transport_header_connections_total", session_protocol="", target_port=port),
+            "far, allowed": s.sum("inbound_tcp_authz_allow_total", target_port=port),
+            "far, requests": s.sum("request_total", direction="inbound", target_port=port),
+            "far, detected": s.sum("inbound_tcp_detect_http_results_total", srv_port=port),
+        }
+
+    before = look()
+    with Silent(home, "client", ("client", "outbound"), HTTP) as s:
+        wait_for(lambda: look()["far, allowed"] > before["far, allowed"], "the far proxy has it, too")
+        s.send("GET /echo HTTP/1.1\r\nHost: server\r\n\r\n")
+        assert s.response()["status"] == 200
+    after = look()
+    moved = {what: after[what] - before[what] for what in after}
+    assert moved == {"near, balanced": 1, "near, by opaque routes": 0, "near, found to be HTTP": 1,
+                     "near, found to be opaque": 0, "far, opaque headers": 1, "far, allowed": 1, "far, requests": 1,
+                     "far, detected": 0}
+
+
 def test_nothing_stays_open(home):
     for workload in ("client", "server"):
         settled(lambda: 1 + figures(home, workload).sum("tcp_open_connections", target_port=str(FIRST)), workload)

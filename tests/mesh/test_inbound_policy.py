@@ -291,6 +291,28 @@ def test_routes_and_their_filters(home):
     assert now.sum("inbound_http_requests_total", route_name="move") == 0
 
 
+def test_who_may_only_use_a_route_and_is_silent(home):
+    """What its proxy opens early is opaque, and refused as that; its request is let in all the same (docs/metrics.md)."""
+    set_policy(home, http_route("strangers", rule("/sink")), *allow_route("strangers", ID.format("stranger")))
+    wait_for(lambda: home.driver("t", "stranger").get("server", HTTP, "/sink")["status"] == 200, "the route is there")
+    wait_for(lambda: home.driver("t", "friend").get("server", HTTP, "/sink")["status"] == 403, "and for nobody else")
+    mine = {"target_port": str(HTTP), "client_id": ID.format("stranger")}
+    before = figures(home)
+    with home.driver("t", "stranger").session("server", HTTP) as s:
+        wait_for(lambda: figures(home).sum("inbound_tcp_authz_deny_total", **mine) >
+                 before.sum("inbound_tcp_authz_deny_total", **mine), "the connection for a greeting is refused")
+        s.send("GET /sink HTTP/1.1\r\nHost: server\r\n\r\n")
+        assert s.response()["status"] == 200
+    after = figures(home)
+    for name, moved in (("inbound_tcp_authz_deny_total", 1), ("inbound_tcp_authz_allow_total", 0),
+                        ("inbound_http_authz_deny_total", 0), ("inbound_http_authz_allow_total", 1)):
+        assert after.sum(name, **mine) - before.sum(name, **mine) == moved, name
+    stranger = home.proxy_metrics("t", home.pod("t", "stranger")["name"])
+    assert stranger.sum("tulle_tcp_detect_early_total", direction="outbound", outcome="failed", target_port=str(HTTP)) == 1
+    set_policy(home)
+    wait_for(lambda: over_http(home, "friend") == 403, "the default route is back")
+
+
 @pytest.mark.parametrize("path, want", [
     pytest.param({"value": "/echo"}, [200, 200, 404, 404], id="no-type"),
     pytest.param({"type": "PathPrefix", "value": "/echo"}, [200, 200, 404, 404], id="prefix"),
