@@ -234,6 +234,9 @@ void *filters_read(struct reading *r, const json_t *list, bool is_inbound, size_
     size_t count = json_array_size(list);
     filter_message **all = arena_new(r->arena, MAX(count, 1) * sizeof(*all));
 
+    if (list != NULL && !json_is_null(list) && !json_is_array(list)) {
+        reading_refuse(r, "filters is no list");
+    }
     for (size_t i = 0; i < count; i++) {
         all[i] = filter_read(r, json_array_get(list, i), is_inbound);
     }

@@ -40,7 +40,7 @@ struct answer {
 
 /* --- routes -------------------------------------------------------------------------------------- */
 
-static http_route *default_http_route(const struct answer *w)
+static http_route *default_http_route(const struct answer *w, struct authz_list who)
 {
     struct arena *a = w->arena;
     http_route *m = message_new(a, &io__linkerd__proxy__inbound__http_route__descriptor);
@@ -52,8 +52,8 @@ static http_route *default_http_route(const struct answer *w)
     m->metadata = message_default(a, "default");
     m->rules = message_one(a, rule);
     m->n_rules = 1;
-    m->authorizations = w->authorizations.at;
-    m->n_authorizations = w->authorizations.count;
+    m->authorizations = who.at;
+    m->n_authorizations = who.count;
     return m;
 }
 
@@ -82,7 +82,7 @@ static bool is_new_path(const struct pod_view *pod, size_t probe)
 }
 
 /* NULL when nothing probes this port. Several probes of one path are one match. */
-static http_route *probe_route(const struct answer *w)
+static http_route *probe_route(const struct answer *w, struct authz_list who)
 {
     const struct control_env *env = w->of->engine->env;
     struct arena *a = w->arena;
@@ -107,31 +107,40 @@ static http_route *probe_route(const struct answer *w)
     m->rules = message_one(a, rule);
     m->n_rules = 1;
     /* Its own authorization first, then the server's. */
-    m->authorizations = arena_new(a, (1 + w->authorizations.count) * sizeof(authz *));
+    m->authorizations = arena_new(a, (1 + who.count) * sizeof(authz *));
     m->authorizations[0] = probe_authorization(env, a);
-    for (size_t i = 0; i < w->authorizations.count; i++) {
-        m->authorizations[1 + i] = w->authorizations.at[i];
+    for (size_t i = 0; i < who.count; i++) {
+        m->authorizations[1 + i] = who.at[i];
     }
-    m->n_authorizations = 1 + w->authorizations.count;
+    m->n_authorizations = 1 + who.count;
     return m;
 }
 
-static void *user_routes(const struct answer *w, bool is_grpc, size_t *out_count)
+/* `*out_who`: who may where there are none; nobody when one of them cannot be read (inbound_route.c). */
+static void *user_routes(const struct answer *w, bool is_grpc, size_t *out_count,
+                         struct authz_list *out_who)
 {
     struct inbound *t = w->of;
     const struct reading like = {.env = t->engine->env, .arena = w->arena, .depends = &t->depends};
+    void *list;
 
     *out_count = 0;
+    *out_who = w->authorizations;
     if (w->server == NULL || w->is_shut) {
         return NULL;
     }
-    return inbound_routes(t->engine, w->server, is_grpc, w->authorizations, &like, out_count);
+    list = inbound_routes(t->engine, w->server, is_grpc, w->authorizations, &like, out_count);
+    if (list == NULL) {
+        out_who->count = 0;
+    }
+    return list;
 }
 
 /* With routes of the user's there are no others: what they do not match is not found. */
 static http_route **http_routes(const struct answer *w, size_t *out_count)
 {
-    http_route **list = user_routes(w, false, out_count);
+    struct authz_list who;
+    http_route **list = user_routes(w, false, out_count, &who);
     http_route *probe;
     size_t count = 0;
 
@@ -139,17 +148,17 @@ static http_route **http_routes(const struct answer *w, size_t *out_count)
         return list;
     }
     list = arena_new(w->arena, 2 * sizeof(*list));
-    probe = probe_route(w);
+    probe = probe_route(w, who);
 
     if (probe != NULL) {
         list[count++] = probe;
     }
-    list[count++] = default_http_route(w);
+    list[count++] = default_http_route(w, who);
     *out_count = count;
     return list;
 }
 
-static grpc_route *default_grpc_route(const struct answer *w)
+static grpc_route *default_grpc_route(const struct answer *w, struct authz_list who)
 {
     struct arena *a = w->arena;
     grpc_route *m = message_new(a, &io__linkerd__proxy__inbound__grpc_route__descriptor);
@@ -162,8 +171,8 @@ static grpc_route *default_grpc_route(const struct answer *w)
     m->metadata = message_default(a, "default");
     m->rules = message_one(a, rule);
     m->n_rules = 1;
-    m->authorizations = w->authorizations.at;
-    m->n_authorizations = w->authorizations.count;
+    m->authorizations = who.at;
+    m->n_authorizations = who.count;
     return m;
 }
 
@@ -212,11 +221,13 @@ static void set_http2(const struct answer *w, proxy_protocol *m)
 
 static void set_grpc(const struct answer *w, proxy_protocol *m)
 {
+    struct authz_list who;
+
     m->kind_case = IO__LINKERD__PROXY__INBOUND__PROXY_PROTOCOL__KIND_GRPC;
     m->grpc = message_new(w->arena, &io__linkerd__proxy__inbound__proxy_protocol__grpc__descriptor);
-    m->grpc->routes = user_routes(w, true, &m->grpc->n_routes);
+    m->grpc->routes = user_routes(w, true, &m->grpc->n_routes, &who);
     if (m->grpc->n_routes == 0) {
-        m->grpc->routes = message_one(w->arena, default_grpc_route(w));
+        m->grpc->routes = message_one(w->arena, default_grpc_route(w, who));
         m->grpc->n_routes = 1;
     }
 }

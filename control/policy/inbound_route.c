@@ -3,37 +3,61 @@
 
 /*
  * Routes that are attached to a Server (wire 9.4). A gRPC route is built as an HTTP one (reading.h).
+ *
+ * One that cannot be read must not let in whom it would have kept out. Its requests would be taken by the
+ * next best route, or by the default one, if it were left out. So where its requests are known nobody may
+ * make them; and where they are not, they may be any of the Server's, and nobody may make those.
  */
 typedef Io__Linkerd__Proxy__Inbound__HttpRoute http_route;
 typedef Io__Linkerd__Proxy__Inbound__HttpRoute__Rule rule_message;
 
-static rule_message *rule_read(struct reading *r, const struct object *o, size_t index)
+static rule_message *matches_of(struct reading *r, const struct object *o, const json_t *from,
+                                size_t index)
 {
-    const json_t *from = json_array_get(json_object_get(o->spec, "rules"), index);
     rule_message *m =
         message_new(r->arena, &io__linkerd__proxy__inbound__http_route__rule__descriptor);
 
     reading_at(r, "spec.rules[%zu].matches", index);
     m->matches = matches_read(r, from, o->kind == KIND_GRPC_ROUTE, &m->n_matches);
-    reading_at(r, "spec.rules[%zu].filters", index);
-    m->filters = filters_read(r, json_object_get(from, "filters"), true, &m->n_filters);
     return m;
+}
+
+static void read_filters(struct reading *r, const json_t *rules, http_route *m)
+{
+    for (size_t i = 0; i < m->n_rules; i++) {
+        rule_message *rule = m->rules[i];
+
+        reading_at(r, "spec.rules[%zu].filters", i);
+        rule->filters = filters_read(r, json_object_get(json_array_get(rules, i), "filters"), true,
+                                     &rule->n_filters);
+    }
+    for (size_t i = 0; r->is_refused && i < m->n_rules; i++) {
+        m->rules[i]->n_filters = 0; /* a proxy would refuse them, and the whole answer */
+    }
 }
 
 void *inbound_route_read(struct reading *r, const struct object *o)
 {
     const struct kind_info *kind = kind_info(o->kind);
-    size_t count = MAX(json_array_size(json_object_get(o->spec, "rules")), (size_t)1);
+    const json_t *rules;
+    size_t count;
     http_route *m = message_new(r->arena, &io__linkerd__proxy__inbound__http_route__descriptor);
 
+    reading_at(r, "spec.rules");
+    rules = reading_list(r, o->spec, "rules");
+    count = MAX(json_array_size(rules), (size_t)1);
     m->metadata = resource_ref(r->arena, kind->group, kind->name, o->name, "", 0);
     reading_at(r, "spec.hostnames");
     m->hosts = hosts_read(r, json_object_get(o->spec, "hostnames"), &m->n_hosts);
     m->rules = arena_new(r->arena, count * sizeof(m->rules[0]));
     for (size_t i = 0; i < count; i++) { /* without rules there is one that matches all */
-        m->rules[m->n_rules++] = rule_read(r, o, i);
+        m->rules[m->n_rules++] = matches_of(r, o, json_array_get(rules, i), i);
     }
-    return r->is_refused ? NULL : m;
+    if (r->is_refused) {
+        return NULL;
+    }
+    read_filters(r, rules, m);
+    return m;
 }
 
 void *inbound_routes(const struct policy *p, const struct object *server, bool is_grpc,
@@ -55,12 +79,16 @@ void *inbound_routes(const struct policy *p, const struct object *server, bool i
             continue;
         }
         m = inbound_route_read(&r, o);
-        if (m != NULL) {
+        if (m == NULL) {
+            *out_count = 0;
+            return NULL;
+        }
+        if (!r.is_refused) {
             both = route_authorizations(p, o, authorizations, like);
             m->authorizations = both.at;
             m->n_authorizations = both.count;
-            routes[(*out_count)++] = m;
         }
+        routes[(*out_count)++] = m;
     }
     return routes;
 }

@@ -30,7 +30,7 @@ http_match *match_all(struct arena *a)
 /* `type` of a match: absent, or the word for "as it is written", or a regular expression. */
 static bool is_regex(struct reading *r, const json_t *match, const char *pattern)
 {
-    const char *type = json_text(match, "type");
+    const char *type = reading_text(r, match, "type");
 
     if (type == NULL || strcmp(type, "Exact") == 0) {
         return false;
@@ -48,8 +48,8 @@ static bool is_regex(struct reading *r, const json_t *match, const char *pattern
 
 static void path_read(struct reading *r, const json_t *from, http_match *to)
 {
-    const char *type = json_text(from, "type");
-    const char *value = json_text(from, "value");
+    const char *type = reading_text(r, from, "type");
+    const char *value = reading_text(r, from, "value");
 
     value = value != NULL ? value : "/";
     to->path = path_new(r->arena);
@@ -76,7 +76,7 @@ static void *headers_read(struct reading *r, const json_t *list, size_t *out_cou
 
     for (size_t i = 0; i < count; i++) {
         const json_t *from = json_array_get(list, i);
-        const char *value = json_text(from, "value");
+        const char *value = reading_text(r, from, "value");
 
         all[i] = message_new(r->arena, &io__linkerd__proxy__http_route__header_match__descriptor);
         all[i]->name = message_text(ref_name(from));
@@ -104,7 +104,7 @@ static void queries_read(struct reading *r, const json_t *list, http_match *to)
     to->query_params = arena_new(r->arena, MAX(count, 1) * sizeof(to->query_params[0]));
     for (size_t i = 0; i < count; i++) {
         const json_t *from = json_array_get(list, i);
-        const char *value = json_text(from, "value");
+        const char *value = reading_text(r, from, "value");
         query_match *m =
             message_new(r->arena, &io__linkerd__proxy__http_route__query_param_match__descriptor);
 
@@ -147,13 +147,15 @@ static void *http_match_read(struct reading *r, const json_t *from)
     http_match *m =
         message_new(r->arena, &io__linkerd__proxy__http_route__http_route_match__descriptor);
     const json_t *path = json_object_get(from, "path");
-    const char *method = json_text(from, "method");
+    const char *method = reading_text(r, from, "method");
 
-    if (path != NULL) {
+    if (path != NULL && !json_is_null(path) && !json_is_object(path)) {
+        reading_refuse(r, "a path has no fields");
+    } else if (json_is_object(path)) {
         path_read(r, path, m);
     }
-    m->headers = headers_read(r, json_object_get(from, "headers"), &m->n_headers);
-    queries_read(r, json_object_get(from, "queryParams"), m);
+    m->headers = headers_read(r, reading_list(r, from, "headers"), &m->n_headers);
+    queries_read(r, reading_list(r, from, "queryParams"), m);
     if (method != NULL && method[0] != '\0') {
         m->method = method_read(method, r->arena);
     }
@@ -167,10 +169,13 @@ static void *grpc_match_read(struct reading *r, const json_t *from)
     grpc_match *m =
         message_new(r->arena, &io__linkerd__proxy__grpc_route__grpc_route_match__descriptor);
     const json_t *method = json_object_get(from, "method");
-    const char *type = json_text(method, "type");
-    const char *service = json_text(method, "service");
-    const char *name = json_text(method, "method");
+    const char *type = reading_text(r, method, "type");
+    const char *service = reading_text(r, method, "service");
+    const char *name = reading_text(r, method, "method");
 
+    if (method != NULL && !json_is_null(method) && !json_is_object(method)) {
+        reading_refuse(r, "a gRPC method has no fields");
+    }
     if (type != NULL && strcmp(type, "Exact") != 0) {
         reading_refuse(r, "gRPC methods can be matched by type Exact only, not by %.100s", type);
     }
@@ -179,13 +184,13 @@ static void *grpc_match_read(struct reading *r, const json_t *from)
         m->rpc->service = message_text(service != NULL ? service : "");
         m->rpc->method = message_text(name != NULL ? name : "");
     }
-    m->headers = headers_read(r, json_object_get(from, "headers"), &m->n_headers);
+    m->headers = headers_read(r, reading_list(r, from, "headers"), &m->n_headers);
     return m;
 }
 
 void *matches_read(struct reading *r, const json_t *rule, bool is_grpc, size_t *out_count)
 {
-    const json_t *list = json_object_get(rule, "matches");
+    const json_t *list = reading_list(r, rule, "matches");
     size_t count = json_array_size(list);
     void **all = arena_new(r->arena, MAX(count, 1) * sizeof(*all));
 
@@ -229,6 +234,9 @@ void *hosts_read(struct reading *r, const json_t *list, size_t *out_count)
     size_t count = json_array_size(list);
     host_match **all = arena_new(r->arena, MAX(count, 1) * sizeof(*all));
 
+    if (list != NULL && !json_is_null(list) && !json_is_array(list)) {
+        reading_refuse(r, "hostnames is no list");
+    }
     for (size_t i = 0; i < count; i++) {
         const char *host = json_string_value(json_array_get(list, i));
 

@@ -23,14 +23,18 @@ enum grpc_status policy_watch_port(struct policy *p, struct bytes request, struc
 enum grpc_status policy_watch_outbound(struct policy *p, struct bytes request, struct subscriber *s,
                                        const char **out_why) MUST_USE;
 
-/* What is wrong with policy objects, also said once each in the log: an object that has no effect, or a
- * setting of one that was left out. Borrowed until the next turn of the loop. */
+/* What is wrong with policy objects, also said once each in the log, and what becomes of them until they are
+ * mended. Borrowed until the next turn of the loop. */
 struct policy_problem {
     enum kind kind;
     char *ns, *name, *source, *reason; /* source: "web.yaml:12"; "" for an API server */
     char *field;                       /* where: "spec.rules[0].backendRefs"; "" unknown */
     const char *advice;                /* what to do; static */
-    bool is_refused;                   /* it has no effect at all; else one setting of it is left out */
+    enum policy_effect {
+        EFFECT_PART, /* one setting of it is left out */
+        EFFECT_NONE, /* it is left out as a whole */
+        EFFECT_SHUT  /* a route of a Server: requests are kept out on its account */
+    } effect;
 };
 const struct policy_problem *policy_problems(const struct policy *p, size_t *out_count);
 

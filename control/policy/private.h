@@ -82,8 +82,11 @@ struct authz_list authz_list_join(struct authz_list first, struct authz_list the
 
 typedef Io__Linkerd__Proxy__Inbound__HttpLocalRateLimit rate_limit_message;
 
-void *inbound_route_read(struct reading *r, const struct object *o); /* NULL and a refusal */
-/* Those of the Server that are of its protocol, each with its own authorizations before the Server's. */
+/* NULL and a refusal: nobody knows which requests it is for. A route and a refusal: of those that it is for
+ * none may be let in. */
+void *inbound_route_read(struct reading *r, const struct object *o);
+/* Those of the Server that are of its protocol, each with its own authorizations before the Server's. NULL:
+ * one of them may be for any request, and no request may be let in. */
 void *inbound_routes(const struct policy *p, const struct object *server, bool is_grpc,
                      struct authz_list authorizations, const struct reading *like, size_t *out_count);
 rate_limit_message *rate_limit_read(struct reading *r, const struct object *o); /* NULL and a refusal */

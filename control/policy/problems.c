@@ -78,6 +78,10 @@ static void check_server_parent(const struct policy *p, struct reading *r, const
         reading_complain(r, "there is no Server %s/%s, its parent", ns, ref_name(ref));
         reading_advise(r, CREATE);
     } else {
+        struct reading own = {.env = r->env, .arena = r->arena};
+
+        (void)inbound_route_read(&own, o); /* whatever its other parents have refused */
+        r->shuts = r->shuts || own.is_refused;
         (void)inbound_route_read(r, o);
     }
 }
@@ -347,22 +351,27 @@ static void problem_add(struct problems *l, const struct object *o, const struct
         .field = mem_strdup(r->problem_field),
         .reason = mem_strdup(r->problem),
         .advice = r->advice != NULL ? r->advice : "correct it",
-        .is_refused = r->is_refused,
+        .effect = r->shuts ? EFFECT_SHUT : r->is_refused ? EFFECT_NONE : EFFECT_PART,
     };
 }
 
 /* Each once when it comes up, and once when it is gone. */
 static void tell_changes(const struct policy *p, const struct problems *before)
 {
+    static const char *const effects[] = {
+        [EFFECT_PART] = "not all is in effect of",
+        [EFFECT_NONE] = "no effect of",
+        [EFFECT_SHUT] = "requests are kept out because of",
+    };
     const struct problems *now = &p->problems;
 
     for (size_t i = 0; i < now->count; i++) {
         const struct policy_problem *m = &now->at[i];
 
         if (!list_has(before, m)) {
-            log_warn("%s of %s %s/%s: %s; field=%s source=%s what_to_do=\"%s\"",
-                     m->is_refused ? "no effect" : "not all is in effect", kind_info(m->kind)->name,
-                     m->ns, m->name, m->reason, m->field, m->source, m->advice);
+            log_warn("%s %s %s/%s: %s; field=%s source=%s what_to_do=\"%s\"", effects[m->effect],
+                     kind_info(m->kind)->name, m->ns, m->name, m->reason, m->field, m->source,
+                     m->advice);
         }
     }
     for (size_t i = 0; i < before->count; i++) {

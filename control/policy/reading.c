@@ -116,6 +116,38 @@ void reading_complain(struct reading *r, const char *format, ...)
     va_end(args);
 }
 
+const json_t *reading_list(struct reading *r, const json_t *from, const char *key)
+{
+    const json_t *list = json_object_get(from, key), *item;
+    size_t i;
+
+    if (list == NULL || json_is_null(list)) {
+        return NULL;
+    }
+    if (!json_is_array(list)) {
+        reading_refuse(r, "%s is no list", key);
+        return NULL;
+    }
+    json_array_foreach(list, i, item)
+    {
+        if (!json_is_object(item)) {
+            reading_refuse(r, "%s has an entry without fields", key);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+const char *reading_text(struct reading *r, const json_t *from, const char *key)
+{
+    const json_t *text = json_object_get(from, key);
+
+    if (text != NULL && !json_is_null(text) && !json_is_string(text)) {
+        reading_refuse(r, "%s is no text", key);
+    }
+    return json_string_value(text);
+}
+
 /* --- references ---------------------------------------------------------------------------------- */
 
 bool ref_is(const json_t *ref, const char *group, const char *kind)
@@ -233,7 +265,8 @@ bool network_read(const json_t *item, struct network *out)
     struct cidr except;
 
     *out = (struct network){.except = json_object_get(item, "except")};
-    if (cidr == NULL || cidr_parse(bytes_str(cidr), &out->net) != 0) {
+    if (cidr == NULL || cidr_parse(bytes_str(cidr), &out->net) != 0 ||
+        (out->except != NULL && !json_is_null(out->except) && !json_is_array(out->except))) {
         return false;
     }
     for (size_t i = 0; i < json_array_size(out->except); i++) {
@@ -289,6 +322,9 @@ void *networks_read(struct reading *r, const json_t *list, size_t *out_count)
     void **all = arena_new(r->arena, MAX(count, 1) * sizeof(*all));
     struct network n;
 
+    if (list != NULL && !json_is_null(list) && !json_is_array(list)) {
+        reading_refuse(r, "networks is no list");
+    }
     for (size_t i = 0; i < count; i++) {
         if (!network_read(json_array_get(list, i), &n)) {
             reading_refuse(r, "network %zu is no CIDR, or an exception lies outside of it", i);

@@ -53,6 +53,7 @@ struct reading {
     char *problem;       /* NULL: none */
     char *problem_field; /* where it stands: "spec.rules[0].filters"; "" unknown */
     const char *advice;  /* what to do about it; static; NULL: correct the field */
+    bool shuts;          /* a refusal of this object keeps requests out, instead of having no effect */
     /* private */
     char field[FIELD_BYTES];
     bool is_field_held, is_told;
@@ -65,6 +66,11 @@ void reading_hold(struct reading *r, bool is_held);
 void reading_advise(struct reading *r, const char *advice);
 void reading_refuse(struct reading *r, const char *format, ...) PRINTF_LIKE(2, 3);
 void reading_complain(struct reading *r, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* What is of another type than it should be must not pass for what is not there: absent or null is NULL,
+ * anything but a list of objects, or a text, a refusal. */
+const json_t *reading_list(struct reading *r, const json_t *from, const char *key);
+const char *reading_text(struct reading *r, const json_t *from, const char *key);
 
 /* --- references ------------------------------------------------------------------------------------ */
 

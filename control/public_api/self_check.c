@@ -65,6 +65,11 @@ static void add(struct results *rs, const char *subsystem, const char *descripti
 
 static void add_problem(struct results *rs, const struct policy_problem *m)
 {
+    static const char *const effects[] = {
+        [EFFECT_PART] = "what is right of it is in effect",
+        [EFFECT_NONE] = "until then it has no effect",
+        [EFFECT_SHUT] = "until then no request that may be its own is let in by its Server",
+    };
     struct text t;
 
     text_init(&t, 4096);
@@ -72,7 +77,7 @@ static void add_problem(struct results *rs, const struct policy_problem *m)
                 kind_info(m->kind)->name, m->ns, m->name);
     text_printf(&t, "%s%s: %s; %s (%s)", m->field[0] != '\0' ? ", " : "", m->field, m->reason,
                 m->advice,
-                m->is_refused ? "until then it has no effect" : "what is right of it is in effect");
+                effects[m->effect]);
     add(rs, "policy", OBJECTS_CHECK, t.at);
     text_clear(&t);
 }

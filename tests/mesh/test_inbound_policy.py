@@ -291,6 +291,29 @@ def test_routes_and_their_filters(home):
     assert now.sum("inbound_http_requests_total", route_name="move") == 0
 
 
+def test_a_route_that_cannot_be_read_lets_nobody_past_it(home):
+    """Left out it would leave its requests to a route that everybody may use, or to the default one."""
+    everybody = allow("who", unauthenticated=True)
+    public, secret = http_route("public", rule("/")), http_route("secret", rule("/sink"))
+    broken = http_route("secret", {"matches": [{"path": {"type": "RegularExpression", "value": "/(sink"}}]})
+    unfiltered = http_route("secret", rule("/sink", {"type": "URLRewrite"}))
+
+    def answers():
+        return {path: home.driver("t", "outsider").get("server", HTTP, path)["status"] for path in ("/echo", "/sink", "/progress")}
+
+    for routes, want in (
+            ([secret], {"/echo": 404, "/sink": 200, "/progress": 404}),
+            # Which requests it is for nobody knows: all of them. Probes go on (wire 9.4).
+            ([broken], {"/echo": 403, "/sink": 403, "/progress": 200}),
+            ([public, broken], {"/echo": 403, "/sink": 403, "/progress": 200}),
+            ([public, unfiltered], {"/echo": 200, "/sink": 403, "/progress": 200}),
+            ([public, secret], {"/echo": 200, "/sink": 200, "/progress": 200})):
+        set_policy(home, everybody, *routes)
+        wait_for(lambda: answers() == want, lambda: f"{want} with {[r['metadata']['name'] for r in routes]}; {answers()}")
+    set_policy(home)
+    wait_for(lambda: over_http(home, "friend") == 403, "the default route is back")
+
+
 def test_who_may_only_use_a_route_and_is_silent(home):
     """What its proxy opens early is opaque, and refused as that; its request is let in all the same (docs/metrics.md)."""
     set_policy(home, http_route("strangers", rule("/sink")), *allow_route("strangers", ID.format("stranger")))

@@ -101,6 +101,22 @@ def test_each_kind_says_where_and_what_to_do(api):
     await_problems(api)
 
 
+def test_a_route_of_a_server_that_cannot_be_read_shuts(api):
+    """It is not as if it were not there, for others would take its requests; and that is said."""
+    server = {"apiVersion": POLICY, "kind": "Server", "metadata": cp.meta("admin"),
+              "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "port": 8080, "accessPolicy": "all-unauthenticated"}}
+    wrong = {"apiVersion": GATEWAY, "kind": "HTTPRoute", "metadata": cp.meta("wrong"),
+             "spec": {"parentRefs": [{"group": "policy.linkerd.io", "kind": "Server", "name": "admin"}],
+                      "rules": [{"matches": [{"path": {"type": "RegularExpression", "value": "/(admin"}}]}]}}
+    api.put(server, wrong, cp.pod("web-1", "10.1.0.1"))
+    await_problems(api, ("HTTPRoute default/wrong, spec.rules[0].matches: ", "the regular expression /(admin is malformed",
+                         "until then no request that may be its own is let in by its Server"))
+    api.wait(lambda: "requests are kept out because of HTTPRoute default/wrong" in api.output())
+    wrong["spec"]["rules"][0]["matches"][0]["path"]["value"] = "/admin"
+    api.put(wrong)
+    await_problems(api)
+
+
 def test_there_is_an_end_to_the_list(api):
     api.put(*(route(f"v{i:02}", name=f"r{i:02}") for i in range(25)))
     api.wait(lambda: len(problems(api)) == 21)

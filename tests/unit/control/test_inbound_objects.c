@@ -130,6 +130,12 @@ static void malformed_grants_are_none(void **state)
         {SAZ("bad", "server: {name: web}, client: {networks: [{cidr: 10.0.0.0/8, except: "
                     "[192.0.2.0/24]}], unauthenticated: true}"),
          "exception"},
+        {SAZ("bad", "server: {name: web}, client: {networks: {cidr: 10.0.0.0/8}, unauthenticated: "
+                    "true}"),
+         "networks is no list"},
+        {SAZ("bad", "server: {name: web}, client: {networks: [{cidr: 10.0.0.0/8, except: "
+                    "10.1.0.0/16}], unauthenticated: true}"),
+         "exception"},
         {SAZ("bad", "server: {name: web}, client: {meshTLS: {identities: ['a.*.b']}}"), "a.*.b"},
         {SAZ("bad", "server: {selector: {matchLabels: {app: web}}}"), "client says"},
         {AUTHZ("bad", ON_SERVER), "requiredAuthenticationRefs is missing"},
@@ -314,18 +320,75 @@ static void grpc_routes_are_for_grpc_servers(void **state)
     asker_clear(&a);
 }
 
-static void malformed_routes_have_no_effect(void **state)
+/* What a port answers when one of its routes cannot be read, and what is said of it. */
+struct unreadable {
+    const char *rules, *reason;
+};
+
+static void unreadable_one(struct engines *e, struct asker *a, const struct unreadable *u,
+                           const char *expected)
 {
-    static const struct {
-        const char *rules, *reason;
-    } cases[] = {
+    char manifest[1024];
+
+    (void)snprintf(manifest, sizeof(manifest),
+                   ROUTE(GATEWAY, "HTTPRoute", "bad", "2026-01-01T00:00:00Z", "%s"), u->rules);
+    put(e, "bad.yaml", manifest);
+    assert_string_equal(answer(e, a), expected);
+    assert_problem(e, "bad", u->reason);
+    remove_file(e->f, "bad.yaml");
+    (void)answer(e, a);
+}
+
+#define HTTP1_SERVER(routes)                                                                       \
+    "{ protocol{ http1{" routes "}} authorizations{" EVERYWHERE ANYBODY                            \
+    " labels[group=] labels[kind=default] labels[name=all-unauthenticated] "                       \
+    "metadata=all-unauthenticated} labels[group=policy.linkerd.io] labels[kind=server] "           \
+    "labels[name=web]}"
+
+/* It may have been for any request: left out it would leave them to the default route and to the others,
+ * which everybody may use here. */
+static void a_route_that_may_be_for_anything_shuts_its_server(void **state)
+{
+    static const struct unreadable cases[] = {
         {"rules: [{matches: [{path: {type: RegularExpression, value: '('}}]}]", "regular"},
         {"rules: [{matches: [{path: {type: RegularExpression, value: '(a)\\1'}}]}]", "back-ref"},
         {"rules: [{matches: [{path: {type: Magic, value: /a}}]}]", "unknown type Magic"},
         {"rules: [{matches: [{path: {type: Exact, value: a}}]}]", "does not begin with /"},
+        {"rules: [{matches: [{path: {value: 5}}]}]", "value is no text"},
+        {"rules: [{matches: [{path: /a}]}]", "a path has no fields"},
+        {"rules: [{matches: [/a]}]", "an entry without fields"},
+        {"rules: [{matches: {path: {value: /a}}}]", "matches is no list"},
+        {"rules: [{matches: [{method: [GET]}]}]", "method is no text"},
+        {"rules: [{matches: [{headers: {name: a, value: b}}]}]", "headers is no list"},
         {"rules: [{matches: [{headers: [{value: a}]}]}]", "header match lacks"},
         {"rules: [{matches: [{queryParams: [{value: a}]}]}]", "query match lacks"},
+        {"rules: {matches: []}", "rules is no list"},
+        {"hostnames: ['a.*.b']", "hostname"},
+        {"hostnames: a.b", "hostnames is no list"},
+    };
+    struct engines *e = *state;
+    struct asker a;
+
+    server_open(e, &a, SERVER("HTTP/1", "all-unauthenticated"));
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        unreadable_one(
+            e, &a, &cases[i],
+            HTTP1_SERVER(" routes{ metadata=default rules{ matches{ path{ prefix=/}}}}"));
+    }
+    put(e, "good.yaml",
+        ROUTE(GATEWAY, "HTTPRoute", "good", "2026-01-01T00:00:00Z", "rules: []"));
+    (void)answer(e, &a);
+    unreadable_one(e, &a, &cases[0],
+                   HTTP1_SERVER(" routes{ metadata=default rules{ matches{ path{ prefix=/}}}}"));
+    asker_clear(&a);
+}
+
+/* Its requests are known: nobody may make those. */
+static void a_route_whose_filters_cannot_be_read_lets_nobody_in(void **state)
+{
+    static const struct unreadable cases[] = {
         {"rules: [{filters: [{type: URLRewrite}]}]", "URLRewrite is not supported"},
+        {"rules: [{filters: {type: RequestRedirect}}]", "filters is no list"},
         {"rules: [{filters: [{type: ResponseHeaderModifier}]}]", "not supported on a Server"},
         {"rules: [{filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: "
          "'a b', value: c}]}}]}]",
@@ -338,21 +401,15 @@ static void malformed_routes_have_no_effect(void **state)
         {"rules: [{filters: [{type: RequestRedirect, requestRedirect: {path: {}}}]}]",
          "says neither"},
         {"rules: [{filters: [{type: RequestRedirect, requestRedirect: {scheme: ftp}}]}]", "scheme"},
-        {"hostnames: ['a.*.b']", "hostname"},
     };
     struct engines *e = *state;
     struct asker a;
 
-    server_open(e, &a, SERVER("HTTP/1", "deny"));
+    server_open(e, &a, SERVER("HTTP/1", "all-unauthenticated"));
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        char manifest[1024];
-
-        (void)snprintf(manifest, sizeof(manifest),
-                       ROUTE(GATEWAY, "HTTPRoute", "bad", "2026-01-01T00:00:00Z", "%s"),
-                       cases[i].rules);
-        put(e, "bad.yaml", manifest);
-        assert_problem(e, "bad", cases[i].reason);
-        assert_quiet(e, &a);
+        unreadable_one(e, &a, &cases[i],
+                       HTTP1_SERVER(" routes{ metadata=gateway.networking.k8s.io/HTTPRoute//bad "
+                                    "rules{ matches{ path{ prefix=/}}}}"));
     }
     asker_clear(&a);
 }
@@ -482,7 +539,8 @@ int main(void)
         ENGINES_TEST(policies_without_references_let_everybody_in),
         ENGINES_TEST(http_routes_have_their_own_authorizations),
         ENGINES_TEST(grpc_routes_are_for_grpc_servers),
-        ENGINES_TEST(malformed_routes_have_no_effect),
+        ENGINES_TEST(a_route_that_may_be_for_anything_shuts_its_server),
+        ENGINES_TEST(a_route_whose_filters_cannot_be_read_lets_nobody_in),
         ENGINES_TEST(rate_limits),
         ENGINES_TEST(events_touch_only_whom_they_concern),
         ENGINES_TEST(servers_that_say_odd_things),
