@@ -13,7 +13,7 @@ import yaml
 
 from home import APPS, UNMESHED, client, namespace, server, service, wait_for
 
-HTTP, GRPC, H2, ECHO, INBOUND = 8080, 8081, 8083, 9001, 4143
+HTTP, GRPC, WS, H2, ECHO, INBOUND = 8080, 8081, 8082, 8083, 9001, 4143
 POLICY = "policy.linkerd.io"
 ID = "{}.t.serviceaccount.identity.linkerd.cluster.local"
 GATEWAY = {"config.linkerd.io/enable-gateway": "true"}
@@ -29,7 +29,7 @@ def workloads():
                 for name in ("friend", "stranger", "web", "gateway", "transit")]
     h2 = {"name": "h2", "image": "test/h2:dev", "command": ["node", str(APPS / "h2server.js"), str(H2)],
           "readinessProbe": {"exec": {"command": ["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{H2}"]}, "periodSeconds": 1}}
-    roles = {"http": HTTP, "grpc": GRPC, "echo": ECHO}
+    roles = {"http": HTTP, "grpc": GRPC, "ws": WS, "echo": ECHO}
     return [
         namespace(), *accounts,
         *server("web", roles, (ECHO,), containers=[h2], more_ports=[H2], serviceAccountName="web"),
@@ -48,7 +48,7 @@ def mirror(home, name, remote, through="gateway"):
     A home takes no EndpointSlice from its user, and those of a Service that selects nothing are not kept: this one has a
     selector that fits no pod, and its slice is put beside those that the home makes, where a mirror controller puts it.
     """
-    ports = (HTTP, GRPC, H2, ECHO)
+    ports = (HTTP, GRPC, WS, H2, ECHO)
     home.write(f"{name}.yaml", [service(name, ports, app="no-pod", annotations={"config.linkerd.io/opaque-ports": str(ECHO)})])
     wait_for(lambda: list((home.path / "cluster").rglob(f"*{name}*")), f"{name} is in the cluster")
     fresh = home.root / "slice.new"
@@ -161,6 +161,20 @@ def test_grpc_and_http2(home, target):
     calls = home.driver("t", "friend").grpc(host=f"{target}-west", port=GRPC, method="Unary", asks=[{"code": 5}])
     assert calls["code"] != "OK"
     assert over_h2(home, "friend", f"{target}-west")[0] == 200
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_upgrade(home, target):
+    """It comes on a connection of HTTP/1 of its own, and both proxies let go of it."""
+    with home.driver("t", "friend").session(f"{target}-west", WS) as s:
+        s.send(f"GET /chat HTTP/1.1\r\nHost: {target}-west\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+               "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+        head = s.receive(until="\r\n\r\n")
+        assert head.startswith("HTTP/1.1 101 ") and "s3pplmbitxaq9kygzzhzrbk+xoo=" in head.lower()
+        s.send("\x81\x82\x00\x00\x00\x00hi")  # a masked text frame
+        assert s.receive(bytes=4) == "\x81\x02hi"
+    assert figures(home).sum("inbound_tcp_transport_header_connections_total", session_protocol="http/1",
+                             target_name=f"{target}.t.svc.cluster.local", target_port=str(WS)) == 1
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -293,6 +307,16 @@ def test_routes_of_its_port(home):
             ("inbound_http_route_not_found_total", {}, 2)):
         labels = {"srv_name": "gateway", **labels}
         assert after.sum(family, **labels) - before.sum(family, **labels) == moved, (family, labels)
+
+
+def test_the_rate_limit_of_its_port(home):
+    limit = thing("HTTPLocalRateLimitPolicy", "limit", targetRef={"group": POLICY, "kind": "Server", "name": "gateway"},
+                  identity={"requestsPerSecond": 1})
+    home.write("policy.yaml", [gateway_server("all-authenticated"), limit])
+    figure = {"ratelimit_name": "limit", "ratelimit_scope": "identity", "client_id": ID.format("friend")}
+    wait_for(lambda: 429 in [a["status"] for a in home.driver("t", "friend").http(host="web-west", port=HTTP, requests=[{}] * 5)],
+             "the limit holds")
+    assert figures(home).sum("inbound_http_local_ratelimit_total", **figure) > 0
 
 
 def test_a_change_reaches_connections_that_are_open(home):

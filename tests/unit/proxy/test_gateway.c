@@ -239,6 +239,47 @@ static void a_name_of_another_domain(void **state)
     assert_true(app_has_nobody(&app));
 }
 
+/* A pod by its name: no policy is for it, but its profile says where it is. */
+static void a_name_with_a_profile_alone(void **state)
+{
+    struct outbound_policy *p = policy_to(PROTOCOL_DETECT, endpoint_at(&app.at, NULL), NULL);
+    struct peer *client, *server;
+
+    (void)state;
+    p->is_fallback = true;
+    p->profile.endpoint = endpoint_at(&app.at, NULL);
+    rig_know(QUESTION_NAME, BYTES(NAME), &p->ref);
+    client = dial(PROTOCOL_DETECT);
+    peer_send(client, GET);
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "GET /a HTTP/1.1\r\n"));
+    peer_close(server);
+    peer_close(client);
+    rig_settle();
+    client = dial(PROTOCOL_OPAQUE);
+    peer_send(client, "PING\r\n");
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "PING\r\n"));
+}
+
+/* The control plane has not answered yet: nothing is left of who does not wait for it. */
+static void a_client_that_does_not_wait(void **state)
+{
+    const enum protocol protocols[] = {PROTOCOL_DETECT, PROTOCOL_OPAQUE};
+    struct peer *client;
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_LEN(protocols); i++) {
+        client = dial(protocols[i]);
+        peer_send(client, GET);
+        RIG_UNTIL(rig_sum("inbound_tcp_transport_header_connections_total", NULL, NULL) == i + 1);
+        peer_abort(client);
+        RIG_UNTIL(rig.w.in_flight[INBOUND] + rig.w.in_flight[OUTBOUND] == 0);
+        rig_settle();
+    }
+    assert_true(app_has_nobody(&app));
+}
+
 /* --- what is read ----------------------------------------------------------------------------- */
 
 static void suffixes(void **state)
@@ -296,7 +337,8 @@ int main(int argc, char **argv)
         TEST(opaque_bytes_are_carried_on),    TEST(a_request_that_comes_back),
         TEST(a_name_of_another_domain),       TEST(a_request_of_ourselves),
         TEST(a_request_that_may_not),         TEST(an_opaque_connection_that_may_not_any_more),
-        TEST(a_name_that_nobody_knows),       cmocka_unit_test(suffixes),
+        TEST(a_name_that_nobody_knows),       TEST(a_name_with_a_profile_alone),
+        TEST(a_client_that_does_not_wait),    cmocka_unit_test(suffixes),
         cmocka_unit_test(forwarded_elements),
     };
 
