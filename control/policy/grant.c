@@ -64,6 +64,10 @@ authz *server_authorization_read(struct reading *r, const struct object *o)
     authz *m = authz_new(o, "serverauthorization", r->arena);
     bool is_open = json_flag(client, "unauthenticated", false);
 
+    reading_at(r, "spec.server.selector");
+    if (!selector_is_good(json_at(o->spec, "server.selector"))) {
+        reading_refuse(r, "the selector of its server is malformed");
+    }
     reading_at(r, "spec.client.networks");
     m->networks = networks_read(r, json_object_get(client, "networks"), &m->n_networks);
     reading_at(r, "spec.client");

@@ -171,6 +171,11 @@ static void check_server(const struct policy *p, struct reading *r, const struct
         reading_advise(r, "write deny, audit, all-unauthenticated, all-authenticated, "
                           "cluster-unauthenticated or cluster-authenticated");
     }
+    reading_at(r, has_pods ? "spec.podSelector" : "spec.externalWorkloadSelector");
+    if (!selector_is_good(json_object_get(o->spec, "podSelector")) ||
+        !selector_is_good(json_object_get(o->spec, "externalWorkloadSelector"))) {
+        reading_complain(r, "its selector is malformed: what it does not select has the default policy");
+    }
     reading_at(r, "spec");
     if (has_pods == has_machines) {
         reading_complain(r, "it has not exactly one of podSelector and externalWorkloadSelector");

@@ -148,6 +148,16 @@ const char *reading_text(struct reading *r, const json_t *from, const char *key)
     return json_string_value(text);
 }
 
+bool selector_is_good(const json_t *selector)
+{
+    const json_t *labels = json_object_get(selector, "matchLabels");
+    const json_t *expressions = json_object_get(selector, "matchExpressions");
+
+    return selector == NULL || (json_is_object(selector) &&
+                                (labels == NULL || json_is_object(labels)) &&
+                                (expressions == NULL || json_is_array(expressions)));
+}
+
 /* --- references ---------------------------------------------------------------------------------- */
 
 bool ref_is(const json_t *ref, const char *group, const char *kind)

@@ -71,6 +71,7 @@ void reading_complain(struct reading *r, const char *format, ...) PRINTF_LIKE(2,
  * anything but a list of objects, or a text, a refusal. */
 const json_t *reading_list(struct reading *r, const json_t *from, const char *key);
 const char *reading_text(struct reading *r, const json_t *from, const char *key);
+bool selector_is_good(const json_t *selector); /* absent is good */
 
 /* --- references ------------------------------------------------------------------------------------ */
 

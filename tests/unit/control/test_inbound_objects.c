@@ -138,6 +138,9 @@ static void malformed_grants_are_none(void **state)
          "exception"},
         {SAZ("bad", "server: {name: web}, client: {meshTLS: {identities: ['a.*.b']}}"), "a.*.b"},
         {SAZ("bad", "server: {selector: {matchLabels: {app: web}}}"), "client says"},
+        {SAZ("bad", "server: {selector: {matchLabels: {app: web}, matchExpressions: {key: x, "
+                    "operator: Exists}}}, client: {unauthenticated: true}"),
+         "selector of its server"},
         {AUTHZ("bad", ON_SERVER), "requiredAuthenticationRefs is missing"},
         {AUTHZ("bad", ON_SERVER ", requiredAuthenticationRefs: [{kind: Pod, name: x}]"), "neither"},
         {AUTHZ("bad", ON_SERVER ", requiredAuthenticationRefs: [{kind: ServiceAccount, name: x}, "
@@ -496,6 +499,8 @@ static void servers_that_say_odd_things(void **state)
     assert_problem(e, "web", "accessPolicy nobody");
     put(e, "server.yaml", POLICY("v1beta3", "Server", "web", SPEC("port: 8080")));
     assert_problem(e, "web", "exactly one of");
+    put(e, "server.yaml", POLICY("v1beta3", "Server", "web", SPEC("port: 8080, podSelector: web")));
+    assert_problem(e, "web", "its selector is malformed");
     put(e, "server.yaml", SERVER("opaque", "deny"));
     WAIT_UNTIL(e->f, (policy_problems(e->env.policy, &count), count == 0));
     asker_clear(&a);
