@@ -71,6 +71,7 @@
 #define GRPC_INBOUND_WATCH       "/io.linkerd.proxy.inbound.InboundServerPolicies/WatchPort"
 #define GRPC_INBOUND_GET         "/io.linkerd.proxy.inbound.InboundServerPolicies/GetPort"
 #define GRPC_OUTBOUND_WATCH      "/io.linkerd.proxy.outbound.OutboundPolicies/Watch"
+#define GRPC_TRACE_EXPORT        "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 #define GRPC_OUTBOUND_GET        "/io.linkerd.proxy.outbound.OutboundPolicies/Get"
 
 #endif

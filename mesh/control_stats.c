@@ -42,11 +42,11 @@ struct balancer_families {
 
 #define FAMILY(prefix, end, kind_, help_)                                                          \
     {                                                                                              \
-        .name = "control_" prefix "_balancer_" end, .help = help_, .kind = kind_                   \
+        .name = prefix "_balancer_" end, .help = help_, .kind = kind_                   \
     }
-#define FAMILIES(prefix)                                                                           \
+#define FAMILIES(channel, prefix)                                                                  \
     {                                                                                              \
-        .name = prefix,                                                                            \
+        .name = channel,                                                                           \
         .endpoints = FAMILY(prefix, "endpoints", METRIC_GAUGE,                                     \
                             "The number of endpoints, by whether they are connected."),            \
         .p2c_endpoints = FAMILY(prefix, "p2c_endpoints", METRIC_GAUGE,                             \
@@ -57,7 +57,7 @@ struct balancer_families {
                                "The number of requests that wait for a connection."),              \
         .queue_requests = FAMILY(prefix, "queue_requests_total", METRIC_COUNTER,                   \
                                  "Requests that were queued for a connection."),                   \
-        .queue_latency = {.name = "control_" prefix "_balancer_queue_latency_seconds",             \
+        .queue_latency = {.name = prefix "_balancer_queue_latency_seconds",                        \
                           .help = "How long requests waited for a connection.",                    \
                           .kind = METRIC_HISTOGRAM,                                                \
                           .bounds = queue_latency_s,                                               \
@@ -74,9 +74,10 @@ struct balancer_families {
     }
 
 static const struct balancer_families channels[] = {
-    FAMILIES("identity"),
-    FAMILIES("destination"),
-    FAMILIES("policy"),
+    FAMILIES("identity", "control_identity"),
+    FAMILIES("destination", "control_destination"),
+    FAMILIES("policy", "control_policy"),
+    FAMILIES("trace_collector", "opentelemetry"),
 };
 
 /* --- life ------------------------------------------------------------------------------------- */

@@ -4,7 +4,8 @@
 
 /*
  * The figures of a channel to the control plane (wire 7.2): control_request_total and its responses,
- * and control_NAME_balancer_* of the channels identity, destination and policy. Private to a channel.
+ * and control_NAME_balancer_* of the channels identity, destination and policy, opentelemetry_balancer_* of
+ * trace_collector. Private to a channel.
  *
  * A channel has one connection at a time, to one of the addresses that its name has. So of its
  * endpoints one is ready while it is connected, and the rest are pending; its queue is what waits for

@@ -273,14 +273,6 @@ static struct bytes trace_of(const struct fields *f)
     return id;
 }
 
-static unsigned status_of(const struct exchange *ex)
-{
-    if (ex->status != 0 || ex->failure == FAILURE_NONE) {
-        return ex->status;
-    }
-    return ex->is_grpc ? 200 : failure_info(ex->failure)->status;
-}
-
 void access_log_exchange(struct access_log *a, const struct exchange *ex)
 {
     const struct head *h = ex->request;
@@ -302,7 +294,7 @@ void access_log_exchange(struct access_log *a, const struct exchange *ex)
                .user_agent = field(&h->fields, "user-agent"),
                .host = h->authority,
                .version = ex->is_orig_proto ? HTTP_11 : ex->a->version,
-               .status = status_of(ex),
+               .status = exchange_status(ex),
                .request_bytes = h->content_length,
                .response_bytes = ex->status != 0 ? ex->response_bytes : 0,
                .wall_ns = clock_wall_ns() - (now_ns - ex->start_ns),

@@ -471,6 +471,22 @@ static void read_process(struct reader *r, struct config *c)
     }
 }
 
+/* Wire 2.1: without a collector the rest has no meaning. */
+static void read_trace(struct reader *r, struct config *c)
+{
+    if (env("TRACE_COLLECTOR_SVC_ADDR") == NULL) {
+        return;
+    }
+    read_service(r, "TRACE_COLLECTOR", &c->trace_collector);
+    c->trace = (struct trace_settings){
+        .service_name = env("TRACE_SERVICE_NAME"),
+        .attributes_path = env("TRACE_ATTRIBUTES_PATH"),
+        .extra_attributes = env("TRACE_EXTRA_ATTRIBUTES"),
+        .otel_attributes = getenv("OTEL_RESOURCE_ATTRIBUTES"),
+        .host_name = getenv("HOSTNAME"),
+    };
+}
+
 int config_from_env(struct config *c, char *problem, size_t problem_bytes)
 {
     struct reader r = {.problem = problem, .problem_bytes = problem_bytes};
@@ -490,6 +506,7 @@ int config_from_env(struct config *c, char *problem, size_t problem_bytes)
     read_policy(&r, c);
     read_streams(&r, c);
     read_process(&r, c);
+    read_trace(&r, c);
     return r.err;
 }
 

@@ -9,6 +9,7 @@
  */
 #include "mesh/policy.h"
 #include "net/sock.h"
+#include "proxy/trace_resource.h"
 
 struct port_ranges {
     struct port_range {
@@ -46,6 +47,8 @@ struct config {
     struct side_config inbound, outbound;
     struct addr admin_listen;
     struct service_config identity, destination, policy;
+    struct service_config trace_collector; /* port 0: there is none */
+    struct trace_settings trace;
     const char *identity_dir, *identity_anchors, *identity_token_file, *local_name;
     uint64_t identity_min_refresh_ns, identity_max_refresh_ns;
     const char *context_token, *workload, *profile_suffixes;

@@ -113,6 +113,14 @@ bool exchange_is_failure(unsigned status, int grpc_status)
                                                 (GRPC_FAILURES >> grpc_status & 1u) != 0);
 }
 
+unsigned exchange_status(const struct exchange *ex)
+{
+    if (ex->status != 0 || ex->failure == FAILURE_NONE) {
+        return ex->status;
+    }
+    return ex->is_grpc ? 200 : failure_info(ex->failure)->status;
+}
+
 static struct response_facts facts_of(const struct exchange *ex)
 {
     bool is_ours = ex->failure != FAILURE_NONE && ex->failure != FAILURE_CLIENT;
@@ -159,6 +167,9 @@ void exchange_attempt_over(struct exchange *ex)
 {
     struct response_facts f = facts_of(ex);
 
+    if (ex->plan != NULL && ex->plan->trace != NULL) {
+        exchange_trace_attempt(ex, 0);
+    }
     exchange_record(ex, &f);
     if (ex->profile.view != NULL) {
         profile_call_again(&ex->profile, &f);

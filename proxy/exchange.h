@@ -19,6 +19,7 @@
 #include "proxy/conn.h"
 #include "proxy/plan.h"
 #include "proxy/profile_use.h"
+#include "proxy/trace.h"
 
 struct ingress;
 struct exchange {
@@ -80,6 +81,8 @@ extern const struct stream_events exchange_accepted_events, exchange_dialed_even
 void exchange_begin(struct conn *c, struct stream *accepted);
 /* Wire 7.3, where no service profile says otherwise. */
 bool exchange_is_failure(unsigned status, int grpc_status);
+/* What the client gets, or got: the endpoint's, or that of the failure; 0: nothing yet. */
+unsigned exchange_status(const struct exchange *ex);
 /* Count the request, under the series of which its response will be counted, too. */
 void exchange_count(struct exchange *ex, struct request_stats *stats);
 /* Answer with a failure (or break off when the response has begun), count, log once. `code` is

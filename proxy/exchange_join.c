@@ -82,6 +82,9 @@ static void a_on_head(void *user, struct head *head)
     ex->start_ns = w->loop->now_ns;
     ex->request_ended = head->ends;
     ex->is_grpc = ex->a->version == HTTP_2 && head_is_grpc(head);
+    if (UNLIKELY(w->spans != NULL)) {
+        exchange_trace(ex);
+    }
     if (w->in_flight[ex->conn->dir] > worker_side(w, ex->conn->dir)->max_in_flight) {
         exchange_fail(ex, FAILURE_OVERLOAD, 0, NULL);
     } else if (w->shed_level >= SHED_STREAMS || chunks_are_short(&w->loop->chunks)) {

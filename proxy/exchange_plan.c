@@ -56,11 +56,20 @@ static void on_idle(struct timer *t)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
+static void hold(struct plan *p, const struct snapshot *held)
+{
+    if (p->held == NULL && held != NULL) {
+        p->held = held;
+        snapshot_ref((struct snapshot *)(uintptr_t)held);
+    }
+}
+
 struct plan *exchange_plan(struct exchange *ex, const struct snapshot *held)
 {
     struct plan *p = ex->plan;
 
     if (p != NULL) {
+        hold(p, held);
         return p;
     }
     p = arena_try(&ex->a->arena, sizeof(*p));
@@ -69,10 +78,7 @@ struct plan *exchange_plan(struct exchange *ex, const struct snapshot *held)
     }
     memset(p, 0, sizeof(*p));
     p->ex = ex;
-    p->held = held;
-    if (held != NULL) {
-        snapshot_ref((struct snapshot *)(uintptr_t)held);
-    }
+    hold(p, held);
     p->lifetime.run = on_lifetime;
     p->response.run = on_response;
     p->headers.run = on_headers;
@@ -133,6 +139,9 @@ void exchange_unplan(struct exchange *ex)
     if (p == NULL) {
         return;
     }
+    if (p->trace != NULL) {
+        exchange_trace_end(ex);
+    }
     ex->plan = NULL;
     timer_cancel(l, &p->lifetime);
     timer_cancel(l, &p->response);
@@ -146,6 +155,9 @@ void exchange_unplan(struct exchange *ex)
 
 void plan_response_begun(struct plan *p)
 {
+    if (p->trace != NULL) {
+        exchange_trace_answered(p->ex);
+    }
     replay_lose(&p->replay);
     if (p->policy.until_head) {
         timer_cancel(p->ex->conn->w->loop, &p->lifetime);

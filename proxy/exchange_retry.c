@@ -174,6 +174,9 @@ bool plan_takes_head(struct plan *p, struct head *head)
 
     timer_cancel(ex->conn->w->loop, &p->headers);
     plan_frame(p);
+    if (p->trace != NULL) {
+        exchange_trace_attempt(ex, head->status);
+    }
     if (p->policy.max_retries == 0) {
         return false;
     }

@@ -171,6 +171,9 @@ int headers_request(struct exchange *ex, enum link_kind kind)
     if (override != NULL) {
         TRY(override_authority(ex, override));
     }
+    if (ex->plan != NULL && ex->plan->trace != NULL) {
+        exchange_trace_sent(ex);
+    }
     if (kind == LINK_H2 && (ex->a->version != HTTP_2 || ex->is_orig_proto)) {
         TRY(fields_add(&f->fields, BYTES(HEADER_ORIG_PROTO), orig_proto(ex->request)));
     }

@@ -3,7 +3,7 @@
 #define PROXY_PLAN_H
 
 /*
- * What a request needs beyond being forwarded: timeouts, retries, filters. An exchange that needs
+ * What a request needs beyond being forwarded: timeouts, retries, filters, traces. An exchange that needs
  * none of them has no plan, and pays for none.
  *
  * Timers (wire 5.8): `lifetime` runs from the request's head, `response` and `headers` from its
@@ -25,6 +25,7 @@
 
 struct exchange;
 struct head;
+struct trace;
 
 struct plan {
     struct exchange *ex;
@@ -39,9 +40,11 @@ struct plan {
     struct head *pending; /* a response's head, held back; NULL: none */
     bool was_retried;     /* the attempt at hand is a retry */
     struct stat_bundle *retry_stats; /* reference; NULL: not counted */
+    struct trace *trace;             /* NULL: it belongs to none that we know of */
 };
 
-/* The exchange's plan, made if it has none; NULL: no room in its arena. `held` may be NULL. */
+/* The exchange's plan, made if it has none; NULL: no room in its arena. The first `held` that is not
+ * NULL is held. */
 struct plan *exchange_plan(struct exchange *ex, const struct snapshot *held) MUST_USE;
 /* From now on `p` governs the request of an exchange with a plan. Before it is sent anywhere. */
 void exchange_govern(struct exchange *ex, const struct request_policy *p);

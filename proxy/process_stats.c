@@ -59,4 +59,7 @@ void process_stats_collect(const struct proxy *p, struct metric_samples *to)
     control_collect(p->identity_channel, to);
     control_collect(p->destination_channel, to);
     control_collect(p->policy_channel, to);
+    if (p->trace_channel != NULL) {
+        control_collect(p->trace_channel, to);
+    }
 }

@@ -40,10 +40,19 @@ void proxy_on_obeyed(struct proxy *p, unsigned number)
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
+static void on_exported(void *user)
+{
+    struct proxy *p = user;
+
+    loop_stop(&p->loop);
+}
+
 void proxy_on_drained(struct proxy *p)
 {
     p->drained++;
-    if (p->drained == p->started) {
+    if (p->drained == p->started && p->span_export != NULL) {
+        span_export_finish(p->span_export, on_exported, p);
+    } else if (p->drained == p->started) {
         loop_stop(&p->loop);
     }
 }
@@ -182,6 +191,9 @@ static void on_creds(void *user, struct tls_creds *creds)
     p->tls_server = tls_ctx_new(creds, true);
     control_set_creds(p->destination_channel, creds);
     control_set_creds(p->policy_channel, creds);
+    if (p->trace_channel != NULL) {
+        control_set_creds(p->trace_channel, creds);
+    }
     for (unsigned i = 0; i < p->started; i++) {
         proxy_worker_set_creds(&p->workers[i], creds);
     }
@@ -189,6 +201,20 @@ static void on_creds(void *user, struct tls_creds *creds)
     if (!handover_is_pending(p->handover) && !p->is_draining) {
         proxy_serving(p, NULL);
     }
+}
+
+static void open_tracing(struct proxy *p)
+{
+    struct trace_resource resource;
+    int rc = trace_resource_read(&resource, &p->config.trace);
+
+    if (rc != 0) {
+        log_warn("attributes of traces cannot be read; path=%s err=%s",
+                 p->config.trace.attributes_path, err_text(rc));
+    }
+    p->trace_channel = open_channel(p, "trace_collector", &p->config.trace_collector);
+    p->span_export = span_export_open(&p->loop, p->trace_channel, &p->span_queue, &resource);
+    trace_resource_clear(&resource);
 }
 
 static void open_control(struct proxy *p)
@@ -221,6 +247,9 @@ static void open_control(struct proxy *p)
     p->policy_channel = open_channel(p, "policy", &c->policy);
     p->discovery =
         discovery_new(&p->loop, p->dns, p->destination_channel, p->policy_channel, &discovery);
+    if (c->trace_collector.port != 0) {
+        open_tracing(p);
+    }
     p->identity = identity_new(&p->loop, p->identity_channel, &identity, on_creds, p);
 }
 
@@ -309,6 +338,7 @@ static void init_workers(struct proxy *p)
         w->proxy = p;
         w->control = &p->loop;
         w->discovery = p->discovery;
+        w->span_queue = p->span_export != NULL ? &p->span_queue : NULL;
     }
 }
 
@@ -420,6 +450,8 @@ void proxy_close(struct proxy *p)
     handover_close(p->handover);
     identity_free(p->identity);
     discovery_free(p->discovery);
+    span_export_close(p->span_export);
+    control_free(p->trace_channel);
     control_free(p->identity_channel);
     control_free(p->destination_channel);
     control_free(p->policy_channel);

@@ -8,6 +8,7 @@
 #include "http/service.h"
 #include "mesh/identity.h"
 #include "proxy/shed.h"
+#include "proxy/span_export.h"
 #include "proxy/worker.h"
 
 struct proxy {
@@ -17,6 +18,9 @@ struct proxy {
     struct metrics metrics; /* of the control thread */
     struct dns *dns;
     struct control *identity_channel, *destination_channel, *policy_channel;
+    struct control *trace_channel; /* NULL, with what follows: there is no collector */
+    struct span_export *span_export;
+    struct span_queue span_queue;
     struct identity *identity;
     struct discovery *discovery;
     struct tls_ctx *tls_server;   /* of the admin server; NULL until there is a certificate */

@@ -11,6 +11,7 @@
 #include "proxy/early.h"
 #include "proxy/exchange.h"
 #include "proxy/shed.h"
+#include "proxy/span_queue.h"
 
 #include <malloc.h>
 #include <unistd.h>
@@ -139,6 +140,9 @@ void proxy_worker_open(struct proxy_worker *w)
         w->access_log =
             access_log_new(w->loop, &w->stats, w->config->access_log, STDERR_FILENO);
     }
+    if (w->span_queue != NULL) {
+        w->spans = span_writer_new(w->loop, &w->stats, w->span_queue);
+    }
     list_init(&w->conns);
     list_init(&w->retired);
     list_init(&w->all_upstreams);
@@ -197,6 +201,8 @@ void proxy_worker_close(struct proxy_worker *w)
     exchange_free_all(w);
     access_log_free(w->access_log);
     w->access_log = NULL;
+    span_writer_free(w->spans);
+    w->spans = NULL;
     discovery_cache_free(w->cache);
     tls_ctx_free(w->tls_server);
     tls_ctx_free(w->tls_client);
@@ -287,6 +293,9 @@ void proxy_worker_conn_gone(struct proxy_worker *w)
         return;
     }
     w->said_drained = true;
+    if (w->spans != NULL) {
+        span_writer_flush(w->spans); /* before the control thread hears of the end */
+    }
     wm = mem_new(sizeof(*wm));
     wm->message.deliver = deliver_drained;
     wm->worker = w;

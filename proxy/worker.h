@@ -15,6 +15,8 @@
 #include "proxy/stats.h"
 
 struct proxy; /* proxy.c */
+struct span_queue;
+struct span_writer;
 
 enum direction { INBOUND, OUTBOUND };
 
@@ -45,6 +47,7 @@ struct proxy_worker {
     struct proxy *proxy;
     struct loop *control;
     struct discovery *discovery;
+    struct span_queue *span_queue; /* NULL: there is no collector */
     struct worker_listener *listeners; /* proxy_worker_add_listener(); fixed once it runs */
     size_t listen_count;
     bool is_limited; /* memory has a ceiling: proxy_on_want_look() is to be called */
@@ -68,6 +71,7 @@ struct proxy_worker {
     struct timer sweep;   /* armed while something idle waits for its time */
     struct list scrapes;  /* under way */
     struct access_log *access_log; /* NULL: off */
+    struct span_writer *spans;     /* NULL: there is no collector */
     struct list free_exchanges;
     size_t free_exchanges_count;
     struct timer rest;                     /* armed while something is kept for requests to come */

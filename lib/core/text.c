@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #define TEXT_FIRST_BYTES 128
+#define REPLACEMENT      "\xef\xbf\xbd" /* U+FFFD stands for what is not UTF-8 */
 
 void text_init(struct text *t, size_t bytes_max)
 {
@@ -139,6 +140,21 @@ static size_t utf8_len(struct bytes b)
     return len;
 }
 
+void text_utf8(struct text *t, struct bytes b, size_t bytes_max)
+{
+    while (b.len > 0) {
+        size_t len = utf8_len(b);
+        struct bytes next = len > 0 ? bytes_first(b, len) : BYTES(REPLACEMENT);
+
+        if (next.len > bytes_max) {
+            return;
+        }
+        text_add(t, next);
+        bytes_max -= next.len;
+        b = bytes_from(b, MAX(len, (size_t)1));
+    }
+}
+
 /* One character that may not stand in a JSON string as it is (RFC 8259 section 7). */
 static void text_json_escape(struct text *t, unsigned char c)
 {
@@ -170,7 +186,7 @@ void text_json(struct text *t, struct bytes b)
         }
         text_add(t, bytes_first(b, plain));
         if (len == 0) {
-            text_add(t, BYTES("\xef\xbf\xbd")); /* U+FFFD stands for what is not UTF-8 */
+            text_add(t, BYTES(REPLACEMENT));
         } else {
             text_json_escape(t, c);
         }

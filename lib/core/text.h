@@ -29,6 +29,8 @@ void text_str(struct text *t, const char *s);
 void text_char(struct text *t, char c);
 void text_printf(struct text *t, const char *format, ...) PRINTF_LIKE(2, 3);
 void text_vprintf(struct text *t, const char *format, va_list args) PRINTF_LIKE(2, 0);
+/* U+FFFD for what is not UTF-8; cut before the character that would make it more than `bytes_max`. */
+void text_utf8(struct text *t, struct bytes b, size_t bytes_max);
 void text_json(struct text *t, struct bytes b);   /* a JSON string; U+FFFD for what is not UTF-8 */
 /* Moves the buffer out; the caller frees it. After an error: the sticky code, and the text is cleared. */
 int text_finish(struct text *t, char **out_text) MUST_USE;

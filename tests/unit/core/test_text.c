@@ -133,6 +133,31 @@ static void json_strings_are_utf8_whatever_comes(void **state UNUSED)
                 "\"" BAD "\\\"\"");
 }
 
+static void expect_utf8(struct bytes from, size_t bytes_max, const char *want)
+{
+    struct text t;
+
+    text_init(&t, 1000);
+    text_str(&t, ">");
+    text_utf8(&t, from, bytes_max);
+    assert_int_equal(t.err, 0);
+    assert_string_equal(t.at + 1, want);
+    text_clear(&t);
+}
+
+static void utf8_is_mended_and_cut_between_characters(void **state UNUSED)
+{
+    expect_utf8(BYTES_NONE, 10, "");
+    expect_utf8(BYTES("plain"), 10, "plain");
+    expect_utf8(BYTES("plain"), 3, "pla");
+    expect_utf8(BYTES("\xe2\x82\xac\xe2\x82\xac"), 6, "\xe2\x82\xac\xe2\x82\xac");
+    expect_utf8(BYTES("\xe2\x82\xac\xe2\x82\xac"), 5, "\xe2\x82\xac");
+    expect_utf8(BYTES("a\xff\xc3"), 10, "a" BAD BAD);
+    expect_utf8(BYTES("a\xff\xc3"), 4, "a" BAD);
+    expect_utf8(BYTES("a\xff\xc3"), 3, "a");
+    expect_utf8(BYTES("plain"), 0, "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -143,6 +168,7 @@ int main(void)
         cmocka_unit_test(a_fixed_buffer_is_never_left),
         cmocka_unit_test(json_strings_are_escaped),
         cmocka_unit_test(json_strings_are_utf8_whatever_comes),
+        cmocka_unit_test(utf8_is_mended_and_cut_between_characters),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -228,8 +228,10 @@ static void families(void **state)
 
         assert_true(strlen(f->help) > 10);
         assert_int_equal(strspn(f->name, "abcdefghijklmnopqrstuvwxyz0123456789_"), strlen(f->name));
-        assert_int_equal(f->kind == METRIC_COUNTER,
-                         bytes_ends(bytes_str(f->name), BYTES("_total")));
+        if (strncmp(f->name, "opentelemetry_", 14) != 0) { /* the reference's have no _total (wire 7.2) */
+            assert_int_equal(f->kind == METRIC_COUNTER,
+                             bytes_ends(bytes_str(f->name), BYTES("_total")));
+        }
     }
 }
 

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/trace_resource.h"
+
+#include "core/alloc.h"
+#include "core/file.h"
+#include "core/text.h"
+
+#define DEFAULT_SERVICE "linkerd-proxy" /* what the reference's chart sets */
+
+static char *owned(struct bytes b)
+{
+    char *text = NULL;
+    struct text t;
+    int rc;
+
+    text_init(&t, TRACE_ATTRIBUTE_BYTES_MAX);
+    text_utf8(&t, b, TRACE_ATTRIBUTE_BYTES_MAX);
+    rc = text_finish(&t, &text);
+    assert(rc == 0);
+    return text;
+}
+
+static void set(struct trace_resource *r, struct bytes key, struct bytes value)
+{
+    struct trace_attribute *a = NULL;
+
+    for (size_t i = 0; i < r->count && a == NULL; i++) {
+        a = bytes_eq(bytes_str(r->at[i].key), key) ? &r->at[i] : NULL;
+    }
+    if (key.len == 0 || (a == NULL && r->count == TRACE_ATTRIBUTES_MAX)) {
+        return;
+    }
+    if (a == NULL) {
+        a = &r->at[r->count++];
+        *a = (struct trace_attribute){.key = owned(key)};
+    }
+    mem_free(a->value);
+    a->value = owned(value);
+}
+
+static void read_lines(struct trace_resource *r, struct bytes lines)
+{
+    struct bytes line, key, value;
+
+    while (lines.len > 0) {
+        (void)bytes_split(lines, '\n', &line, &lines);
+        if (bytes_split(bytes_trim(line, "\r"), '=', &key, &value)) {
+            set(r, key, bytes_trim(value, "\""));
+        }
+    }
+}
+
+/* --- OTEL_RESOURCE_ATTRIBUTES ----------------------------------------------------------------- */
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'                   ? c - '0'
+           : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
+                                                  : -1;
+}
+
+/* Into `to`, which is as long. What is no escape stays as it is. */
+static struct bytes percent_decode(struct bytes b, char *to)
+{
+    size_t len = 0;
+
+    for (size_t i = 0; i < b.len; i++) {
+        int high = b.at[i] == '%' && b.len - i > 2 ? hex_digit(b.at[i + 1]) : -1;
+        int low = high >= 0 ? hex_digit(b.at[i + 2]) : -1;
+
+        to[len++] = (char)(low >= 0 ? high << 4 | low : b.at[i]);
+        i += low >= 0 ? 2 : 0;
+    }
+    return bytes_of(to, len);
+}
+
+static void read_list(struct trace_resource *r, struct bytes list)
+{
+    struct bytes pair, key, value;
+    char decoded[TRACE_ATTRIBUTE_BYTES_MAX];
+
+    while (list.len > 0) {
+        (void)bytes_split(list, ',', &pair, &list);
+        if (bytes_split(bytes_trim(pair, " \t\r"), '=', &key, &value) &&
+            value.len <= sizeof(decoded)) {
+            set(r, bytes_trim(key, " \t"),
+                bytes_trim(percent_decode(bytes_trim(value, " \t"), decoded), "\""));
+        }
+    }
+}
+
+static void read_otel(struct trace_resource *r, struct bytes text)
+{
+    struct bytes line;
+
+    while (text.len > 0) {
+        (void)bytes_split(text, '\n', &line, &text);
+        read_list(r, line);
+    }
+}
+
+/* --- all of them ------------------------------------------------------------------------------ */
+
+int trace_resource_read(struct trace_resource *r, const struct trace_settings *s)
+{
+    char *content = NULL;
+    size_t bytes = 0;
+    int rc = 0;
+
+    *r = (struct trace_resource){.host_name = s->host_name != NULL ? s->host_name : ""};
+    set(r, BYTES("service.name"),
+        bytes_str(s->service_name != NULL ? s->service_name : DEFAULT_SERVICE));
+    if (s->attributes_path != NULL) {
+        rc = file_read(s->attributes_path, TRACE_FILE_BYTES_MAX, &content, &bytes);
+        if (rc == 0) {
+            read_lines(r, bytes_of(content, bytes));
+            mem_free(content);
+        }
+    }
+    read_lines(r, bytes_str(s->extra_attributes));
+    read_otel(r, bytes_str(s->otel_attributes));
+    return rc;
+}
+
+void trace_resource_clear(struct trace_resource *r)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        mem_free(r->at[i].key);
+        mem_free(r->at[i].value);
+    }
+    *r = (struct trace_resource){.host_name = NULL};
+}
+
+const char *trace_resource_get(const struct trace_resource *r, const char *key)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        if (strcmp(r->at[i].key, key) == 0) {
+            return r->at[i].value;
+        }
+    }
+    return NULL;
+}
