@@ -211,6 +211,21 @@ static bool is_environment(const char *value)
     return good;
 }
 
+/* HOST:PORT */
+static bool is_address(const char *value)
+{
+    const char *colon = strrchr(value, ':');
+
+    return colon != NULL && colon > value && strpbrk(value, " \t\n") == NULL &&
+           is_number(colon + 1, 1, 65535);
+}
+
+static bool is_account(const char *value) /* a DNS name (RFC 1123) */
+{
+    return *value != '\0' && strlen(value) <= 253 &&
+           value[strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-.")] == '\0';
+}
+
 static const struct {
     const char *const *words;
     const char *allowed;
@@ -272,6 +287,10 @@ const char *inject_check(enum check check, const char *value)
     case CHECK_ENVIRONMENT:
         return is_environment(value) ? NULL
                                      : "a JSON list like [{\"name\": \"A\", \"value\": \"b\"}]";
+    case CHECK_ADDRESS:
+        return is_address(value) ? NULL : "a host and port like collector.tracing:4317";
+    case CHECK_ACCOUNT:
+        return is_account(value) ? NULL : "the name of a service account";
     case CHECK_TEXT:
     case CHECK_PULL_POLICY:
     case CHECK_LOG_FORMAT:

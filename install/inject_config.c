@@ -182,7 +182,7 @@ int inject_config_read(struct inject_config *c, struct arena *a, const struct in
     const char *ns_environment;
 
     *c = (struct inject_config){
-        .arena = a, .values = v, .ns = ns, .owner = owner, .ns_annotations = ns_annotations};
+        .arena = a, .values = v, .ns = ns, .owner = owner, .pod = pod, .ns_annotations = ns_annotations};
     c->component =
         json_string_value(json_object_get(json_object_get(metadata, "labels"), LABEL_COMPONENT));
     TRY(read_annotations(c, ns_annotations, "namespace ", problem, problem_bytes));

@@ -197,6 +197,7 @@ json_t *inject_proxy_container(const struct inject_config *c)
     set_probes(c, container);
     set_lifecycle(c, container);
     set_resources(c, container);
+    inject_trace_volume(c, container, NULL);
     return container;
 }
 
@@ -215,10 +216,13 @@ json_t *inject_debug_container(const struct inject_config *c)
 
 json_t *inject_volumes(const struct inject_config *c)
 {
-    (void)c;
-    return json_pack("[{s:s, s:{}}, {s:s, s:{s:s}}, {s:s, s:{s:[{s:{s:s, s:s, s:i}}]}}]", "name",
+    json_t *volumes =
+        json_pack("[{s:s, s:{}}, {s:s, s:{s:s}}, {s:s, s:{s:[{s:{s:s, s:s, s:i}}]}}]", "name",
                      VOLUME_XTABLES, "emptyDir", "name", VOLUME_IDENTITY, "emptyDir", "medium",
                      "Memory", "name", VOLUME_TOKEN, "projected", "sources", "serviceAccountToken",
                      "path", strrchr(TOKEN_PATH, '/') + 1, "audience", TOKEN_AUDIENCE,
                      "expirationSeconds", TOKEN_LIFETIME_S);
+
+    inject_trace_volume(c, NULL, volumes);
+    return volumes;
 }

@@ -236,6 +236,7 @@ json_t *inject_env(const struct inject_config *c)
     add_listeners(c, env);
     add_ports_and_names(c, env);
     add_identity(c, env);
+    inject_trace_env(c, env);
     if (c->additional_env != NULL) {
         (void)json_array_extend(env, c->additional_env);
     }

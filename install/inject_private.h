@@ -52,6 +52,8 @@ enum check {
     CHECK_SECONDS,
     CHECK_ACCESS_LOG,
     CHECK_ENVIRONMENT,
+    CHECK_ADDRESS,
+    CHECK_ACCOUNT,
 };
 /* NULL when `value` is fine, else what is allowed: "enabled or disabled". */
 const char *inject_check(enum check check, const char *value);
@@ -64,6 +66,7 @@ struct inject_config {
     const struct inject_values *values;
     const char *ns;
     const struct inject_owner *owner;
+    const json_t *pod;
     const char *set[CONFIG_COUNT]; /* pod over namespace; NULL when absent */
     const json_t *ns_annotations;
     bool is_ingress;
@@ -124,6 +127,11 @@ json_t *inject_init_container(const struct inject_config *c);
 json_t *inject_proxy_container(const struct inject_config *c);
 json_t *inject_debug_container(const struct inject_config *c); /* NULL when not asked for */
 json_t *inject_volumes(const struct inject_config *c);
+
+/* --- inject_trace.c: nothing where no collector is named --- */
+void inject_trace_env(const struct inject_config *c, json_t *env);
+/* What the proxy reads its attributes from: mounted in its container, and listed; either may be NULL. */
+void inject_trace_volume(const struct inject_config *c, json_t *container, json_t *volumes);
 
 /* --- inject_report.c: what `inject` says on standard error --- */
 struct inject_report {

@@ -88,9 +88,11 @@ def home(homes, messages):
     home.write("app.yaml", [
         namespace(),
         deployment("collector", program(home.remote), probe=listens), service("collector", [OTLP]),
-        *server("server", {"http": HTTP, "grpc": GRPC}, more_ports=[CLOSED], annotations=tracing(
-            remote, LINKERD2_PROXY_TRACE_SERVICE_NAME="of-the-server",
-            LINKERD2_PROXY_TRACE_EXTRA_ATTRIBUTES='zone="one"\nrack=two\n', OTEL_RESOURCE_ATTRIBUTES="rack=three,k8s=yes")),
+        *server("server", {"http": HTTP, "grpc": GRPC}, more_ports=[CLOSED], annotations={
+            "config.linkerd.io/trace-collector": f"collector.t:{OTLP}",
+            "resource.opentelemetry.io/service.name": "of-the-server", "resource.opentelemetry.io/rack": "two",
+            "config.linkerd.io/proxy-additional-env": json.dumps(
+                [{"name": "OTEL_RESOURCE_ATTRIBUTES", "value": "rack=three,zone=one"}])}),
         service("again", [HTTP], app="server", annotations={"retry.linkerd.io/http": "503", "retry.linkerd.io/limit": "3"}),
         *server("beside", {"http": HTTP}, annotations=tracing(f"localhost:{OTLP}", None), containers=[beside]),
         client(annotations=tracing(remote)), client("once", annotations=tracing(remote)), client("plain"),
@@ -172,7 +174,9 @@ def test_the_resource_says_whose_spans_they_are(home):
     of_client, of_server = spans[0]["resource"], spans[2]["resource"]
     assert of_client["service.name"] == "linkerd-proxy"
     assert of_server["service.name"] == "of-the-server"
-    assert of_server["zone"] == "one" and of_server["rack"] == "three" and of_server["k8s"] == "yes"
+    assert of_server["zone"] == "one" and of_server["rack"] == "three"
+    assert of_server["app"] == "server" and of_server["linkerd.io/proxy-deployment"] == "server"  # labels
+    assert of_server["k8s.container.name"] == "linkerd-proxy" and of_server["k8s.pod.ip"]
     assert of_server["process.pid"] > 0 and of_server["process.start_timestamp"] > 1700000000
     assert "host.name" in of_server
 

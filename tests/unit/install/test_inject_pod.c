@@ -412,6 +412,65 @@ static void test_annotations_in_environment(void **state)
     }
 }
 
+static const char *mount_of(json_t *pod, const char *volume)
+{
+    json_t *init = named(member(pod, "spec/initContainers"), "linkerd-proxy");
+
+    return json_string_value(
+        json_object_get(named(json_object_get(init, "volumeMounts"), volume), "mountPath"));
+}
+
+/* Wire 2.1, 10.3: who gets spans is known by the account and the namespace that its name tells. */
+static void test_traces(void **state)
+{
+    static const char *const cases[][3] = {
+        {"collector.tracing:4317", NULL, "default.tracing.serviceaccount.identity.linkerd.cluster.local"},
+        {"collector.tracing.svc.cluster.local.:4317", "otel",
+         "otel.tracing.serviceaccount.identity.linkerd.cluster.local"},
+        {"collector:4317", "otel", "otel.$(_pod_ns).serviceaccount.identity.linkerd.cluster.local"},
+        {"localhost:4317", NULL, NULL},
+        {"[::1]:4317", "otel", NULL},
+    };
+    json_t *pod;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        json_t *notes;
+
+        pod = web_with("config.linkerd.io/trace-collector", cases[i][0]);
+        notes = member(pod, "metadata/annotations");
+        if (cases[i][1] != NULL) {
+            (void)json_object_set_new(notes, "config.linkerd.io/trace-collector-service-account",
+                                      json_string(cases[i][1]));
+        }
+        (void)json_object_set_new(notes, "resource.opentelemetry.io/team", json_string("a b"));
+        (void)json_object_set_new(member(pod, "metadata/labels"), "app.kubernetes.io/name",
+                                  json_string("cart"));
+        inject(pod, NULL);
+        expect_env(pod, "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR", cases[i][0]);
+        if (cases[i][2] != NULL) {
+            expect_env(pod, "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_NAME", cases[i][2]);
+        } else {
+            assert_null(env(pod, "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_NAME"));
+        }
+        expect_env(pod, "LINKERD2_PROXY_TRACE_SERVICE_NAME", "linkerd-proxy");
+        expect_env(pod, "LINKERD2_PROXY_TRACE_EXTRA_ATTRIBUTES",
+                   "k8s.pod.ip=$(_pod_ip)\nk8s.pod.uid=$(_pod_uid)\n"
+                   "k8s.container.name=$(_pod_containerName)\nservice.name=cart\nteam=a b\n");
+        expect_env(pod, "LINKERD2_PROXY_TRACE_ATTRIBUTES_PATH", "/var/run/linkerd/podinfo/labels");
+        assert_string_equal(mount_of(pod, "linkerd-podinfo"), "/var/run/linkerd/podinfo");
+        expect_json(named(member(pod, "spec/volumes"), "linkerd-podinfo"),
+                    "{\"name\":\"linkerd-podinfo\",\"downwardAPI\":{\"items\":[{\"path\":\"labels\","
+                    "\"fieldRef\":{\"fieldPath\":\"metadata.labels\"}}]}}");
+        json_decref(pod);
+    }
+    pod = load(web);
+    inject(pod, NULL);
+    assert_null(env(pod, "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR"));
+    assert_null(mount_of(pod, "linkerd-podinfo"));
+    json_decref(pod);
+}
+
 static void test_annotations_in_redirection(void **state)
 {
     static const char *const cases[][4] = {
@@ -674,6 +733,11 @@ static void test_bad_annotations(void **state)
         {"proxy-additional-env", "{}", "a JSON list like [{\"name\": \"A\", \"value\": \"b\"}]"},
         {"proxy-additional-env", "[{\"name\":1}]",
          "a JSON list like [{\"name\": \"A\", \"value\": \"b\"}]"},
+        {"trace-collector", "collector", "a host and port like collector.tracing:4317"},
+        {"trace-collector", ":4317", "a host and port like collector.tracing:4317"},
+        {"trace-collector", "a b:4317", "a host and port like collector.tracing:4317"},
+        {"trace-collector", "a:0", "a host and port like collector.tracing:4317"},
+        {"trace-collector-service-account", "A B", "the name of a service account"},
     };
 
     (void)state;
@@ -790,6 +854,7 @@ int main(void)
         TEST(test_proxy_container),
         TEST(test_environment),
         TEST(test_annotations_in_environment),
+        TEST(test_traces),
         TEST(test_annotations_in_redirection),
         TEST(test_annotations_in_containers),
         TEST(test_not_native),
