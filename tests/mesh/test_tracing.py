@@ -15,6 +15,8 @@ import zipfile
 
 import pytest
 
+from test_metrics import LEGACY, TABLE, Page
+
 from home import APPS, PYTHON, client, deployment, namespace, server, service, wait_for
 
 HTTP, GRPC, CLOSED, OTLP = 8080, 8081, 8099, 4317
@@ -313,6 +315,13 @@ def test_figures_of_the_export(home):
     ask(home, trace.w3c())
     home.remote.wait(trace.id, 4)
     wait_for(lambda: count_of(home, "opentelemetry_span_exports") == before + 2, "the spans are counted")
+    shown = Page(home.in_pod(home.proxy_pid("t", "client"), "curl", "-sS", "http://localhost:4191/metrics").stdout)
+    families = {name: f for name, f in shown.families.items() if TABLE[name].part == "traces"}
+    assert {name for name in LEGACY if TABLE[name].part == "traces"} <= set(families)
+    for name, family in families.items():
+        assert family["type"] == TABLE[name].kind, name
+        for _, labels, _ in family["samples"]:
+            TABLE[name].check_labels(name, labels)
     assert count_of(home, "opentelemetry_span_export_requests") >= 1
     assert count_of(home, "opentelemetry_span_export_streams") >= 1
     assert count_of(home, "opentelemetry_balancer_endpoints", endpoint_state="ready") == 1

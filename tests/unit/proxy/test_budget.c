@@ -3,6 +3,7 @@
  * What a request may cost after warm-up (design §4): no heap, and four socket calls a proxy.
  */
 #include "peers.h"
+#include "proxy/span_queue.h"
 #include "tests/unit/mesh/wire.h"
 
 #define GET_OF(host)                                                                               \
@@ -13,8 +14,8 @@
 #define WARM_UP  10
 #define REQUESTS 50
 
-static unsigned long heap, received, sent;
-static bool counting;
+static unsigned long heap, received, sent, batches;
+static bool counting, is_sampled;
 static struct app app;
 static const char *get;
 
@@ -58,6 +59,7 @@ static int setup(void **state)
     rig.target[INBOUND] = app.at;
     rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
     get = GET;
+    is_sampled = false;
     return 0;
 }
 
@@ -68,6 +70,26 @@ static int teardown(void **state)
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+#define TRACED(flags)                                                                              \
+    "GET /a HTTP/1.1\r\nHost: web\r\nUser-Agent: test\r\n"                                           \
+    "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-" flags "\r\n\r\n"
+
+static void on_batch(struct span_queue *q, struct span_batch *b)
+{
+    (void)q;
+    batches += counting;
+    span_batch_free(b);
+}
+
+/* From now on spans are made, and dropped. */
+static void collect_spans(void)
+{
+    static struct span_queue queue;
+
+    queue = (struct span_queue){.loop = rig.l, .on_batch = on_batch};
+    rig.w.spans = span_writer_new(rig.l, &rig.w.stats, &queue);
+}
 
 static void exchange_one(struct peer *client, struct peer **server)
 {
@@ -90,13 +112,13 @@ static void measure(enum direction side, unsigned proxies)
     for (unsigned i = 0; i < WARM_UP; i++) {
         exchange_one(client, &server);
     }
-    heap = received = sent = 0;
+    heap = received = sent = batches = 0;
     counting = true;
     for (unsigned i = 0; i < REQUESTS; i++) {
         exchange_one(client, &server);
     }
     counting = false;
-    assert_int_equal(heap, 0);
+    assert_true(heap <= (is_sampled ? batches + 1 : 0)); /* one for each batch that was begun */
     assert_int_equal(received, REQUESTS * proxies * 2);
     assert_int_equal(sent, REQUESTS * proxies * 2);
 }
@@ -113,6 +135,35 @@ static void outbound_to_one_endpoint(void **state)
     rig_know_target(&rig.target[OUTBOUND],
                     policy_to(PROTOCOL_DETECT, endpoint_at(&app.at, NULL), NULL));
     measure(OUTBOUND, 1);
+}
+
+static void traced(const char *request)
+{
+    collect_spans();
+    get = request;
+    rig_know_target(&rig.target[OUTBOUND],
+                    policy_to(PROTOCOL_DETECT, endpoint_at(&app.at, NULL), NULL));
+    measure(OUTBOUND, 1);
+}
+
+/* What comes of a trace costs no heap, but for a batch now and then, and no system call. */
+static void traces_that_are_not_sampled(void **state)
+{
+    (void)state;
+    traced(TRACED("00"));
+}
+
+static void no_traces_where_there_is_a_collector(void **state)
+{
+    (void)state;
+    traced(GET);
+}
+
+static void traces_that_are_sampled(void **state)
+{
+    (void)state;
+    is_sampled = true;
+    traced(TRACED("01"));
 }
 
 static void outbound_without_a_policy(void **state)
@@ -182,6 +233,9 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(inbound_in_the_clear),
         TEST(outbound_to_one_endpoint),
+        TEST(traces_that_are_not_sampled),
+        TEST(no_traces_where_there_is_a_collector),
+        TEST(traces_that_are_sampled),
         TEST(outbound_without_a_policy),
         TEST(outbound_balanced),
         TEST(outbound_by_name),

@@ -275,6 +275,7 @@ static void bad_values_are_named(void **state)
         {"CORES", "1.5"},
         {"CORES_MAX_RATIO", "-1"},
         {"SOCKET_MARK", "0x1539"},
+        {"TRACE_COLLECTOR_SVC_ADDR", "collector"},
     };
 
     (void)state;
@@ -331,6 +332,38 @@ static void settings_that_contradict(void **state)
     assert_non_null(strstr(problem, "CONTROL_STREAM_IDLE_TIMEOUT"));
 }
 
+/* Wire 2.1 */
+static void traces(void **state)
+{
+    (void)state;
+    set("TRACE_SERVICE_NAME", "me");
+    read_all();
+    assert_int_equal(c.trace_collector.port, 0);
+    assert_null(c.trace.service_name);
+    config_clear(&c);
+    set("TRACE_COLLECTOR_SVC_ADDR", "collector.t:4317");
+    assert_int_equal(config_from_env(&c, problem, sizeof(problem)), E_CONFIG);
+    assert_non_null(strstr(problem, "TRACE_COLLECTOR_SVC_NAME"));
+    config_clear(&c);
+    set("TRACE_COLLECTOR_SVC_NAME", "id");
+    set("TRACE_EXTRA_ATTRIBUTES", "a=b");
+    assert_int_equal(setenv("OTEL_RESOURCE_ATTRIBUTES", "c=d", 1), 0);
+    assert_int_equal(setenv("HOSTNAME", "web-1", 1), 0);
+    read_all();
+    assert_string_equal(c.trace_collector.host, "collector.t");
+    assert_int_equal(c.trace_collector.port, 4317);
+    assert_string_equal(c.trace_collector.name, "id");
+    assert_string_equal(c.trace.service_name, "me");
+    assert_string_equal(c.trace.extra_attributes, "a=b");
+    assert_string_equal(c.trace.otel_attributes, "c=d");
+    assert_string_equal(c.trace.host_name, "web-1");
+    config_clear(&c);
+    set("TRACE_COLLECTOR_SVC_NAME", NULL);
+    set("TRACE_COLLECTOR_SVC_ADDR", "localhost:4317");
+    read_all();
+    assert_null(c.trace_collector.name);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -343,6 +376,7 @@ int main(void)
         TEST(bad_values_are_named),
         TEST(required_ones_are_named),
         TEST(settings_that_contradict),
+        TEST(traces),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
