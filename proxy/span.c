@@ -183,7 +183,7 @@ size_t span_pack(const struct span *s, uint8_t to[SPAN_BYTES_MAX])
         w.span.status = &status;
     }
     assert(w.text.err == 0);
-    bytes = opentelemetry__span__get_packed_size(&w.span);
+    bytes = opentelemetry__span__pack(&w.span, to);
     assert(bytes <= SPAN_BYTES_MAX);
-    return opentelemetry__span__pack(&w.span, to);
+    return bytes;
 }

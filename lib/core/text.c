@@ -142,17 +142,26 @@ static size_t utf8_len(struct bytes b)
 
 void text_utf8(struct text *t, struct bytes b, size_t bytes_max)
 {
-    while (b.len > 0) {
-        size_t len = utf8_len(b);
-        struct bytes next = len > 0 ? bytes_first(b, len) : BYTES(REPLACEMENT);
+    struct bytes bad = BYTES(REPLACEMENT);
+    size_t plain = 0;
 
-        if (next.len > bytes_max) {
-            return;
+    while (plain < b.len) {
+        size_t len = utf8_len(bytes_from(b, plain));
+
+        if (plain + (len > 0 ? len : bad.len) > bytes_max) {
+            break;
         }
-        text_add(t, next);
-        bytes_max -= next.len;
-        b = bytes_from(b, MAX(len, (size_t)1));
+        if (len > 0) {
+            plain += len;
+            continue;
+        }
+        text_add(t, bytes_first(b, plain));
+        text_add(t, bad);
+        bytes_max -= plain + bad.len;
+        b = bytes_from(b, plain + 1);
+        plain = 0;
     }
+    text_add(t, bytes_first(b, plain));
 }
 
 /* One character that may not stand in a JSON string as it is (RFC 8259 section 7). */

@@ -229,15 +229,18 @@ static struct bytes print_grpc(const struct trace_context *c, char *to)
 
 static bool read_b3(const struct fields *f, struct trace_context *out)
 {
-    const struct field *trace = fields_get(f, FIELD_X_B3_TRACEID),
-                       *span = fields_get(f, FIELD_X_B3_SPANID),
-                       *sampled = fields_get(f, FIELD_X_B3_SAMPLED);
+    const struct field *trace = fields_get(f, FIELD_X_B3_TRACEID), *span, *sampled;
     struct trace_context c = {.form = TRACE_B3};
 
-    if (trace == NULL || span == NULL || !hex_read(trace->value, c.trace_id, TRACE_ID_BYTES) ||
+    if (trace == NULL) {
+        return false;
+    }
+    span = fields_get(f, FIELD_X_B3_SPANID);
+    if (span == NULL || !hex_read(trace->value, c.trace_id, TRACE_ID_BYTES) ||
         !hex_read(span->value, c.span_id, SPAN_ID_BYTES) || !is_complete(&c)) {
         return false;
     }
+    sampled = fields_get(f, FIELD_X_B3_SAMPLED);
     c.flags = sampled != NULL && bytes_eq(sampled->value, BYTES("1")) ? TRACE_FLAG_SAMPLED : 0;
     *out = c;
     return true;
