@@ -98,6 +98,8 @@ def home(homes, messages):
         service("again", [HTTP], app="server", annotations={"retry.linkerd.io/http": "503", "retry.linkerd.io/limit": "3"}),
         *server("beside", {"http": HTTP}, annotations=tracing(f"localhost:{OTLP}", None), containers=[beside]),
         client(annotations=tracing(remote)), client("once", annotations=tracing(remote)), client("plain"),
+        client("misled", annotations={"config.linkerd.io/trace-collector": f"collector.t:{OTLP}",
+                                      "config.linkerd.io/trace-collector-service-account": "somebody-else"}),
     ])
     home.up()
     return home
@@ -344,6 +346,17 @@ def test_a_collector_that_was_down_gets_what_was_kept(home):
     assert log.count("spans are not exported") == said + 1
     line = next(x for x in log.splitlines() if "spans are not exported" in x)
     assert "LINKERD2_PROXY_TRACE_COLLECTOR_SVC_ADDR" in line and "reason=" in line
+
+
+def test_a_collector_of_another_identity_gets_nothing(home):
+    trace = Trace()
+    assert ask(home, trace.w3c(), workload="misled")["status"] == 200
+    home.remote.wait(trace.id, 2)  # of the server's proxy
+    wait_for(lambda: "spans are not exported" in log_of(home, "misled"), "the proxy tells of it")
+    log = log_of(home, "misled")
+    assert "the trace_collector service cannot be reached" in log and "identity" in log.split("cannot be reached")[1]
+    assert len(home.remote.spans(trace.id)) == 2
+    assert count_of(home, "opentelemetry_span_exports", "misled") == 0
 
 
 HOSTILE = ["INVALID_ARGUMENT", "PERMISSION_DENIED", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED", "reject",
