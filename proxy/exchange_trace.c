@@ -14,8 +14,9 @@ static void new_id(struct rand *r, uint8_t id[8])
     memcpy(id, &value, sizeof(value));
 }
 
-/* Where memory is short, traces are given up first (decision D9). */
-static void write_span(struct exchange *ex, struct span *s)
+/* It began at `begin_ns` and ends now. Where memory is short, traces are given up first (decision
+ * D9). */
+static void write_span(struct exchange *ex, struct span *s, uint64_t begin_ns)
 {
     const struct trace *t = ex->plan->trace;
     struct proxy_worker *w = ex->conn->w;
@@ -31,7 +32,7 @@ static void write_span(struct exchange *ex, struct span *s)
     memcpy(s->trace_id, t->from.trace_id, sizeof(s->trace_id));
     s->flags = t->from.flags;
     s->is_outbound = ex->conn->dir == OUTBOUND;
-    s->begin_wall_ns += t->begin_wall_ns - t->begin_ns;
+    s->begin_wall_ns = t->begin_wall_ns + (begin_ns - t->begin_ns);
     s->end_wall_ns = t->begin_wall_ns + (clock_mono_ns() - t->begin_ns);
     s->cause = info != NULL ? info->cause : NULL;
     s->is_error = info != NULL && info->status >= 500;
@@ -99,13 +100,12 @@ void exchange_trace_attempt(struct exchange *ex, unsigned status)
     t->is_attempt = false;
     s = (struct span){
         .is_client = true,
-        .begin_wall_ns = t->attempt_ns,
         .request = &t->sent,
         .status = status,
     };
     memcpy(s.span_id, t->client_id, sizeof(s.span_id));
     memcpy(s.parent_id, t->server_id, sizeof(s.parent_id));
-    write_span(ex, &s);
+    write_span(ex, &s, t->attempt_ns);
 }
 
 static void answer_span(struct exchange *ex, unsigned status)
@@ -117,14 +117,10 @@ static void answer_span(struct exchange *ex, unsigned status)
         return;
     }
     t->is_answered = true;
-    s = (struct span){
-        .begin_wall_ns = t->begin_ns,
-        .request = &t->asked,
-        .status = status,
-    };
+    s = (struct span){.request = &t->asked, .status = status};
     memcpy(s.span_id, t->server_id, sizeof(s.span_id));
     memcpy(s.parent_id, t->from.span_id, sizeof(s.parent_id));
-    write_span(ex, &s);
+    write_span(ex, &s, t->begin_ns);
 }
 
 void exchange_trace_answered(struct exchange *ex)
