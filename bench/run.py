@@ -224,6 +224,7 @@ def run(o):
     figures = {"versions": versions(envoy), "rounds": o.rounds, "seconds": o.seconds, "scenarios": {}}
     started = time.monotonic()
     with World(o.build, o.workers) as world:
+        figures["versions"]["congestion control"] = world.congestion_control()
         peers = Peers(world)
         peers.start_servers()
         peers.start_nginx()

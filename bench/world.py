@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -216,11 +217,20 @@ class World:
         return "\n".join(f"--- {p.name}\n{p.read_text(errors='replace')[-600:]}" for p in self.root.glob("*.log"))
 
     def tune(self, pod):
-        """Many new connections must not run out of ports; congestion control is what most machines have."""
-        self.run(pod, "sh", "-c", "echo cubic >/proc/sys/net/ipv4/tcp_congestion_control; "
-                                  "echo 2000 65000 >/proc/sys/net/ipv4/ip_local_port_range; "
-                                  "echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse; "
+        """
+        Many new connections must not run out of ports. Congestion control is what most machines have: with BBR,
+        whose pacing costs a timer for each segment, bytes cost twice as much and peers come closer together.
+        """
+        self.run(pod, "sh", "-c", "echo 2000 65000 >/proc/sys/net/ipv4/ip_local_port_range && "
+                                  "echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse && "
                                   "echo 4096 >/proc/sys/net/core/somaxconn")
+        set_it = self.run(pod, "sh", "-c", "echo cubic >/proc/sys/net/ipv4/tcp_congestion_control", check=False)
+        if set_it.returncode != 0 and pod == CLIENTS[0]:
+            print("cubic is not allowed in namespaces here: figures of TCP are this machine's own; "
+                  "sysctl -w net.ipv4.tcp_allowed_congestion_control='reno cubic' allows it", file=sys.stderr)
+
+    def congestion_control(self):
+        return self.run(CLIENTS[0], "cat", "/proc/sys/net/ipv4/tcp_congestion_control").stdout.strip()
 
     def restart_proxies(self):
         """A connection has the congestion control that its listener was opened under."""
