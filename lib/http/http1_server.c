@@ -5,60 +5,22 @@
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/err.h"
-#include "http/conn_ops.h"
-#include "http/http1_conn.h"
+#include "http/http1_server.h"
 
 #define DISCARD_BYTES_MAX 65536  /* of a request that nobody wants, to keep the connection */
 #define LINGER_BYTES_MAX  262144 /* dropped after our last answer */
 #define LINGER_NS         (2 * NS_PER_S)
 #define STALL_NS          (60 * NS_PER_S) /* without a byte of the last answer taken */
 
-#define SERVER_STATES(X)                                                                           \
-    X(HEAD, head, "waiting for a request's head, or the end of it")                                \
-    X(EXCHANGE, exchange, "a stream is open: its request comes, its response goes")                \
-    X(DISCARD, discard, "the stream was closed; the rest of its request is dropped")               \
-    X(LINGER, linger, "writing the last bytes; then dropping input until the peer closes")         \
-    X(CLOSED, closed, "the io is gone; waiting for the stream to be closed")
-
-enum server_state {
-#define SERVER_STATE(name, step, text) SERVER_##name,
-    SERVER_STATES(SERVER_STATE)
-#undef SERVER_STATE
-};
-
 enum step { STEP_WAIT, STEP_MORE };
-
-struct http1_server {
-    struct http_server base;
-    struct http1_conn c;
-    struct grave grave;
-    struct timer timer;
-    enum { TIMER_NONE, TIMER_HEAD, TIMER_IDLE, TIMER_STALL, TIMER_LINGER } timer_for;
-    unsigned timer_epoch;     /* the stream behind which it was armed */
-    uint64_t timer_bytes_out; /* written when it was armed */
-    enum server_state state;
-    size_t budget;        /* bytes to be read in this run of the task */
-    size_t dropped_bytes; /* in DISCARD and LINGER */
-    int close_err;        /* for on_closed */
-    bool close_after;     /* this exchange is the connection's last */
-    bool is_draining, is_leaving; /* leaving: when the next exchange is over, not before */
-    bool is_shut, said_closed; /* we said that we finished; and to our user */
-    bool aborts; /* LINGER ends in a reset: the peer must not take what it got for the whole */
-    bool is_head, is_connect, is_10, waits_for_continue, sent_upgrade; /* of this request */
-};
 
 static struct http1_server *server_of(struct http_server *base)
 {
     return CONTAINER_OF(base, struct http1_server, base);
 }
 
-static struct http1_server *server_of_stream(struct stream *s)
-{
-    return CONTAINER_OF(s, struct http1_server, c.s);
-}
-
 /* The one place where the state changes. */
-static void set_state(struct http1_server *sv, enum server_state state)
+void http1_server_set_state(struct http1_server *sv, enum server_state state)
 {
     assert(sv->state != SERVER_CLOSED);
     assert(state != SERVER_EXCHANGE || (sv->state == SERVER_HEAD && sv->c.has_stream));
@@ -84,13 +46,13 @@ static void server_fail(struct http1_server *sv, enum reset why, int err)
     chain_clear(&sv->c.in);
     chain_clear(&sv->c.out);
     sv->close_err = sv->close_err != 0 ? sv->close_err : err;
-    set_state(sv, SERVER_CLOSED);
+    http1_server_set_state(sv, SERVER_CLOSED);
     http1_conn_wake(&sv->c);
 }
 
-static void server_linger(struct http1_server *sv)
+void http1_server_linger(struct http1_server *sv)
 {
-    set_state(sv, SERVER_LINGER);
+    http1_server_set_state(sv, SERVER_LINGER);
     http1_conn_wake(&sv->c);
 }
 
@@ -109,12 +71,10 @@ static void server_refuse(struct http1_server *sv, unsigned status, int err)
         return;
     }
     task_wake_late(sv->c.loop, &sv->c.late);
-    server_linger(sv);
+    http1_server_linger(sv);
 }
 
 /* --- receiving ----------------------------------------------------------------------------------- */
-
-static const struct stream_ops server_stream_ops;
 
 static enum step server_begin(struct http1_server *sv)
 {
@@ -129,10 +89,11 @@ static enum step server_begin(struct http1_server *sv)
     sv->waits_for_continue = expect != NULL && !sv->is_10 && !c->head.ends &&
                              bytes_eq_nocase(expect->value, BYTES("100-continue"));
     sv->sent_upgrade = false;
-    sv->close_after = sv->is_draining || sv->is_leaving || !c->head.keep_alive;
-    http1_stream_begin(c, &server_stream_ops);
+    sv->is_last = !c->head.keep_alive;
+    sv->close_after = sv->is_draining || sv->is_leaving || sv->is_last;
+    http1_stream_begin(c, &http1_server_stream_ops);
     http1_body_begin(c);
-    set_state(sv, SERVER_EXCHANGE);
+    http1_server_set_state(sv, SERVER_EXCHANGE);
     epoch = c->epoch;
     sv->base.events->on_stream(sv->base.user, &c->s);
     if (c->epoch != epoch || sv->state != SERVER_EXCHANGE) {
@@ -169,7 +130,7 @@ static enum step step_head(struct http1_server *sv)
     if (chain_size(&c->in) > 0) {
         rc = http1_take_head(c, NULL);
     } else if (sv->is_draining) {
-        server_linger(sv);
+        http1_server_linger(sv);
         return STEP_MORE;
     }
     if (rc == 0) {
@@ -183,7 +144,7 @@ static enum step step_head(struct http1_server *sv)
     }
     if (c->eof) {
         sv->close_err = chain_size(&c->in) > 0 ? E_H1_TRUNCATED : 0;
-        server_linger(sv);
+        http1_server_linger(sv);
         return STEP_MORE;
     }
     return step_read(sv);
@@ -237,14 +198,27 @@ static enum step step_discard(struct http1_server *sv)
     chain_clear(&data);
     if (rc == 0) {
         arena_clear(&c->s.arena);
-        set_state(sv, SERVER_HEAD);
+        http1_server_set_state(sv, SERVER_HEAD);
         return STEP_MORE;
     }
     if (rc != E_AGAIN || sv->dropped_bytes > DISCARD_BYTES_MAX) {
-        server_linger(sv);
+        http1_server_linger(sv);
         return STEP_MORE;
     }
     return step_read(sv);
+}
+
+/* All is written: close the sending half. Not 0: the connection is gone. */
+static int server_shut(struct http1_server *sv)
+{
+    int rc = io_shut(sv->c.io);
+
+    if (rc != 0 && rc != E_AGAIN) {
+        server_fail(sv, RESET_CONNECTION, sv->close_err);
+        return rc;
+    }
+    sv->is_shut = true;
+    return 0;
 }
 
 /*
@@ -263,13 +237,8 @@ static enum step step_linger(struct http1_server *sv)
         server_fail(sv, RESET_CONNECTION, sv->close_err);
         return STEP_MORE;
     }
-    if (!sv->is_shut) {
-        rc = io_shut(c->io);
-        if (rc != 0 && rc != E_AGAIN) {
-            server_fail(sv, RESET_CONNECTION, sv->close_err);
-            return STEP_MORE;
-        }
-        sv->is_shut = true;
+    if (!sv->is_shut && server_shut(sv) != 0) {
+        return STEP_MORE;
     }
     sv->dropped_bytes += chain_size(&c->in);
     chain_clear(&c->in);
@@ -349,7 +318,7 @@ static void server_timeout(struct timer *timer)
     } else if (expired == TIMER_HEAD) {
         server_refuse(sv, 408, E_TIMEOUT); /* RFC 9110 15.5.9 */
     } else {
-        server_linger(sv);
+        http1_server_linger(sv);
     }
 }
 
@@ -392,153 +361,48 @@ static void server_run(struct task *task)
     server_settle(sv);
 }
 
+/*
+ * The last bytes are with the kernel, which kept them for the end to go with them. A client that
+ * sends nothing more need not be waited for; nor one that has finished.
+ */
+static void server_end(struct http1_server *sv)
+{
+    struct http1_conn *c = &sv->c;
+
+    if ((c->eof || (sv->is_done && chain_size(&c->in) == 0)) && io_closes_clean(c->io)) {
+        server_fail(sv, RESET_NONE, sv->close_err);
+        server_settle(sv);
+    } else {
+        (void)server_shut(sv);
+    }
+}
+
 static void server_late(struct task *task)
 {
     struct http1_server *sv = CONTAINER_OF(task, struct http1_server, c.late);
     struct http1_conn *c = &sv->c;
     bool was_full = chain_size(&c->out) >= c->output_high_bytes;
+    bool is_end = sv->state == SERVER_LINGER && !sv->aborts && !sv->is_shut;
     int rc;
 
     if (sv->state == SERVER_CLOSED) {
         return;
+    }
+    if (is_end) {
+        io_last(c->io);
     }
     rc = http1_flush(c);
     if (rc != 0 && rc != E_AGAIN) {
         server_fail(sv, RESET_CONNECTION, rc);
         return;
     }
+    if (is_end && chain_size(&c->out) == 0) {
+        server_end(sv);
+    }
     if (sv->state == SERVER_LINGER || was_full) {
         http1_conn_wake(c);
     }
 }
-
-/* --- the stream's operations --------------------------------------------------------------------- */
-
-static enum http1_framing response_framing(const struct http1_server *sv, const struct head *h,
-                                           bool ends)
-{
-    /* RFC 9112 6.3: these have no body, whatever their fields say. */
-    if (sv->is_head || h->status < 200 || h->status == 204 || h->status == 304 ||
-        (sv->is_connect && h->status / 100 == 2)) {
-        return HTTP1_NO_BODY;
-    }
-    if (ends || h->content_length >= 0) {
-        return HTTP1_LENGTH;
-    }
-    return sv->is_10 ? HTTP1_UNTIL_CLOSE : HTTP1_CHUNKED; /* RFC 9112 6.1 */
-}
-
-static int send_interim(struct http1_server *sv, const struct head *h)
-{
-    struct http1_print how = {.framing = HTTP1_NO_BODY};
-
-    if (sv->is_10) {
-        return 0; /* RFC 9110 15.2: HTTP/1.0 knows none */
-    }
-    TRY(http1_print_head(h, &how, &sv->c.out, &sv->c.loop->chunks));
-    if (h->status == 100) {
-        sv->waits_for_continue = false;
-    }
-    task_wake_late(sv->c.loop, &sv->c.late);
-    return 0;
-}
-
-static int server_send_head(struct stream *s, const struct head *h, bool ends)
-{
-    struct http1_server *sv = server_of_stream(s);
-    struct http1_print how = {.framing = response_framing(sv, h, ends)};
-    bool is_upgrade = h->status == 101 || (sv->is_connect && h->status / 100 == 2);
-    bool close_after = sv->close_after;
-    struct head copy = *h; /* shallow: only what frames is changed */
-    char date[30];
-
-    assert(!s->sent_head && !s->sent_end && h->status != 0);
-    if (sv->state != SERVER_EXCHANGE) { /* on_reset is on its way; what is sent is dropped */
-        s->sent_head = h->status >= 200;
-        s->sent_end = s->sent_head && ends;
-        return 0;
-    }
-    if (h->status < 200 && !is_upgrade) {
-        return send_interim(sv, h);
-    }
-    if (how.framing == HTTP1_LENGTH && ends && h->content_length > 0) {
-        return E_SYNTAX; /* a length without its bytes */
-    }
-    /* RFC 9110 10.1.1: a client that was not told to continue may or may not send its body. Nobody
-     * knows what the next bytes will be. */
-    close_after = close_after || is_upgrade || how.framing == HTTP1_UNTIL_CLOSE ||
-                  (sv->waits_for_continue && !s->got_end);
-    how.close_after = close_after && !is_upgrade;
-    how.says_keep_alive = sv->is_10;
-    copy.is_upgrade = is_upgrade;
-    if (h->status != 101 && fields_get(&h->fields, FIELD_DATE) == NULL) {
-        http_date(clock_wall_ns(), date);
-        how.date = bytes_of(date, sizeof(date) - 1);
-    }
-    TRY(http1_print_head(&copy, &how, &sv->c.out, &sv->c.loop->chunks));
-    sv->close_after = close_after;
-    sv->sent_upgrade = is_upgrade;
-    http1_body_send_begin(&sv->c, how.framing, h->content_length);
-    s->sent_head = true;
-    s->sent_end = ends;
-    task_wake_late(sv->c.loop, &sv->c.late);
-    return 0;
-}
-
-static void server_stream_close(struct stream *s, enum reset why)
-{
-    struct http1_server *sv = server_of_stream(s);
-    bool has_ended = s->got_end && s->sent_end, is_answered = s->sent_end, is_begun = s->sent_head;
-
-    assert(sv->c.has_stream);
-    assert(why != RESET_NONE || is_answered || sv->state != SERVER_EXCHANGE);
-    http1_stream_end(&sv->c);
-    http1_conn_wake(&sv->c);
-    if (sv->state != SERVER_EXCHANGE) {
-        return;
-    }
-    if (!is_answered) {
-        /* RFC 9112 8: a client tells a response that broke off from a whole one by its length, or,
-         * where that is the connection's end, by a reset. No response at all speaks for itself. */
-        sv->aborts = is_begun && sv->c.tx == HTTP1_UNTIL_CLOSE;
-        server_linger(sv);
-    } else if (sv->close_after || sv->is_draining) {
-        server_linger(sv);
-    } else {
-        set_state(sv, has_ended ? SERVER_HEAD : SERVER_DISCARD);
-    }
-}
-
-static int server_stream_take(struct stream *s, struct io **out_io, struct chain *out_unsent,
-                              struct chain *out_unread)
-{
-    struct http1_server *sv = server_of_stream(s);
-    struct http1_conn *c = &sv->c;
-
-    if (sv->state != SERVER_EXCHANGE || !sv->sent_upgrade || !s->got_end || c->tx_err != 0) {
-        return E_UNSUPPORTED;
-    }
-    chain_init(out_unsent);
-    chain_init(out_unread);
-    chain_move_all(out_unsent, &c->out);
-    chain_move_all(out_unread, &c->in);
-    io_set_owner(c->io, NULL);
-    *out_io = c->io;
-    c->io = sv->base.io = NULL;
-    http1_stream_end(c);
-    set_state(sv, SERVER_CLOSED);
-    http1_conn_wake(c);
-    return 0;
-}
-
-static const struct stream_ops server_stream_ops = {
-    .send_head = server_send_head,
-    .send_data = http1_send_data,
-    .send_end = http1_send_end,
-    .credit = http1_credit,
-    .close = server_stream_close,
-    .take = server_stream_take,
-};
 
 /* --- the connection's operations ----------------------------------------------------------------- */
 

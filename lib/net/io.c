@@ -17,13 +17,38 @@ void io_close(struct io *io)
     }
 }
 
-bool io_is_reset(const struct io *io)
+void io_last(struct io *io)
+{
+    for (; io != NULL; io = io->below) {
+        io->is_last = true;
+    }
+}
+
+static const struct io_tcp *bottom(const struct io *io)
 {
     while (io->below != NULL) {
         io = io->below;
     }
     assert(io->ops == &io_tcp_ops);
-    return (CONTAINER_OF_CONST(io, struct io_tcp, io)->watch.ready & WATCH_HUP) != 0;
+    return CONTAINER_OF_CONST(io, struct io_tcp, io);
+}
+
+bool io_closes_clean(const struct io *io)
+{
+    const struct io_tcp *t = bottom(io);
+
+    for (; io->below != NULL; io = io->below) {
+        if (io->ops->has_end) {
+            return false;
+        }
+    }
+    return t->err == 0 && t->err_out == 0 && (t->watch.ready & WATCH_HUP) == 0 &&
+           (t->eof || (t->watch.ready & WATCH_IN) == 0);
+}
+
+bool io_is_reset(const struct io *io)
+{
+    return (bottom(io)->watch.ready & WATCH_HUP) != 0;
 }
 
 void io_abort(struct io *io)

@@ -46,6 +46,7 @@ struct io_ops {
     void (*close)(struct io *io);
     int (*fd)(const struct io *io);
     void (*set_owner)(struct io *io, struct task *owner);
+    bool has_end; /* its end is a message of its own, which only io_shut() sends */
 };
 
 struct io {
@@ -55,6 +56,7 @@ struct io {
     struct task *owner;  /* woken on events; may be changed with io_set_owner() */
     bool readable;       /* after a recv: another may give bytes now, ask again before sleeping */
     bool aborting;       /* internal: being closed by io_abort() */
+    bool is_last;        /* internal: of io_last() */
     uint64_t bytes_in, bytes_out; /* of this layer */
 };
 
@@ -77,12 +79,19 @@ static inline int io_shut(struct io *io)
 {
     return io->ops->shut(io);
 }
+/* What is sent from now on is the last, and io_shut() or io_close() follows in the turn in which all
+ * of it was taken: so that the end leaves together with the bytes before it. */
+void io_last(struct io *io);
 static inline int io_fd(const struct io *io) /* the socket at the bottom */
 {
     return io->ops->fd(io);
 }
 /* Of every layer down to the descriptor; NULL: nobody. */
 void io_set_owner(struct io *io, struct task *owner);
+/* Is io_close() as good as io_shut() just now? Not where the end is a message of its own (TLS), and not
+ * where bytes may have come that were not read: then it would be a reset, which may destroy at the
+ * peer what was sent before (RFC 9112 9.6). */
+bool io_closes_clean(const struct io *io);
 /* The peer reset it, or an error ended it, and no read has told so yet: for those who do not read. */
 bool io_is_reset(const struct io *io);
 void io_close(struct io *io);  /* NULL is fine; unwritten bytes are lost unless shut was done */

@@ -248,7 +248,7 @@ static int tcp_send(struct io *io, struct chain *from)
             return E_AGAIN;
         }
         message.msg_iovlen = (size_t)chain_iov(from, iov, WRITE_IOV_MAX);
-        n = sendmsg(t->watch.fd, &message, MSG_NOSIGNAL);
+        n = sendmsg(t->watch.fd, &message, MSG_NOSIGNAL | (io->is_last ? MSG_MORE : 0));
         if (n < 0 && errno == EINTR) {
             continue;
         }

@@ -372,6 +372,7 @@ static const struct io_ops tls_ops = {
     .close = tls_close,
     .fd = tls_fd,
     .set_owner = tls_set_owner,
+    .has_end = true,
 };
 
 /* --- making

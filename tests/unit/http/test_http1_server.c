@@ -583,8 +583,56 @@ static void connection_close_is_honoured(void **state UNUSED) /* RFC 9112 9.6 */
     assert_log(&p, "head GET /a ends;");
     answer_and_close_stream();
     assert_answer(OK_CLOSE, 1);
-    assert_true(p.peer_eof);
+    assert_true(p.peer_eof && !p.closed); /* there may be more, and a reset for it: it is waited for */
     assert_log(&p, "");
+    probe_peer_close(&p);
+    assert_true(p.closed);
+}
+
+/* RFC 9112 9.6: a client that said so sends nothing more. */
+static void a_clients_last_request_is_not_lingered_for(void **state UNUSED)
+{
+    static const char *const requests[] = {
+        "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n",
+        "GET /a HTTP/1.0\r\nhost: h\r\n\r\n",
+        "POST /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx",
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
+        probe_send(&p, requests[i]);
+        text_reset(&p.log);
+        answer_and_close_stream();
+        assert_answer(OK_CLOSE, 1);
+        assert_true(p.peer_eof && p.closed);
+        assert_int_equal(p.close_err, 0);
+        assert_int_equal(teardown(NULL), 0);
+        start_with(NULL);
+    }
+}
+
+/* What it said does not count before its request is read. */
+static void a_last_request_that_is_not_read_is_lingered_for(void **state UNUSED)
+{
+    p.credit_at_once = 0;
+    probe_send(&p, "POST /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 6\r\n\r\nabc");
+    answer_and_close_stream();
+    assert_answer(OK_CLOSE, 1);
+    assert_true(p.peer_eof && !p.closed);
+    probe_send(&p, "def");
+    assert_false(p.closed);
+    probe_peer_close(&p);
+    assert_true(p.closed);
+}
+
+/* The bytes come in the turn in which the answer leaves. */
+static void a_client_that_goes_on_after_its_last_request_gets_its_answer(void **state UNUSED)
+{
+    probe_send(&p, "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+    assert_int_equal(send(p.peer, GET_A, strlen(GET_A), 0), strlen(GET_A));
+    answer_and_close_stream();
+    assert_answer(OK_CLOSE, 1);
+    assert_true(p.peer_eof && !p.closed);
+    assert_int_equal(p.peer_err, 0);
 }
 
 static void the_owner_can_end_a_connection_after_a_stream(void **state UNUSED)
@@ -886,6 +934,9 @@ int main(void)
         TEST(a_client_that_goes_away_without_credit_resets_the_stream),
         TEST(a_client_that_goes_away_behind_a_queue_resets_the_stream),
         TEST(connection_close_is_honoured),
+        TEST(a_clients_last_request_is_not_lingered_for),
+        TEST(a_last_request_that_is_not_read_is_lingered_for),
+        TEST(a_client_that_goes_on_after_its_last_request_gets_its_answer),
         TEST(the_owner_can_end_a_connection_after_a_stream),
         TEST(an_unread_request_is_dropped_for_the_next),
         TEST(an_unread_request_is_not_dropped_for_ever),

@@ -4,6 +4,8 @@
 
 #include "net/io_private.h"
 
+#include <linux/tcp.h> /* tcpi_segs_in, which netinet/tcp.h does not have */
+
 static struct loop loop;
 
 static int setup(void **state)
@@ -365,6 +367,84 @@ static void closed_io_wakes_nobody(void **state)
     close(fds[0]);
 }
 
+static unsigned segments_in(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof(info);
+
+    assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len), 0);
+    return info.tcpi_segs_in;
+}
+
+/* One segment for the last bytes and the end, be it a shutdown or a close. */
+static void the_end_leaves_with_the_last_bytes(void **state)
+{
+    (void)state;
+    for (unsigned closes = 0; closes < 2; closes++) {
+        struct chain c;
+        struct io *io;
+        char answer[16];
+        unsigned before;
+        int fds[2];
+        size_t n = 0;
+
+        chain_init(&c);
+        tcp_pair(fds, 0);
+        io = tcp_io(&loop, fds[1]);
+        write_all(fds[0], "hello");
+        (void)loop_turn(&loop, 1000);
+        assert_int_equal(io_recv(io, &c, 100, &n), 0);
+        before = segments_in(fds[0]);
+        io_last(io);
+        assert_int_equal(io_send(io, &c), 0);
+        assert_int_equal(read(fds[0], answer, sizeof(answer)), -1); /* kept for the end */
+        assert_true(io_closes_clean(io));
+        if (closes) {
+            io_close(io);
+        } else {
+            assert_int_equal(io_shut(io), 0);
+        }
+        assert_int_equal(read(fds[0], answer, sizeof(answer)), 5);
+        assert_int_equal(read(fds[0], answer, sizeof(answer)), 0);
+        assert_int_equal(segments_in(fds[0]), before + 1);
+        if (!closes) {
+            io_close(io);
+        }
+        close(fds[0]);
+    }
+}
+
+/* RFC 9112 9.6: closing with bytes unread is a reset. */
+static void a_close_is_not_clean_while_bytes_may_be_unread(void **state)
+{
+    struct chain c;
+    struct io *io;
+    int fds[2];
+    size_t n = 0;
+
+    (void)state;
+    chain_init(&c);
+    tcp_pair(fds, 0);
+    io = tcp_io(&loop, fds[1]);
+    assert_false(io_closes_clean(io)); /* nobody looked yet */
+    write_all(fds[0], "hello");
+    (void)loop_turn(&loop, 1000);
+    assert_int_equal(io_recv(io, &c, 3, &n), 0);
+    assert_false(io_closes_clean(io));
+    assert_int_equal(io_recv(io, &c, 100, &n), 0);
+    assert_true(io_closes_clean(io));
+    write_all(fds[0], "more");
+    (void)loop_turn(&loop, 1000);
+    assert_false(io_closes_clean(io));
+    assert_int_equal(shutdown(fds[0], SHUT_WR), 0);
+    while (io_recv(io, &c, 100, &n) == 0) {
+    }
+    assert_true(io_closes_clean(io)); /* it has finished */
+    chain_clear(&c);
+    io_close(io);
+    close(fds[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -385,6 +465,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(exhausted_pool_is_told_and_loses_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(peeked_bytes_come_first, setup, teardown),
         cmocka_unit_test_setup_teardown(closed_io_wakes_nobody, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_end_leaves_with_the_last_bytes, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_close_is_not_clean_while_bytes_may_be_unread, setup,
+                                        teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
