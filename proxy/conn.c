@@ -19,7 +19,6 @@
 void conn_accept(struct proxy_worker *w, enum direction dir, int fd, const struct addr *peer)
 {
     struct conn *c = mem_new(sizeof(*c));
-    const struct side_config *side = worker_side(w, dir);
 
     c->w = w;
     c->dir = dir;
@@ -32,14 +31,14 @@ void conn_accept(struct proxy_worker *w, enum direction dir, int fd, const struc
     list_init(&c->exchanges);
     list_append(&w->conns, &c->node);
     w->conns_count++;
-    if (sock_set_opts(fd, &side->accept_opts) != 0 || sock_original_dst(fd, &c->target) != 0) {
+    if (sock_original_dst(fd, peer->family, &c->target) != 0) {
         log_info("cannot learn where an accepted connection was going: closed; direction=%s",
                  direction_name(dir));
         (void)close(fd);
         conn_close(c, E_INTERNAL);
         return;
     }
-    c->io = io_tcp_new(w->loop, fd, &c->task);
+    c->io = io_tcp_accepted(w->loop, fd, &c->task);
     if (c->io == NULL) {
         conn_close(c, E_INTERNAL);
         return;

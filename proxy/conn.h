@@ -118,7 +118,7 @@ struct conn {
     unsigned seen_look;                /* which was this look */
 };
 
-/* conn.c */
+/* conn.c; the listener is under sock_set_accept_opts() */
 void conn_accept(struct proxy_worker *w, enum direction dir, int fd, const struct addr *peer);
 /* Log, count, close. */
 void conn_fail(struct conn *c, enum failure why, int err, const char *detail);

@@ -33,7 +33,7 @@ static void refuse(struct proxy_worker *w, enum direction side, int fd, enum fai
 
     labels_init(&l);
     label_add(&l.text, "error", bytes_str(info->label));
-    if (sock_original_dst(fd, &target) == 0) {
+    if (sock_original_dst(fd, AF_UNSPEC, &target) == 0) {
         labels_target(&l, &target);
     }
     stat_count(&w->stats, side == INBOUND ? STAT_INBOUND_TCP_ERRORS : STAT_OUTBOUND_TCP_ERRORS, &l);

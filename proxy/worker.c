@@ -45,9 +45,16 @@ static void start_listening(struct proxy_worker *w)
 {
     for (size_t i = 0; i < w->listen_count; i++) {
         struct worker_listener *l = &w->listeners[i];
-        int rc = l->fd >= 0 ? listener_open(&l->listener, w->loop, l->fd, on_accept, w) : 0;
+        int rc;
 
-        l->fd = -1;
+        if (l->fd < 0) {
+            continue;
+        }
+        rc = sock_set_accept_opts(l->fd, &worker_side(w, l->side)->accept_opts);
+        if (rc == 0) {
+            rc = listener_open(&l->listener, w->loop, l->fd, on_accept, w);
+            l->fd = -1;
+        }
         if (rc != 0) {
             log_error("a worker cannot accept connections: the proxy is of no use; err=%s",
                       err_text(rc));

@@ -101,6 +101,9 @@ void io_abort(struct io *io);  /* as io_close, but the peer sees a reset (SO_LIN
 
 /* tcp.c: take a connected or connecting non-blocking socket. Handshake completes the connect. */
 struct io *io_tcp_new(struct loop *l, int fd, struct task *owner); /* closes fd and returns NULL on failure */
+/* The same of one that was accepted from a listener under sock_set_accept_opts(): nothing about it
+ * need be asked. */
+struct io *io_tcp_accepted(struct loop *l, int fd, struct task *owner);
 
 /* peeked.c: a layer that first yields `bytes` (moved), then what comes from below. */
 struct io *io_peeked_new(struct io *below, struct chain *bytes);

@@ -26,6 +26,11 @@ struct io_tcp {
 
 extern const struct io_ops io_tcp_ops, io_peeked_ops;
 
+/* As io_tcp_new(), by who knows whether it is still connecting, and whether the kernel tells with a
+ * read what is left: because io_tcp_ask_inq() asked it to. */
+struct io *io_tcp_make(struct loop *l, int fd, struct task *owner, bool connecting, bool has_inq);
+bool io_tcp_ask_inq(int fd);
+
 /* The TCP layer when nothing but emptied peeked layers lies above it; NULL otherwise. */
 struct io_tcp *io_bare_tcp(struct io *io);
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/err.h"
+#include "net/io_private.h"
 
 static int set_int(int fd, int level, int name, int value)
 {
@@ -45,6 +46,13 @@ int sock_set_opts(int fd, const struct sock_opts *o)
     return 0;
 }
 
+int sock_set_accept_opts(int fd, const struct sock_opts *o)
+{
+    TRY(sock_set_opts(fd, o));
+    (void)set_tcp(fd, TCP_INQ, 1); /* io_tcp_accepted() does without it, too */
+    return 0;
+}
+
 int sock_local(int fd, struct addr *out)
 {
     struct sockaddr_storage at;
@@ -71,24 +79,26 @@ int sock_peer(int fd, struct addr *out)
     return 0;
 }
 
-int sock_original_dst(int fd, struct addr *out)
+int sock_original_dst(int fd, int family, struct addr *out)
 {
     struct sockaddr_storage at;
     socklen_t len = sizeof(at);
     struct addr local;
     int rc;
 
-    TRY(sock_local(fd, &local));
+    if (family == AF_UNSPEC) {
+        TRY(sock_local(fd, &local));
+        family = local.family;
+    }
     memset(&at, 0, sizeof(at));
     /* By the address, not by the socket: an IPv6 socket may carry an IPv4 connection, whose entry
      * is in the IPv4 table. */
-    if (local.family == AF_INET6) {
+    if (family == AF_INET6) {
         rc = getsockopt(fd, SOL_IPV6, IP6T_SO_ORIGINAL_DST, &at, &len);
-    } else if (local.family == AF_INET) {
+    } else if (family == AF_INET) {
         rc = getsockopt(fd, SOL_IP, SO_ORIGINAL_DST, &at, &len);
     } else {
-        *out = local; /* a Unix socket */
-        return 0;
+        return sock_local(fd, out); /* a Unix socket */
     }
     if (rc == 0) {
         addr_from_sockaddr(&at, out);
@@ -96,8 +106,7 @@ int sock_original_dst(int fd, struct addr *out)
     }
     /* Not tracked, or no connection tracking in this kernel or namespace: nobody redirected it. */
     if (errno == ENOENT || errno == ENOPROTOOPT || errno == EOPNOTSUPP) {
-        *out = local;
-        return 0;
+        return sock_local(fd, out);
     }
     return -errno;
 }
@@ -206,7 +215,8 @@ int sock_listen_unix(const char *at, int type, int backlog, int *out_fd)
     return 0;
 }
 
-static int start_connect(int fd, const struct addr *to, const struct sock_opts *o)
+static int start_connect(int fd, const struct addr *to, const struct sock_opts *o,
+                         bool *out_connecting)
 {
     struct sockaddr_storage sa;
     socklen_t len;
@@ -219,7 +229,8 @@ static int start_connect(int fd, const struct addr *to, const struct sock_opts *
         }
     }
     len = addr_to_sockaddr(to, &sa);
-    if (connect(fd, (struct sockaddr *)&sa, len) != 0 && errno != EINPROGRESS && errno != EINTR) {
+    *out_connecting = connect(fd, (struct sockaddr *)&sa, len) != 0;
+    if (*out_connecting && errno != EINPROGRESS && errno != EINTR) {
         return -errno;
     }
     return 0;
@@ -230,6 +241,7 @@ int sock_dial(struct loop *l, const struct addr *to, const struct sock_opts *o, 
 {
     static const struct sock_opts none;
     struct io *io;
+    bool connecting;
     int rc, fd;
 
     assert(!addr_is_none(to));
@@ -237,12 +249,12 @@ int sock_dial(struct loop *l, const struct addr *to, const struct sock_opts *o, 
     if (fd < 0) {
         return -errno;
     }
-    rc = start_connect(fd, to, o != NULL ? o : &none);
+    rc = start_connect(fd, to, o != NULL ? o : &none, &connecting);
     if (rc != 0) {
         close(fd);
         return rc;
     }
-    io = io_tcp_new(l, fd, owner);
+    io = io_tcp_make(l, fd, owner, connecting, io_tcp_ask_inq(fd));
     if (io == NULL) {
         return -ENOMEM; /* the kernel's limit on watched descriptors; the socket is closed */
     }

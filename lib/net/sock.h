@@ -18,9 +18,14 @@ struct sock_opts { /* zero: the kernel's default */
 };
 int sock_set_opts(int fd, const struct sock_opts *o) MUST_USE; /* not `source`; also TCP_NODELAY */
 
+/* The same for a listening socket: Linux gives what it accepts the options of the listener, so that
+ * they cost no call for each connection. What it accepts is for io_tcp_accepted(). Connections that
+ * waited in its backlog before have the options of then. */
+int sock_set_accept_opts(int fd, const struct sock_opts *o) MUST_USE;
+
 /* The address the client dialed before a redirect (SO_ORIGINAL_DST, both families); the local address
- * when the connection was not redirected. */
-int sock_original_dst(int fd, struct addr *out) MUST_USE;
+ * when the connection was not redirected. `family`: the peer's; AF_UNSPEC: not known. */
+int sock_original_dst(int fd, int family, struct addr *out) MUST_USE;
 int sock_local(int fd, struct addr *out) MUST_USE;
 int sock_peer(int fd, struct addr *out) MUST_USE;
 

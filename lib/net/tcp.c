@@ -315,17 +315,14 @@ const struct io_ops io_tcp_ops = {
     .set_owner = tcp_set_owner,
 };
 
-struct io *io_tcp_new(struct loop *l, int fd, struct task *owner)
+struct io *io_tcp_make(struct loop *l, int fd, struct task *owner, bool connecting, bool has_inq)
 {
     struct io_tcp *t = mem_new(sizeof(*t));
-    struct sockaddr_storage peer;
-    socklen_t len = sizeof(peer);
-    int on = 1;
 
     t->io = (struct io){.ops = &io_tcp_ops, .loop = l, .owner = owner, .readable = true};
     t->chunks_wanted = 1;
-    t->connecting = getpeername(fd, (struct sockaddr *)&peer, &len) != 0;
-    t->has_inq = setsockopt(fd, IPPROTO_TCP, TCP_INQ, &on, sizeof(on)) == 0;
+    t->connecting = connecting;
+    t->has_inq = has_inq;
     if (watch_open(&t->watch, l, fd, owner) != 0) {
         close(fd);
         mem_free(t);
@@ -337,4 +334,25 @@ struct io *io_tcp_new(struct loop *l, int fd, struct task *owner)
         t->watch.ready |= WATCH_IN | WATCH_OUT;
     }
     return &t->io;
+}
+
+bool io_tcp_ask_inq(int fd)
+{
+    int on = 1;
+
+    return setsockopt(fd, IPPROTO_TCP, TCP_INQ, &on, sizeof(on)) == 0;
+}
+
+struct io *io_tcp_new(struct loop *l, int fd, struct task *owner)
+{
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof(peer);
+    bool connecting = getpeername(fd, (struct sockaddr *)&peer, &len) != 0;
+
+    return io_tcp_make(l, fd, owner, connecting, io_tcp_ask_inq(fd));
+}
+
+struct io *io_tcp_accepted(struct loop *l, int fd, struct task *owner)
+{
+    return io_tcp_make(l, fd, owner, false, true);
 }

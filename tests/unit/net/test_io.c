@@ -50,7 +50,7 @@ static void accepted_socket_needs_no_handshake(void **state)
  * A client may connect and reset before anybody accepts. getpeername(2) says then what it says of a
  * socket that is still connecting; an owner that only reads has to learn of the end all the same.
  */
-static void connection_that_was_reset_in_the_backlog_fails(void **state)
+static void check_reset_in_the_backlog(struct io *(*make)(struct loop *, int, struct task *))
 {
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
     struct task owner = {.run = nobody};
@@ -62,7 +62,6 @@ static void connection_that_was_reset_in_the_backlog_fails(void **state)
     int listener, client, rc = E_AGAIN;
     size_t n = 0;
 
-    (void)state;
     assert_int_equal(sock_listen(&at, false, 1, &listener), 0);
     assert_int_equal(sock_local(listener, &at), 0);
     len = addr_to_sockaddr(&at, &sa);
@@ -71,7 +70,7 @@ static void connection_that_was_reset_in_the_backlog_fails(void **state)
     assert_int_equal(setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
     close(client);
     chain_init(&c);
-    io = io_tcp_new(&loop, accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), &owner);
+    io = make(&loop, accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), &owner);
     assert_non_null(io);
     for (unsigned turn = 0; turn < 10 && rc == E_AGAIN; turn++) {
         (void)loop_turn(&loop, 100);
@@ -81,6 +80,13 @@ static void connection_that_was_reset_in_the_backlog_fails(void **state)
     task_cancel(&owner);
     io_close(io);
     close(listener);
+}
+
+static void connection_that_was_reset_in_the_backlog_fails(void **state)
+{
+    (void)state;
+    check_reset_in_the_backlog(io_tcp_new);
+    check_reset_in_the_backlog(io_tcp_accepted);
 }
 
 /* A message and the end may arrive as one event, with no second one for the end. */

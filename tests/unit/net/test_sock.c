@@ -213,6 +213,51 @@ static void exhausted_descriptors_pause_the_listener(void **state)
     door_close(&d);
 }
 
+/* So that a connection costs no call for each of them. */
+static void an_accepted_connection_has_the_options_of_its_listener(void **state)
+{
+    static const char *const places[] = {"127.0.0.1:0", "[::]:0"};
+    struct sock_opts o = {.keepalive_ms = 10500, .user_timeout_ms = 30000};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        struct addr at, loopback = addr_v4(0x7f000001, 0);
+        struct chain c;
+        struct io *io;
+        struct door d = {0};
+        size_t n = 0;
+        int fd, client;
+
+        assert_int_equal(addr_parse(bytes_str(places[i]), &at), 0);
+        if (sock_listen(&at, false, 8, &fd) != 0) {
+            continue; /* this kernel has no IPv6 */
+        }
+        assert_int_equal(sock_set_accept_opts(fd, &o), 0);
+        assert_int_equal(sock_local(fd, &at), 0);
+        loopback.port = at.port;
+        assert_int_equal(listener_open(&d.ln, &loop, fd, on_accept, &d), 0);
+        client = connect_to(&loopback);
+        TURN_UNTIL(&loop, d.count == 1);
+        assert_int_equal(int_option(d.fds[0], IPPROTO_TCP, TCP_NODELAY), 1);
+        assert_int_equal(int_option(d.fds[0], SOL_SOCKET, SO_KEEPALIVE), 1);
+        assert_int_equal(int_option(d.fds[0], IPPROTO_TCP, TCP_KEEPIDLE), 11);
+        assert_int_equal(int_option(d.fds[0], IPPROTO_TCP, TCP_USER_TIMEOUT), 30000);
+        assert_int_equal(write(client, "hello", 5), 5);
+        io = io_tcp_accepted(&loop, d.fds[0], NULL);
+        assert_non_null(io);
+        chain_init(&c);
+        (void)loop_turn(&loop, 1000);
+        assert_int_equal(io_recv(io, &c, 100, &n), 0);
+        assert_int_equal(n, 5);
+        assert_false(io->readable); /* it told with the bytes that no more wait */
+        chain_clear(&c);
+        io_close(io);
+        d.count = 0;
+        close(client);
+        door_close(&d);
+    }
+}
+
 static void ports_are_shared_only_on_request(void **state)
 {
     struct addr at = addr_v4(0x7f000001, 0);
@@ -246,7 +291,7 @@ static void ipv6_any_takes_both_families(void **state)
     client = connect_to(&loopback);
     TURN_UNTIL(&loop, d.count == 1);
     assert_int_equal(d.last_peer.family, AF_INET); /* normalised */
-    assert_int_equal(sock_original_dst(d.fds[0], &at), 0);
+    assert_int_equal(sock_original_dst(d.fds[0], AF_INET, &at), 0);
     assert_true(addr_eq(&at, &loopback));
     close(client);
     door_close(&d);
@@ -268,7 +313,7 @@ static void unix_socket_replaces_a_dead_file_only(void **state)
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof(path), "%s/s", dir);
     assert_int_equal(sock_listen_unix(path, SOCK_STREAM, 8, &a), 0);
-    assert_int_equal(sock_original_dst(a, &none), 0);
+    assert_int_equal(sock_original_dst(a, AF_UNSPEC, &none), 0);
     assert_true(addr_is_none(&none));
     assert_int_equal(sock_listen_unix(path, SOCK_STREAM, 8, &b), -EADDRINUSE); /* alive */
     close(a);
@@ -311,7 +356,9 @@ static void unredirected_connection_has_its_local_address(void **state)
     door_open(&d, &at);
     fd = connect_to(&at);
     TURN_UNTIL(&loop, d.count == 1);
-    assert_int_equal(sock_original_dst(d.fds[0], &dst), 0);
+    assert_int_equal(sock_original_dst(d.fds[0], AF_INET, &dst), 0);
+    assert_true(addr_eq(&dst, &at));
+    assert_int_equal(sock_original_dst(d.fds[0], AF_UNSPEC, &dst), 0);
     assert_true(addr_eq(&dst, &at));
     close(fd);
     door_close(&d);
@@ -332,7 +379,7 @@ static int run(const char *command)
 static int check_redirect(const char *table, const char *rule, const char *target,
                           const char *listen_at)
 {
-    struct addr at, dst, expected;
+    struct addr at, dst, again, expected;
     struct sockaddr_storage sa;
     socklen_t len;
     char command[512], name[ADDR_TEXT_BYTES];
@@ -362,7 +409,8 @@ static int check_redirect(const char *table, const char *rule, const char *targe
     do {
         accepted = accept(fd, NULL, NULL);
     } while (accepted < 0 && errno == EAGAIN);
-    if (accepted < 0 || sock_original_dst(accepted, &dst) != 0) {
+    if (accepted < 0 || sock_original_dst(accepted, expected.family, &dst) != 0 ||
+        sock_original_dst(accepted, AF_UNSPEC, &again) != 0 || !addr_eq(&dst, &again)) {
         return 3;
     }
     return addr_eq(&dst, &expected) ? 0 : 4;
@@ -416,6 +464,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(listener_may_be_closed_while_accepting, setup, teardown),
         cmocka_unit_test_setup_teardown(exhausted_descriptors_pause_the_listener, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_accepted_connection_has_the_options_of_its_listener,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(ports_are_shared_only_on_request, setup, teardown),
         cmocka_unit_test_setup_teardown(ipv6_any_takes_both_families, setup, teardown),
         cmocka_unit_test_setup_teardown(unredirected_connection_has_its_local_address, setup,

@@ -51,9 +51,9 @@ static struct rig rig;
 
 /* --- what stands in for others ---------------------------------------------------------------- */
 
-int __real_sock_original_dst(int fd, struct addr *out);
-int __wrap_sock_original_dst(int fd, struct addr *out);
-int __wrap_sock_original_dst(int fd, struct addr *out)
+int __real_sock_original_dst(int fd, int family, struct addr *out);
+int __wrap_sock_original_dst(int fd, int family, struct addr *out);
+int __wrap_sock_original_dst(int fd, int family, struct addr *out)
 {
     struct addr local;
 
@@ -64,7 +64,7 @@ int __wrap_sock_original_dst(int fd, struct addr *out)
             return 0;
         }
     }
-    return __real_sock_original_dst(fd, out);
+    return __real_sock_original_dst(fd, family, out);
 }
 
 void __wrap_proxy_on_drained(struct proxy *p);

@@ -135,11 +135,9 @@ static void through_a_mesh(void **state)
         .accept4 = 2, /* the second finds nobody */
         .close = 1,
         .epoll_ctl = 2,
-        .getpeername = 1,
         .getsockname = 1, /* by the redirect of the test */
         .recvmsg = 4,
         .sendmsg = 4,
-        .setsockopt = 2,
         .mem_new = 13,
     };
     struct endpoint *at = endpoint_meshed(&app.at, "dst_pod=\"web-1\"", ENDPOINT_HINT_H2);
