@@ -141,6 +141,7 @@ void proxy_worker_at_rest(struct proxy_worker *w)
 void proxy_worker_open(struct proxy_worker *w)
 {
     w->loop = &w->worker.loop;
+    w->loop->is_sole_owner = true;
     stats_open(&w->stats, w->config->metrics_idle_ns);
     w->loop->metrics = &w->stats.metrics;
     if (w->config->access_log != ACCESS_OFF) {

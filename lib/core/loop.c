@@ -88,25 +88,34 @@ int watch_open(struct watch *w, struct loop *l, int fd, struct task *owner)
     return 0;
 }
 
-int watch_release(struct watch *w)
+static int watch_end(struct watch *w)
 {
-    int fd = w->fd, err;
+    int fd = w->fd;
 
-    assert(w->loop != NULL && fd >= 0);
-    /* Not left to close(): a copy of the descriptor, in a child say, would keep the events coming. */
-    err = epoll_ctl(w->loop->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-    assert(err == 0);
     w->loop->watch_count--;
     w->fd = -1;
     w->ready = 0;
     return fd;
 }
 
+int watch_release(struct watch *w)
+{
+    int err;
+
+    assert(w->loop != NULL && w->fd >= 0);
+    err = epoll_ctl(w->loop->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
+    assert(err == 0);
+    return watch_end(w);
+}
+
 void watch_close(struct watch *w)
 {
-    if (w->loop != NULL && w->fd >= 0) {
-        (void)close(watch_release(w));
+    if (w->loop == NULL || w->fd < 0) {
+        return;
     }
+    /* Left to close() only where no copy of the descriptor, in a child say, would keep the events
+     * coming: epoll(7). */
+    (void)close(w->loop->is_sole_owner ? watch_end(w) : watch_release(w));
 }
 
 static void watch_record(struct watch *w, uint32_t events)

@@ -115,5 +115,7 @@ void listener_close(struct listener *ln)
     }
     task_cancel(&ln->task);
     timer_cancel(ln->loop, &ln->pause);
-    watch_close(&ln->watch);
+    if (ln->watch.fd >= 0) { /* another process may have it by now, as the proxy's successor has */
+        (void)close(watch_release(&ln->watch));
+    }
 }

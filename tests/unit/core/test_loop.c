@@ -219,6 +219,27 @@ static void a_closed_watch_is_silent_though_copies_live(void **state UNUSED)
     (void)close(pair[1]);
 }
 
+static void a_sole_owner_leaves_the_end_of_a_watch_to_close(void **state UNUSED)
+{
+    struct actor a = ACTOR('a');
+    size_t watches = loop.watch_count;
+    struct watch w;
+    int pair[2];
+
+    loop.is_sole_owner = true;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    assert_int_equal(watch_open(&w, &loop, pair[0], &a.task), 0);
+    assert_int_equal(write(pair[1], "x", 1), 1); /* an event is due already */
+    watch_close(&w);
+    watch_close(&w);
+    assert_int_equal(fcntl(pair[0], F_GETFD), -1);
+    (void)loop_turn(&loop, 0);
+    assert_string_equal(ran, "");
+    assert_int_equal(loop.watch_count, watches);
+    (void)close(pair[1]);
+    loop.is_sole_owner = false;
+}
+
 static void a_released_descriptor_stays_open(void **state UNUSED)
 {
     struct watch w;
@@ -456,6 +477,7 @@ int main(void)
         LOOP_TEST(memory_goes_at_the_end_of_the_turn),
         LOOP_TEST(readiness_is_recorded_and_sticky),
         LOOP_TEST(a_closed_watch_is_silent_though_copies_live),
+        LOOP_TEST(a_sole_owner_leaves_the_end_of_a_watch_to_close),
         LOOP_TEST(a_released_descriptor_stays_open),
         LOOP_TEST(what_cannot_be_watched_is_refused),
         LOOP_TEST(timers_run_in_order_of_time),
