@@ -95,13 +95,22 @@ bool conn_may_be_opaque(const struct conn *c)
     return c->dir == OUTBOUND || inbound_may_be_opaque(c);
 }
 
-/* Wire 5.1, 7.2. Bytes that end too soon to tell are not HTTP; who says nothing in time has timed out. */
-static void count_detected(struct conn *c, enum detected protocol, bool is_certain)
+enum result { RESULT_HTTP1, RESULT_HTTP2, RESULT_NOT_HTTP, RESULT_TIMEOUT, RESULTS };
+static_assert(RESULTS <= KNOWN_RESULTS, "known.detected");
+
+/* References, of how long it took and of what it was. */
+static NOINLINE void detected_series(const struct conn *c, enum result result,
+                                     struct series **out_took, struct series **out_detected)
 {
+    static const char *const names[] = {
+        [RESULT_HTTP1] = "http/1",
+        [RESULT_HTTP2] = "http/2",
+        [RESULT_NOT_HTTP] = "not_http",
+        [RESULT_TIMEOUT] = "read_timeout",
+    };
     struct stats *s = &c->w->stats;
     bool is_inbound = c->dir == INBOUND;
     struct labels l;
-    struct series *took;
 
     labels_init(&l);
     if (is_inbound) {
@@ -109,15 +118,41 @@ static void count_detected(struct conn *c, enum detected protocol, bool is_certa
     } else {
         outbound_labels(c, &l);
     }
-    took = stat_series(s, is_inbound ? STAT_IN_DETECT_DURATION : STAT_OUT_DETECT_DURATION, &l);
-    series_observe(took, (double)(c->w->loop->now_ns - c->since_ns));
+    *out_took = stat_series(s, is_inbound ? STAT_IN_DETECT_DURATION : STAT_OUT_DETECT_DURATION, &l);
+    label_add(&l.text, "result", bytes_str(names[result]));
+    *out_detected =
+        stat_series(s, is_inbound ? STAT_IN_DETECT_RESULTS : STAT_OUT_DETECT_RESULTS, &l);
+}
+
+/* Wire 5.1, 7.2. Bytes that end too soon to tell are not HTTP; who says nothing in time has timed out. */
+static void count_detected(struct conn *c, enum detected protocol, bool is_certain)
+{
+    enum result result = protocol == DETECT_HTTP1                 ? RESULT_HTTP1
+                         : protocol == DETECT_HTTP2               ? RESULT_HTTP2
+                         : is_certain || chain_size(&c->head) > 0 ? RESULT_NOT_HTTP
+                                                                  : RESULT_TIMEOUT;
+    double took_ns = (double)(c->w->loop->now_ns - c->since_ns);
+    struct series *took, *count;
+
+    if (c->dir == OUTBOUND) {
+        conn_know(c, c->policy);
+        took = c->known->detect_took;
+        count = c->known->detected[result];
+        if (count == NULL) {
+            series_unref(took);
+            detected_series(c, result, &c->known->detect_took, &c->known->detected[result]);
+            took = c->known->detect_took;
+            count = c->known->detected[result];
+        }
+        series_observe(took, took_ns);
+        series_add(count, 1);
+        return;
+    }
+    detected_series(c, result, &took, &count);
+    series_observe(took, took_ns);
+    series_add(count, 1);
     series_unref(took);
-    label_add(&l.text, "result",
-              protocol == DETECT_HTTP1                 ? BYTES("http/1")
-              : protocol == DETECT_HTTP2               ? BYTES("http/2")
-              : is_certain || chain_size(&c->head) > 0 ? BYTES("not_http")
-                                                       : BYTES("read_timeout"));
-    stat_count(s, is_inbound ? STAT_IN_DETECT_RESULTS : STAT_OUT_DETECT_RESULTS, &l);
+    series_unref(count);
 }
 
 static void detected(struct conn *c, enum detected protocol, bool is_certain)

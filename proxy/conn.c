@@ -178,36 +178,23 @@ void conn_forget(struct conn *c)
         series_unref(c->requests[i].allowed);
         stat_bundle_unref(c->requests[i].asked);
         stat_bundle_unref(c->requests[i].answered);
-        stat_bundle_unref(c->routes[i].stats);
-        stat_bundle_unref(c->routes[i].retries);
         c->requests[i] = (struct known_requests){0};
-        c->routes[i] = (struct known_route){0};
     }
-    for (unsigned i = 0; i < CONN_BACKENDS; i++) {
-        if (c->backends[i].dest != NULL) {
-            dest_release(c->backends[i].dest);
-        }
-        stat_bundle_unref(c->backends[i].stats);
-        c->backends[i] = (struct known_backend){0};
-    }
-    profile_view_unref(c->profile);
     profile_name_unref(c->profile_name);
-    c->profile = NULL;
     c->profile_name = NULL;
     if (c->single != NULL) {
         upstream_leave(c->single);
         c->single = NULL;
     }
-    snapshot_unref((struct snapshot *)(uintptr_t)c->known_of);
-    c->known_of = NULL;
+    known_unref(c->known);
+    c->known = NULL;
 }
 
 void conn_know(struct conn *c, const struct snapshot *policy)
 {
-    if (c->known_of != policy) {
+    if (c->known == NULL || c->known->policy != policy) {
         conn_forget(c);
-        c->known_of = policy;
-        snapshot_ref((struct snapshot *)(uintptr_t)policy);
+        c->known = known_get(c->w, policy, &c->target);
     }
 }
 
@@ -241,18 +228,32 @@ void conn_tls_labels(const struct conn *c, struct labels *l)
     }
 }
 
-void conn_open_stats(struct conn *c, struct bytes extra_labels)
+static NOINLINE struct tcp_stats *find_stats(const struct conn *c, struct bytes extra_labels)
 {
     struct labels l;
 
-    assert(c->tcp == NULL && c->io != NULL);
     labels_init(&l);
     label_add(&l.text, "direction", bytes_str(direction_name(c->dir)));
     label_add(&l.text, "peer", BYTES("src"));
     labels_target(&l, &c->target);
     conn_tls_labels(c, &l);
     labels_add(&l, extra_labels);
-    c->tcp = tcp_stats_get(&c->w->stats, labels_end(&l));
+    return tcp_stats_get(&c->w->stats, labels_end(&l));
+}
+
+void conn_open_stats(struct conn *c, struct bytes extra_labels)
+{
+    assert(c->tcp == NULL && c->io != NULL);
+    if (c->dir == INBOUND) {
+        c->tcp = find_stats(c, extra_labels);
+    } else {
+        conn_know(c, c->policy);
+        if (c->known->tcp == NULL) {
+            c->known->tcp = find_stats(c, BYTES_NONE);
+        }
+        c->tcp = c->known->tcp;
+        tcp_stats_ref(c->tcp);
+    }
     c->io = io_metered_new(c->io, c->tcp, c->overhead, 0);
 }
 

@@ -14,9 +14,7 @@
  */
 #include "http/conn.h"
 #include "http/http1.h"
-#include "mesh/route.h"
-#include "proxy/dest.h"
-#include "proxy/stats_bundle.h"
+#include "proxy/known.h"
 
 #define CONN_STATES(X)                                                                             \
     X(POLICY, "waiting for the policy of the destination")                                         \
@@ -43,31 +41,19 @@ enum conn_early { /* the upstream before the client has spoken (early.h) */
 
 enum conn_tls { CONN_TLS_NONE, CONN_TLS_MESH, CONN_TLS_FOREIGN };
 
-/* What the last requests of a connection were counted as, and where they went, so that the next
- * one need not ask. Gone when the policy changes. */
-#define CONN_KNOWN    2
-#define CONN_BACKENDS 4
-struct known_requests { /* inbound */
+/* What the last requests of an inbound connection were counted as, so that the next one need not
+ * ask. Gone when the policy changes. Outbound: known.h. */
+#define CONN_KNOWN 2
+struct known_requests {
     const void *route, *authz;
     struct request_stats *requests; /* reference */
     struct series *allowed;         /* reference */
     struct stat_bundle *asked, *answered; /* references: route_stats.h */
 };
-struct known_route { /* outbound */
-    const struct route *route;
-    struct stat_bundle *stats, *retries; /* references; retries NULL: not asked for */
-};
-struct known_backend { /* outbound, of a route */
-    const struct route *route;
-    const struct backend *backend;
-    struct dest *dest;         /* held; NULL: it is not balanced */
-    struct stat_bundle *stats; /* reference */
-};
 
 struct gateway;
 struct opaque;
 struct profile_name;
-struct profile_view;
 struct conn {
     struct task task;
     struct timer timer;          /* patience, or until a silent client is looked at again */
@@ -103,12 +89,9 @@ struct conn {
     struct tcp_stats *tcp; /* reference, from when it is counted */
     struct http_server *server;
     struct list exchanges;
-    const struct snapshot *known_of; /* reference; outbound: the policy that what is known is of */
+    struct known *known; /* reference; outbound: of the policy of the last request; NULL: none yet */
     struct known_requests requests[CONN_KNOWN];
-    struct known_route routes[CONN_KNOWN];
-    struct known_backend backends[CONN_BACKENDS];
-    unsigned next_known, next_backend;
-    struct profile_view *profile;      /* reference; outbound, of the policy `known_of` */
+    unsigned next_known;
     struct profile_name *profile_name; /* reference; inbound, of its last request */
     struct upstream *single; /* used: the application, or the one endpoint that requests go to */
     const struct endpoint *single_for; /* NULL: made for the original destination */
@@ -124,14 +107,14 @@ void conn_accept(struct proxy_worker *w, enum direction dir, int fd, const struc
 void conn_fail(struct conn *c, enum failure why, int err, const char *detail);
 void conn_close(struct conn *c, int err); /* orderly end; idempotent */
 void conn_drain(struct conn *c);
-/* TLS and peer are known: it is counted from here. */
+/* TLS and peer are known: it is counted from here. Inbound with the labels of the server. */
 void conn_open_stats(struct conn *c, struct bytes extra_labels);
 void conn_tls_labels(const struct conn *c, struct labels *l);
 void conn_serve_http(struct conn *c, enum detected protocol);
 /* The newest policy, for changes count for connections that are open. True if it is another one. */
 bool conn_refresh_policy(struct conn *c);
 void conn_forget(struct conn *c); /* what it knows from its last requests */
-/* What it knows is of this policy from now on, and the rest forgotten. */
+/* What it knows is of this policy from now on, and the rest forgotten. Outbound. */
 void conn_know(struct conn *c, const struct snapshot *policy);
 static inline struct bytes conn_client_id(const struct conn *c)
 {

@@ -26,7 +26,9 @@ void outbound_accepted(struct conn *c)
     conn_wait_policy(c, QUESTION_OUTBOUND, &c->target);
 }
 
-static void count_protocol(struct conn *c, enum protocol protocol)
+static_assert(PROTOCOL_GRPC < KNOWN_PROTOCOLS, "known.protocols");
+
+static NOINLINE struct series *protocol_series(struct conn *c, enum protocol protocol)
 {
     static const char *const names[] = {
         [PROTOCOL_DETECT] = "detect", [PROTOCOL_OPAQUE] = "opaq",  [PROTOCOL_TLS] = "tls",
@@ -37,7 +39,17 @@ static void count_protocol(struct conn *c, enum protocol protocol)
     labels_init(&l);
     label_add(&l.text, "protocol", bytes_str(names[protocol]));
     outbound_labels(c, &l);
-    stat_count(&c->w->stats, STAT_OUT_PROTOCOL, &l);
+    return stat_series(&c->w->stats, STAT_OUT_PROTOCOL, &l);
+}
+
+static void count_protocol(struct conn *c, enum protocol protocol)
+{
+    struct series **series = &c->known->protocols[protocol];
+
+    if (*series == NULL) {
+        *series = protocol_series(c, protocol);
+    }
+    series_add(*series, 1);
 }
 
 void outbound_policy_known(struct conn *c)
@@ -54,6 +66,7 @@ void outbound_policy_known(struct conn *c)
     if (p->profile.is_opaque && protocol != PROTOCOL_TLS) {
         protocol = PROTOCOL_OPAQUE;
     }
+    conn_know(c, &p->ref);
     count_protocol(c, protocol);
     switch (protocol) {
     case PROTOCOL_OPAQUE:

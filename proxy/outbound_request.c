@@ -12,9 +12,8 @@
  * Outbound requests: by which route and to which backend (wire 5.6, 6.4), and what the route asks
  * for besides.
  *
- * What a connection found out for its last requests is at hand for the next one, as long as that is
- * under the same policy: its newest one, or that of the name that the request gave. A request that is
- * tried again under the one before finds its way anew.
+ * What was found out for the last requests is at hand for the next one under the same policy: the
+ * connection's newest one, or that of the name that the request gave (known.h).
  */
 
 #define DEFAULT_RTT_NS   (30 * NS_PER_MS) /* wire 9.6 */
@@ -52,7 +51,7 @@ static NOINLINE struct known_route *know_route(struct exchange *ex, const struct
 {
     struct conn *c = ex->conn;
     struct route_names names = names_of(ex, p, route);
-    struct known_route *known = &c->routes[c->next_known++ % CONN_KNOWN];
+    struct known_route *known = &c->known->routes[c->known->next_route++ % KNOWN_ROUTES];
 
     stat_bundle_unref(known->stats);
     stat_bundle_unref(known->retries);
@@ -67,11 +66,11 @@ static NOINLINE struct known_route *know_route(struct exchange *ex, const struct
 static struct known_route *known_route(struct exchange *ex, const struct outbound_policy *p,
                                        const struct route *route)
 {
-    struct conn *c = ex->conn;
+    struct known *k = ex->conn->known;
 
-    for (unsigned i = 0; i < CONN_KNOWN; i++) {
-        if (c->routes[i].route == route && !c->w->config->hostname_labels) {
-            return &c->routes[i];
+    for (unsigned i = 0; i < KNOWN_ROUTES; i++) {
+        if (k->routes[i].route == route && !ex->conn->w->config->hostname_labels) {
+            return &k->routes[i];
         }
     }
     return know_route(ex, p, route);
@@ -131,15 +130,15 @@ static void release_backend(struct known_backend *k)
 static struct known_backend *known_backend(struct exchange *ex, const struct outbound_policy *p,
                                            const struct route *route, const struct backend *b)
 {
-    struct conn *c = ex->conn;
+    struct known *k = ex->conn->known;
     struct known_backend *known;
 
-    for (unsigned i = 0; i < CONN_BACKENDS; i++) {
-        if (c->backends[i].backend == b && c->backends[i].route == route) {
-            return &c->backends[i];
+    for (unsigned i = 0; i < KNOWN_BACKENDS; i++) {
+        if (k->backends[i].backend == b && k->backends[i].route == route) {
+            return &k->backends[i];
         }
     }
-    known = &c->backends[c->next_backend++ % CONN_BACKENDS];
+    known = &k->backends[k->next_backend++ % KNOWN_BACKENDS];
     release_backend(known);
     find_backend(ex, p, route, b, known);
     return known;

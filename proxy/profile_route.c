@@ -90,11 +90,11 @@ static void begin(struct exchange *ex, const struct outbound_policy *p)
 {
     struct conn *c = ex->conn;
 
-    assert(c->known_of == &p->ref);
-    if (c->profile == NULL) {
-        c->profile = profile_view_get(c->w, OUTBOUND, &p->ref, p->profile.service);
+    assert(c->known->policy == &p->ref);
+    if (c->known->profile == NULL) {
+        c->known->profile = profile_view_get(c->w, OUTBOUND, &p->ref, p->profile.service);
     }
-    profile_call_begin(&ex->profile, c->profile, ex->request);
+    profile_call_begin(&ex->profile, c->known->profile, ex->request);
 }
 
 void profile_outbound(struct exchange *ex, const struct outbound_policy *p)

@@ -403,6 +403,11 @@ struct tcp_stats *tcp_stats_get(struct stats *s, struct bytes labels)
     return t;
 }
 
+void tcp_stats_ref(struct tcp_stats *t)
+{
+    t->refs++;
+}
+
 void tcp_stats_unref(struct tcp_stats *t)
 {
     if (t == NULL) {

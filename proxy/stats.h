@@ -110,6 +110,7 @@ void request_stats_response(struct request_stats *r, const struct response_facts
 
 struct tcp_stats; /* series of the connections that share their labels */
 struct tcp_stats *tcp_stats_get(struct stats *s, struct bytes labels);
+void tcp_stats_ref(struct tcp_stats *t);
 void tcp_stats_unref(struct tcp_stats *t); /* NULL is fine */
 
 /* One connection's share: what was already counted of the bytes that its io has moved. */

@@ -98,8 +98,9 @@ void proxy_worker_drop_listeners(struct proxy_worker *w)
 static void on_sweep(struct timer *t)
 {
     struct proxy_worker *w = CONTAINER_OF(t, struct proxy_worker, sweep);
-    bool is_more = dest_sweep(w);
+    bool is_more = known_sweep(w); /* it holds some of the others */
 
+    is_more = dest_sweep(w) || is_more;
     is_more = upstream_sweep(w) || is_more;
     is_more = profile_sweep(w) || is_more;
     if (is_more) {
@@ -158,6 +159,8 @@ void proxy_worker_open(struct proxy_worker *w)
     list_init(&w->scrapes);
     map_init(&w->dests);
     map_init(&w->upstreams);
+    map_init(&w->known);
+    list_init(&w->known_idle);
     map_init(&w->profiles);
     map_init(&w->profile_names);
     w->sweep.run = on_sweep;
@@ -194,6 +197,7 @@ void proxy_worker_close(struct proxy_worker *w)
         conn_close(LIST_ITEM(w->conns.next, struct conn, node), E_CANCELED);
     }
     early_clear(w);
+    known_clear(w);
     dest_clear(w);
     upstream_clear(w);
     profile_clear(w);

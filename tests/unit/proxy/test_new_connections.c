@@ -138,7 +138,7 @@ static void through_a_mesh(void **state)
         .getsockname = 1, /* by the redirect of the test */
         .recvmsg = 4,
         .sendmsg = 4,
-        .mem_new = 13,
+        .mem_new = 4, /* connection, socket, meter, codec */
     };
     struct endpoint *at = endpoint_meshed(&app.at, "dst_pod=\"web-1\"", ENDPOINT_HINT_H2);
 

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PROXY_KNOWN_H
+#define PROXY_KNOWN_H
+
+/*
+ * What outbound connections to one address found out under one policy: the figures that they and
+ * their requests are counted in, and the destinations of its backends. Found once, it serves the
+ * connections that are open, and those that come within the next second or two, so that one that
+ * carries a single request prints no labels.
+ *
+ * Ownership: connections hold a reference. What nobody holds is dropped by the worker's sweep, or
+ * when there are more than KNOWN_IDLE_MAX; it holds its policy, destinations and figures till then.
+ * Limits: the newest KNOWN_ROUTES routes and KNOWN_BACKENDS backends of a policy; more are found
+ * anew.
+ * Threads: one worker's.
+ */
+#include "mesh/route.h"
+#include "net/addr.h"
+#include "proxy/dest.h"
+#include "proxy/stats_bundle.h"
+
+#define KNOWN_ROUTES    4
+#define KNOWN_BACKENDS  8
+#define KNOWN_IDLE_MAX  256
+#define KNOWN_PROTOCOLS 6 /* of enum protocol */
+#define KNOWN_RESULTS   4 /* of detection */
+
+struct profile_view;
+struct known_route {
+    const struct route *route;
+    struct stat_bundle *stats, *retries; /* references; retries NULL: not asked for */
+};
+struct known_backend { /* of a route */
+    const struct route *route;
+    const struct backend *backend;
+    struct dest *dest;         /* held; NULL: it is not balanced */
+    struct stat_bundle *stats; /* reference */
+};
+
+struct known {
+    struct proxy_worker *w;
+    struct list idle_node; /* in the worker's list, while nobody holds it */
+    unsigned refs;
+    uint64_t idle_since_ns;
+    const struct snapshot *policy; /* reference */
+    struct addr target;
+
+    /* References; NULL: not asked for yet. */
+    struct tcp_stats *tcp; /* of the accepted connections */
+    struct series *protocols[KNOWN_PROTOCOLS], *detect_took, *detected[KNOWN_RESULTS];
+    struct profile_view *profile;
+
+    struct known_route routes[KNOWN_ROUTES];
+    struct known_backend backends[KNOWN_BACKENDS];
+    unsigned next_route, next_backend; /* who gives way */
+};
+
+/* A reference. */
+struct known *known_get(struct proxy_worker *w, const struct snapshot *policy,
+                        const struct addr *target);
+void known_unref(struct known *k); /* NULL is fine */
+bool known_sweep(struct proxy_worker *w); /* true: some are left that will be idle long enough */
+void known_clear(struct proxy_worker *w); /* at the worker's end; nobody holds one */
+
+#endif

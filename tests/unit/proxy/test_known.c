@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What outbound connections found out for those that come next: shared, bounded, and soon given up. */
+#include "peers.h"
+
+#include "proxy/known.h"
+
+static unsigned freed;
+
+static void count_free(struct snapshot *s UNUSED)
+{
+    freed++;
+}
+
+static int setup(void **state)
+{
+    freed = 0;
+    return rig_setup(state);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, rig_teardown)
+
+static void one_for_each_policy_and_address(void **state UNUSED)
+{
+    struct snapshot a, b;
+    struct addr here = addr_v4(0x0a000001, 80), there = addr_v4(0x0a000001, 81);
+    struct known *k, *others[2];
+
+    snapshot_init(&a, count_free);
+    snapshot_init(&b, count_free);
+    k = known_get(&rig.w, &a, &here);
+    assert_ptr_equal(known_get(&rig.w, &a, &here), k);
+    others[0] = known_get(&rig.w, &b, &here);
+    others[1] = known_get(&rig.w, &a, &there);
+    assert_true(k != others[0] && k != others[1] && others[0] != others[1]);
+    known_unref(k);
+    known_unref(k);
+    assert_ptr_equal(known_get(&rig.w, &a, &here), k); /* kept for who comes next */
+    known_unref(k);
+    known_unref(others[0]);
+    known_unref(others[1]);
+    known_clear(&rig.w);
+    snapshot_unref(&a);
+    snapshot_unref(&b);
+    assert_int_equal(freed, 2);
+}
+
+static void what_nobody_needs_goes_with_the_sweep(void **state UNUSED)
+{
+    struct snapshot a, b;
+    struct addr here = addr_v4(0x0a000001, 80);
+    struct known *held, *idle;
+
+    snapshot_init(&a, count_free);
+    snapshot_init(&b, count_free);
+    held = known_get(&rig.w, &a, &here);
+    idle = known_get(&rig.w, &b, &here);
+    snapshot_unref(&a);
+    snapshot_unref(&b);
+    known_unref(idle);
+    assert_true(timer_is_armed(&rig.w.sweep));
+    assert_true(known_sweep(&rig.w)); /* not yet */
+    assert_int_equal(freed, 0);
+    rig.l->now_ns += 2 * NS_PER_S;
+    assert_false(known_sweep(&rig.w));
+    assert_int_equal(freed, 1);
+    known_unref(held);
+    assert_int_equal(freed, 1);
+    known_clear(&rig.w);
+    assert_int_equal(freed, 2);
+}
+
+static void not_more_than_so_many_are_kept(void **state UNUSED)
+{
+    struct addr at = addr_v4(0x0a000001, 0);
+    struct snapshot all[KNOWN_IDLE_MAX + 3];
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        snapshot_init(&all[i], count_free);
+        at.port = (uint16_t)i;
+        known_unref(known_get(&rig.w, &all[i], &at));
+        snapshot_unref(&all[i]);
+    }
+    assert_int_equal(freed, 3);
+    known_clear(&rig.w);
+    assert_int_equal(freed, ARRAY_LEN(all));
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(one_for_each_policy_and_address),
+        TEST(what_nobody_needs_goes_with_the_sweep),
+        TEST(not_more_than_so_many_are_kept),
+    };
+
+    return rig_run(tests, argc, argv);
+}
