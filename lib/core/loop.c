@@ -72,20 +72,46 @@ static void tasks_run_once(struct list *pending)
 
 /* --- watches ----------------------------------------------------------------------------------- */
 
-int watch_open(struct watch *w, struct loop *l, int fd, struct task *owner)
+static int watch_control(struct watch *w, const struct loop *l, int fd, int op, bool has_out)
 {
     struct epoll_event event = {
-        .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+        .events = EPOLLIN | EPOLLRDHUP | EPOLLET | (has_out ? (uint32_t)EPOLLOUT : 0),
         .data = {.ptr = w},
     };
 
+    return epoll_ctl(l->epoll_fd, op, fd, &event) == 0 ? 0 : -errno;
+}
+
+static int watch_begin(struct watch *w, struct loop *l, int fd, struct task *owner, bool has_out)
+{
     assert(fd >= 0);
-    if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
-        return -errno;
-    }
-    *w = (struct watch){.fd = fd, .owner = owner, .loop = l};
+    TRY(watch_control(w, l, fd, EPOLL_CTL_ADD, has_out));
+    *w = (struct watch){.fd = fd, .owner = owner, .loop = l, .has_out = has_out};
     l->watch_count++;
     return 0;
+}
+
+int watch_open(struct watch *w, struct loop *l, int fd, struct task *owner)
+{
+    return watch_begin(w, l, fd, owner, true);
+}
+
+int watch_open_writable(struct watch *w, struct loop *l, int fd, struct task *owner)
+{
+    return watch_begin(w, l, fd, owner, false);
+}
+
+/* Asking for it has the kernel look again, so that no event is lost that came since the write. */
+void watch_await_out(struct watch *w)
+{
+    int err;
+
+    w->ready &= ~(unsigned)WATCH_OUT;
+    if (!w->has_out) {
+        w->has_out = true;
+        err = watch_control(w, w->loop, w->fd, EPOLL_CTL_MOD, true);
+        assert(err == 0);
+    }
 }
 
 static int watch_end(struct watch *w)

@@ -42,6 +42,7 @@ enum watch_ready {
 struct watch {
     int fd; /* -1 when closed */
     unsigned ready;
+    bool has_out; /* events of WATCH_OUT come */
     struct task *owner; /* woken at each event */
     struct loop *loop;
 };
@@ -98,6 +99,10 @@ void task_cancel(struct task *t);                    /* idempotent */
 /* Take `fd` (non-blocking, close-on-exec) under watch, edge-triggered in both directions. */
 /* `owner` may be NULL and may be exchanged by assignment. On failure `fd` stays the caller's. */
 int watch_open(struct watch *w, struct loop *l, int fd, struct task *owner) MUST_USE;
+/* The same for a descriptor that can be written to now, which need not be told: no event of WATCH_OUT
+ * comes before watch_await_out(). */
+int watch_open_writable(struct watch *w, struct loop *l, int fd, struct task *owner) MUST_USE;
+void watch_await_out(struct watch *w); /* a write would have blocked: the event comes when none would */
 void watch_close(struct watch *w);                   /* closes the descriptor; idempotent, also when zeroed */
 int watch_release(struct watch *w);                  /* stops watching and returns the open descriptor */
 

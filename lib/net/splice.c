@@ -131,7 +131,7 @@ static int splice_out(struct tunnel_side *s, struct io_tcp *to)
         }
         n = splice_some(s->pipe[0], to->watch.fd, s->pipe_bytes);
         if (n < 0 && errno == EAGAIN) {
-            to->watch.ready &= ~(unsigned)WATCH_OUT;
+            watch_await_out(&to->watch);
             return E_AGAIN;
         }
         if (n <= 0) {

@@ -253,7 +253,7 @@ static int tcp_send(struct io *io, struct chain *from)
             continue;
         }
         if (n < 0 && errno == EAGAIN) {
-            t->watch.ready &= ~(unsigned)WATCH_OUT;
+            watch_await_out(&t->watch);
             return E_AGAIN;
         }
         if (n < 0) {
@@ -323,7 +323,8 @@ struct io *io_tcp_make(struct loop *l, int fd, struct task *owner, bool connecti
     t->chunks_wanted = 1;
     t->connecting = connecting;
     t->has_inq = has_inq;
-    if (watch_open(&t->watch, l, fd, owner) != 0) {
+    /* One that is connected is writable. To be told so would cost a turn of the loop. */
+    if ((connecting ? watch_open : watch_open_writable)(&t->watch, l, fd, owner) != 0) {
         close(fd);
         mem_free(t);
         return NULL;

@@ -219,6 +219,32 @@ static void a_closed_watch_is_silent_though_copies_live(void **state UNUSED)
     (void)close(pair[1]);
 }
 
+/* And the event that is asked for comes, though it was due before. */
+static void a_descriptor_known_to_be_writable_wakes_nobody(void **state UNUSED)
+{
+    struct actor a = ACTOR('a');
+    struct watch w;
+    int pair[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    assert_int_equal(watch_open_writable(&w, &loop, pair[0], &a.task), 0);
+    (void)loop_turn(&loop, 0);
+    assert_string_equal(ran, "");
+    assert_int_equal(w.ready, 0);
+    assert_int_equal(write(pair[1], "x", 1), 1);
+    (void)loop_turn(&loop, 0);
+    assert_string_equal(ran, "a");
+    assert_int_equal(w.ready, WATCH_IN);
+    watch_await_out(&w);
+    (void)loop_turn(&loop, 0);
+    assert_string_equal(ran, "aa");
+    assert_int_equal(w.ready, WATCH_IN | WATCH_OUT);
+    watch_await_out(&w); /* from now on the kernel tells by itself */
+    assert_int_equal(w.ready, WATCH_IN);
+    watch_close(&w);
+    (void)close(pair[1]);
+}
+
 static void a_sole_owner_leaves_the_end_of_a_watch_to_close(void **state UNUSED)
 {
     struct actor a = ACTOR('a');
@@ -477,6 +503,7 @@ int main(void)
         LOOP_TEST(memory_goes_at_the_end_of_the_turn),
         LOOP_TEST(readiness_is_recorded_and_sticky),
         LOOP_TEST(a_closed_watch_is_silent_though_copies_live),
+        LOOP_TEST(a_descriptor_known_to_be_writable_wakes_nobody),
         LOOP_TEST(a_sole_owner_leaves_the_end_of_a_watch_to_close),
         LOOP_TEST(a_released_descriptor_stays_open),
         LOOP_TEST(what_cannot_be_watched_is_refused),
