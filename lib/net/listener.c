@@ -2,6 +2,7 @@
 #include "net/sock.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -52,6 +53,15 @@ static bool accept_one(struct listener *ln)
     return true;
 }
 
+/* accept4() makes a socket and a file before it looks whether anybody waits: to find nobody in that way
+ * costs ten times as much as to ask. */
+static bool is_awaited(const struct listener *ln)
+{
+    struct pollfd p = {.fd = ln->watch.fd, .events = POLLIN};
+
+    return poll(&p, 1, 0) != 0; /* an error is for accept4() to tell */
+}
+
 static void listener_run(struct task *task)
 {
     struct listener *ln = CONTAINER_OF(task, struct listener, task);
@@ -62,6 +72,10 @@ static void listener_run(struct task *task)
             return;
         }
         if (!accept_one(ln)) {
+            return;
+        }
+        if (ln->watch.fd >= 0 && !is_awaited(ln)) {
+            ln->watch.ready &= ~(unsigned)WATCH_IN;
             return;
         }
     }
