@@ -73,29 +73,37 @@ static const struct bundle_kind in_response_kinds[2] = {
 
 /* --- labels (wire 7.1) ------------------------------------------------------------------------ */
 
+struct label_key {
+    char text[32];
+};
+
+static struct label_key key_of(const char *of, const char *part)
+{
+    struct label_key key;
+    size_t of_len = strlen(of), part_len = strlen(part);
+
+    assert(of_len + part_len + 2 <= sizeof(key.text));
+    memcpy(key.text, of, of_len);
+    key.text[of_len] = '_';
+    memcpy(key.text + of_len + 1, part, part_len + 1);
+    return key;
+}
+
 void labels_meta(struct labels *l, const char *of, const struct meta *m, bool is_target)
 {
-    const struct {
-        const char *key;
-        struct bytes value;
-    } parts[] = {{"group", m->group}, {"kind", m->kind}, {"namespace", m->ns}, {"name", m->name}};
-    char key[32];
-
-    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-        (void)snprintf(key, sizeof(key), "%s_%s", of, parts[i].key);
-        label_add(&l->text, key, parts[i].value);
-    }
+    label_add(&l->text, key_of(of, "group").text, m->group);
+    label_add(&l->text, key_of(of, "kind").text, m->kind);
+    label_add(&l->text, key_of(of, "namespace").text, m->ns);
+    label_add(&l->text, key_of(of, "name").text, m->name);
     if (!is_target) {
         return;
     }
-    (void)snprintf(key, sizeof(key), "%s_port", of);
     if (m->port != 0) {
-        label_add_u64(&l->text, key, m->port);
+        label_add_u64(&l->text, key_of(of, "port").text, m->port);
     } else {
-        label_add(&l->text, key, BYTES_NONE);
+        label_add(&l->text, key_of(of, "port").text, BYTES_NONE);
     }
-    (void)snprintf(key, sizeof(key), "%s_section_name", of);
-    label_add(&l->text, key, m->section);
+    label_add(&l->text, key_of(of, "section_name").text, m->section);
 }
 
 static void label_route(struct labels *l, const struct route_names *n)

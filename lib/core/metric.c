@@ -378,8 +378,12 @@ void label_add(struct text *t, const char *key, struct bytes value)
 
 void label_add_u64(struct text *t, const char *key, uint64_t value)
 {
-    if (t->len > 0) {
-        text_char(t, ',');
-    }
-    text_printf(t, "%s=\"%llu\"", key, (unsigned long long)value);
+    char digits[20];
+    size_t at = sizeof(digits);
+
+    do {
+        digits[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    label_add(t, key, bytes_of(digits + at, sizeof(digits) - at));
 }

@@ -154,10 +154,31 @@ static void through_a_mesh(void **state)
     measure(OUTBOUND, &each);
 }
 
+/* To the application, from a client that is not in the mesh, with nobody else connected: the figures are
+ * made for each one. */
+static void into_the_pod(void **state)
+{
+    static const struct counts each = {
+        .accept4 = 1,
+        .close = 1,
+        .epoll_ctl = 1,
+        .getsockname = 1,
+        .poll = 1,
+        .recvmsg = 2,
+        .sendmsg = 2,
+        .mem_new = 19,
+    };
+
+    (void)state;
+    rig.target[INBOUND] = app.at;
+    measure(INBOUND, &each);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         TEST(through_a_mesh),
+        TEST(into_the_pod),
     };
 
     return rig_run(tests, argc, argv);
