@@ -132,27 +132,14 @@ static void count_detected(struct conn *c, enum detected protocol, bool is_certa
                          : is_certain || chain_size(&c->head) > 0 ? RESULT_NOT_HTTP
                                                                   : RESULT_TIMEOUT;
     double took_ns = (double)(c->w->loop->now_ns - c->since_ns);
-    struct series *took, *count;
+    struct known *k = conn_own(c);
 
-    if (c->dir == OUTBOUND) {
-        conn_know(c, c->policy);
-        took = c->known->detect_took;
-        count = c->known->detected[result];
-        if (count == NULL) {
-            series_unref(took);
-            detected_series(c, result, &c->known->detect_took, &c->known->detected[result]);
-            took = c->known->detect_took;
-            count = c->known->detected[result];
-        }
-        series_observe(took, took_ns);
-        series_add(count, 1);
-        return;
+    if (k->detected[result] == NULL) {
+        series_unref(k->detect_took);
+        detected_series(c, result, &k->detect_took, &k->detected[result]);
     }
-    detected_series(c, result, &took, &count);
-    series_observe(took, took_ns);
-    series_add(count, 1);
-    series_unref(took);
-    series_unref(count);
+    series_observe(k->detect_took, took_ns);
+    series_add(k->detected[result], 1);
 }
 
 static void detected(struct conn *c, enum detected protocol, bool is_certain)

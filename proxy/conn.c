@@ -171,15 +171,8 @@ void conn_drain(struct conn *c)
 
 /* --- what it knows ---------------------------------------------------------------------------- */
 
-void conn_forget(struct conn *c)
+static void forget_requests(struct conn *c)
 {
-    for (unsigned i = 0; i < CONN_KNOWN; i++) {
-        request_stats_unref(c->requests[i].requests);
-        series_unref(c->requests[i].allowed);
-        stat_bundle_unref(c->requests[i].asked);
-        stat_bundle_unref(c->requests[i].answered);
-        c->requests[i] = (struct known_requests){0};
-    }
     profile_name_unref(c->profile_name);
     c->profile_name = NULL;
     if (c->single != NULL) {
@@ -190,12 +183,11 @@ void conn_forget(struct conn *c)
     c->known = NULL;
 }
 
-void conn_know(struct conn *c, const struct snapshot *policy)
+void conn_forget(struct conn *c)
 {
-    if (c->known == NULL || c->known->policy != policy) {
-        conn_forget(c);
-        c->known = known_get(c->w, policy, &c->target);
-    }
+    forget_requests(c);
+    known_unref(c->own);
+    c->own = NULL;
 }
 
 bool conn_refresh_policy(struct conn *c)
@@ -212,6 +204,13 @@ bool conn_refresh_policy(struct conn *c)
 
 /* --- figures ---------------------------------------------------------------------------------- */
 
+static const char loopback[] = "loopback";
+
+static const char *reason_without_tls(const struct conn *c)
+{
+    return addr_is_loopback(&c->peer) || c->dir == OUTBOUND ? loopback : c->no_tls_reason;
+}
+
 void conn_tls_labels(const struct conn *c, struct labels *l)
 {
     if (c->tls == CONN_TLS_MESH) {
@@ -222,9 +221,30 @@ void conn_tls_labels(const struct conn *c, struct labels *l)
         label_add(&l->text, "sni", bytes_str(c->sni));
     } else {
         label_add(&l->text, "tls", BYTES("no_identity"));
-        label_add(&l->text, "no_tls_reason",
-                  addr_is_loopback(&c->peer) || c->dir == OUTBOUND ? BYTES("loopback")
-                                                                   : bytes_str(c->no_tls_reason));
+        label_add(&l->text, "no_tls_reason", bytes_str(reason_without_tls(c)));
+    }
+}
+
+/* A client in TLS has labels of its own. It comes rarely, for its handshake costs much. */
+struct known *conn_own(struct conn *c)
+{
+    bool is_alone = c->dir == INBOUND && c->tls != CONN_TLS_NONE;
+
+    if (c->own == NULL) {
+        c->own =
+            known_get(c->w, c->policy, &c->target, is_alone ? NULL : reason_without_tls(c));
+    }
+    assert(c->own->policy == c->policy);
+    return c->own;
+}
+
+/* Outbound requests are counted alike whoever sends them; and an outbound connection is labelled so, so
+ * that this is its own where the policy is. */
+void conn_know(struct conn *c, const struct snapshot *policy)
+{
+    if (c->known == NULL || c->known->policy != policy) {
+        forget_requests(c);
+        c->known = known_get(c->w, policy, &c->target, loopback);
     }
 }
 
@@ -243,17 +263,15 @@ static NOINLINE struct tcp_stats *find_stats(const struct conn *c, struct bytes 
 
 void conn_open_stats(struct conn *c, struct bytes extra_labels)
 {
+    struct known *own;
+
     assert(c->tcp == NULL && c->io != NULL);
-    if (c->dir == INBOUND) {
-        c->tcp = find_stats(c, extra_labels);
-    } else {
-        conn_know(c, c->policy);
-        if (c->known->tcp == NULL) {
-            c->known->tcp = find_stats(c, BYTES_NONE);
-        }
-        c->tcp = c->known->tcp;
-        tcp_stats_ref(c->tcp);
+    own = conn_own(c);
+    if (own->tcp == NULL) {
+        own->tcp = find_stats(c, extra_labels);
     }
+    c->tcp = own->tcp;
+    tcp_stats_ref(c->tcp);
     c->io = io_metered_new(c->io, c->tcp, c->overhead, 0);
 }
 

@@ -41,16 +41,6 @@ enum conn_early { /* the upstream before the client has spoken (early.h) */
 
 enum conn_tls { CONN_TLS_NONE, CONN_TLS_MESH, CONN_TLS_FOREIGN };
 
-/* What the last requests of an inbound connection were counted as, so that the next one need not
- * ask. Gone when the policy changes. Outbound: known.h. */
-#define CONN_KNOWN 2
-struct known_requests {
-    const void *route, *authz;
-    struct request_stats *requests; /* reference */
-    struct series *allowed;         /* reference */
-    struct stat_bundle *asked, *answered; /* references: route_stats.h */
-};
-
 struct gateway;
 struct opaque;
 struct profile_name;
@@ -89,9 +79,8 @@ struct conn {
     struct tcp_stats *tcp; /* reference, from when it is counted */
     struct http_server *server;
     struct list exchanges;
-    struct known *known; /* reference; outbound: of the policy of the last request; NULL: none yet */
-    struct known_requests requests[CONN_KNOWN];
-    unsigned next_known;
+    struct known *own;   /* reference; of its policy; NULL: nothing yet */
+    struct known *known; /* the same, outbound, of the policy of the last request */
     struct profile_name *profile_name; /* reference; inbound, of its last request */
     struct upstream *single; /* used: the application, or the one endpoint that requests go to */
     const struct endpoint *single_for; /* NULL: made for the original destination */
@@ -114,7 +103,9 @@ void conn_serve_http(struct conn *c, enum detected protocol);
 /* The newest policy, for changes count for connections that are open. True if it is another one. */
 bool conn_refresh_policy(struct conn *c);
 void conn_forget(struct conn *c); /* what it knows from its last requests */
-/* What it knows is of this policy from now on, and the rest forgotten. Outbound. */
+/* Of its own policy: borrowed. Not before it is settled whether it is in TLS. */
+struct known *conn_own(struct conn *c);
+/* Outbound: what it knows for its requests is of this policy from now on, and the rest forgotten. */
 void conn_know(struct conn *c, const struct snapshot *policy);
 static inline struct bytes conn_client_id(const struct conn *c)
 {

@@ -48,7 +48,7 @@ static NOINLINE const struct known_requests *know_requests(struct conn *c,
                                                            const struct authz_choice *choice)
 {
     const struct server_policy *p = inbound_policy(c);
-    struct known_requests *known = &c->requests[c->next_known++ % CONN_KNOWN];
+    struct known_requests *known = &c->own->requests[c->own->next_requests++ % KNOWN_REQUESTS];
     struct meta server = p->meta;
     struct route_names names = {0};
     struct labels l;
@@ -79,8 +79,10 @@ static NOINLINE const struct known_requests *know_requests(struct conn *c,
 static const struct known_requests *known_requests(struct conn *c,
                                                    const struct authz_choice *choice)
 {
-    for (unsigned i = 0; i < CONN_KNOWN; i++) {
-        const struct known_requests *known = &c->requests[i];
+    const struct known *own = conn_own(c);
+
+    for (unsigned i = 0; i < KNOWN_REQUESTS; i++) {
+        const struct known_requests *known = &own->requests[i];
 
         if (known->requests != NULL && known->route == choice->route &&
             known->authz == choice->authz) {

@@ -9,34 +9,51 @@
 #define IDLE_NS NS_PER_S
 
 struct known_key {
-    const void *policy;
+    const void *policy, *without_tls;
     struct addr target;
 };
 
 static struct bytes key_of(struct known_key *to, const struct snapshot *policy,
-                           const struct addr *target)
+                           const struct addr *target, const char *without_tls)
 {
     memset(to, 0, sizeof(*to));
     to->policy = policy;
+    to->without_tls = without_tls;
     to->target = *target;
     return bytes_of((const char *)to, sizeof(*to));
 }
 
+static struct known *known_new(struct proxy_worker *w, const struct snapshot *policy,
+                               const struct addr *target, const char *without_tls)
+{
+    struct known *k = mem_new(sizeof(*k));
+
+    k->w = w;
+    k->refs = 1;
+    k->policy = policy;
+    k->target = *target;
+    k->without_tls = without_tls;
+    snapshot_ref((struct snapshot *)(uintptr_t)policy);
+    return k;
+}
+
 struct known *known_get(struct proxy_worker *w, const struct snapshot *policy,
-                        const struct addr *target)
+                        const struct addr *target, const char *without_tls)
 {
     struct known_key key;
-    struct bytes key_bytes = key_of(&key, policy, target);
-    struct known *k = map_get(&w->known, key_bytes);
+    struct bytes key_bytes = key_of(&key, policy, target, without_tls);
+    struct known *k;
 
+    if (without_tls == NULL) {
+        return known_new(w, policy, target, NULL);
+    }
+    k = map_get(&w->known, key_bytes);
     if (k == NULL) {
-        k = mem_new(sizeof(*k));
-        k->w = w;
-        k->policy = policy;
-        k->target = *target;
-        snapshot_ref((struct snapshot *)(uintptr_t)policy);
+        k = known_new(w, policy, target, without_tls);
         map_put(&w->known, key_bytes, k);
-    } else if (k->refs == 0) {
+        return k;
+    }
+    if (k->refs == 0) {
         list_unlink(&k->idle_node);
         w->known_idle_count--;
     }
@@ -44,15 +61,9 @@ struct known *known_get(struct proxy_worker *w, const struct snapshot *policy,
     return k;
 }
 
-static void drop_idle(struct known *k)
+static void known_free(struct known *k)
 {
-    struct proxy_worker *w = k->w;
-    struct known_key key;
-
     assert(k->refs == 0);
-    list_unlink(&k->idle_node);
-    w->known_idle_count--;
-    map_remove(&w->known, key_of(&key, k->policy, &k->target));
     tcp_stats_unref(k->tcp);
     series_unref(k->detect_took);
     for (unsigned i = 0; i < KNOWN_PROTOCOLS; i++) {
@@ -71,9 +82,26 @@ static void drop_idle(struct known *k)
         }
         stat_bundle_unref(k->backends[i].stats);
     }
+    for (unsigned i = 0; i < KNOWN_REQUESTS; i++) {
+        request_stats_unref(k->requests[i].requests);
+        series_unref(k->requests[i].allowed);
+        stat_bundle_unref(k->requests[i].asked);
+        stat_bundle_unref(k->requests[i].answered);
+    }
     profile_view_unref(k->profile);
     snapshot_unref((struct snapshot *)(uintptr_t)k->policy);
     mem_free(k);
+}
+
+static void drop_idle(struct known *k)
+{
+    struct proxy_worker *w = k->w;
+    struct known_key key;
+
+    list_unlink(&k->idle_node);
+    w->known_idle_count--;
+    map_remove(&w->known, key_of(&key, k->policy, &k->target, k->without_tls));
+    known_free(k);
 }
 
 /* NULL: there is none. */
@@ -92,6 +120,10 @@ void known_unref(struct known *k)
     }
     assert(k->refs > 0);
     if (--k->refs > 0) {
+        return;
+    }
+    if (k->without_tls == NULL) {
+        known_free(k);
         return;
     }
     w = k->w;

@@ -44,7 +44,7 @@ static NOINLINE struct series *protocol_series(struct conn *c, enum protocol pro
 
 static void count_protocol(struct conn *c, enum protocol protocol)
 {
-    struct series **series = &c->known->protocols[protocol];
+    struct series **series = &conn_own(c)->protocols[protocol];
 
     if (*series == NULL) {
         *series = protocol_series(c, protocol);
@@ -66,7 +66,6 @@ void outbound_policy_known(struct conn *c)
     if (p->profile.is_opaque && protocol != PROTOCOL_TLS) {
         protocol = PROTOCOL_OPAQUE;
     }
-    conn_know(c, &p->ref);
     count_protocol(c, protocol);
     switch (protocol) {
     case PROTOCOL_OPAQUE:

@@ -62,7 +62,7 @@ struct proxy_worker {
     size_t conns_count, in_flight[2];
     struct map dests;     /* balanced destinations, by kind and path */
     struct map upstreams; /* single endpoints: forwards and applications */
-    struct map known;     /* what outbound connections found out: known.h */
+    struct map known;     /* what connections found out: known.h */
     struct list known_idle;
     size_t known_idle_count;
     struct map profiles;  /* service profiles in use, by direction and name: profile_use.c */

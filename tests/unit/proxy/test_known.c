@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What outbound connections found out for those that come next: shared, bounded, and soon given up. */
+/* What connections found out for those that come next: shared, bounded, and soon given up. */
 #include "peers.h"
 
 #include "proxy/known.h"
 
+static const char clear[] = "no_tls_from_remote";
 static unsigned freed;
 
 static void count_free(struct snapshot *s UNUSED)
@@ -23,21 +24,26 @@ static void one_for_each_policy_and_address(void **state UNUSED)
 {
     struct snapshot a, b;
     struct addr here = addr_v4(0x0a000001, 80), there = addr_v4(0x0a000001, 81);
-    struct known *k, *others[2];
+    static const char loopback[] = "loopback";
+    struct known *k, *others[3];
 
     snapshot_init(&a, count_free);
     snapshot_init(&b, count_free);
-    k = known_get(&rig.w, &a, &here);
-    assert_ptr_equal(known_get(&rig.w, &a, &here), k);
-    others[0] = known_get(&rig.w, &b, &here);
-    others[1] = known_get(&rig.w, &a, &there);
-    assert_true(k != others[0] && k != others[1] && others[0] != others[1]);
+    k = known_get(&rig.w, &a, &here, clear);
+    assert_ptr_equal(known_get(&rig.w, &a, &here, clear), k);
+    others[0] = known_get(&rig.w, &b, &here, clear);
+    others[1] = known_get(&rig.w, &a, &there, clear);
+    others[2] = known_get(&rig.w, &a, &here, loopback);
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(k != others[i] && others[i] != others[(i + 1) % 3]);
+    }
     known_unref(k);
     known_unref(k);
-    assert_ptr_equal(known_get(&rig.w, &a, &here), k); /* kept for who comes next */
+    assert_ptr_equal(known_get(&rig.w, &a, &here, clear), k); /* kept for who comes next */
     known_unref(k);
     known_unref(others[0]);
     known_unref(others[1]);
+    known_unref(others[2]);
     known_clear(&rig.w);
     snapshot_unref(&a);
     snapshot_unref(&b);
@@ -52,8 +58,8 @@ static void what_nobody_needs_goes_with_the_sweep(void **state UNUSED)
 
     snapshot_init(&a, count_free);
     snapshot_init(&b, count_free);
-    held = known_get(&rig.w, &a, &here);
-    idle = known_get(&rig.w, &b, &here);
+    held = known_get(&rig.w, &a, &here, clear);
+    idle = known_get(&rig.w, &b, &here, clear);
     snapshot_unref(&a);
     snapshot_unref(&b);
     known_unref(idle);
@@ -77,7 +83,7 @@ static void not_more_than_so_many_are_kept(void **state UNUSED)
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         snapshot_init(&all[i], count_free);
         at.port = (uint16_t)i;
-        known_unref(known_get(&rig.w, &all[i], &at));
+        known_unref(known_get(&rig.w, &all[i], &at, clear));
         snapshot_unref(&all[i]);
     }
     assert_int_equal(freed, 3);
@@ -85,11 +91,29 @@ static void not_more_than_so_many_are_kept(void **state UNUSED)
     assert_int_equal(freed, ARRAY_LEN(all));
 }
 
+static void what_is_one_connections_own_goes_with_it(void **state UNUSED)
+{
+    struct addr here = addr_v4(0x0a000001, 80);
+    struct known *k, *other;
+    struct snapshot a;
+
+    snapshot_init(&a, count_free);
+    k = known_get(&rig.w, &a, &here, NULL);
+    other = known_get(&rig.w, &a, &here, NULL);
+    snapshot_unref(&a);
+    assert_ptr_not_equal(k, other);
+    known_unref(k);
+    assert_int_equal(freed, 0);
+    known_unref(other);
+    assert_int_equal(freed, 1);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         TEST(one_for_each_policy_and_address),
         TEST(what_nobody_needs_goes_with_the_sweep),
+        TEST(what_is_one_connections_own_goes_with_it),
         TEST(not_more_than_so_many_are_kept),
     };
 
