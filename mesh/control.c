@@ -25,20 +25,23 @@ static void serve_run(struct task *t)
 
     while (!list_is_empty(&c->waiting_calls)) {
         if (!control_call_open_next(c)) {
+            control_crowded(c);
             return;
         }
     }
     while (!list_is_empty(&c->waiting_watches)) {
         if (!control_watch_open_next(c)) {
+            control_crowded(c);
             return;
         }
     }
+    control_trim(c);
 }
 
 void control_want(struct control *c)
 {
     control_stats_queued(&c->stats);
-    if (c->state == CONTROL_OPEN) {
+    if (c->conns_count > 0) {
         task_wake(c->loop, &c->serve);
     } else {
         control_connect(c);
@@ -93,6 +96,7 @@ struct control *control_new(struct loop *l, struct dns *dns, const struct contro
         c->lifetime_ns = config->lifetime_ns;
     }
     c->serve.run = serve_run;
+    list_init(&c->conns);
     list_init(&c->waiting_watches);
     list_init(&c->open_watches);
     list_init(&c->waiting_calls);
@@ -149,7 +153,7 @@ void control_collect(const struct control *c, struct metric_samples *to)
 
 bool control_is_connected(const struct control *c)
 {
-    return c->state == CONTROL_OPEN;
+    return c->conns_count > 0;
 }
 
 void control_hang_up(struct control *c)

@@ -8,8 +8,9 @@
  * off (100 ms to 10 s, jitter), and calls on it that resume by themselves. Wire 2.1 (addresses),
  * 3.2 to 3.7 (streams).
  *
- * A channel connects when there is something to ask, and keeps one connection. Callbacks come from
- * the loop's tasks and timers, never from inside a call of this header.
+ * A channel connects when there is something to ask, and keeps one connection; or as many, up to 64, as
+ * its streams need where the service allows few on each. Callbacks come from the loop's tasks and timers,
+ * never from inside a call of this header.
  *
  * Threads: the control thread's loop.
  */

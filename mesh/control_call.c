@@ -89,13 +89,14 @@ static const struct grpc_call_events events = {.on_message = on_message, .on_end
 bool control_call_open_next(struct control *c)
 {
     struct pending *p = LIST_ITEM(c->waiting_calls.next, struct pending, node);
+    struct http_client *client = control_room(c);
     int rc;
 
-    if (c->client == NULL || http_client_capacity(c->client) == 0) {
+    if (client == NULL) {
         return false;
     }
     list_unlink(&p->node);
-    rc = grpc_call_open(c->client, bytes_str(c->authority), p->path, 0, NULL, &events, p, &p->call);
+    rc = grpc_call_open(client, bytes_str(c->authority), p->path, 0, NULL, &events, p, &p->call);
     if (rc == 0) {
         rc = grpc_call_send(p->call, p->request);
     }

@@ -12,11 +12,16 @@
  *
  * A connection that ends after it was of use is replaced at once. One that ended before a message
  * came counts as a failure, so that a peer that only hangs up is not dialed in a loop.
+ *
+ * A connection that is full is joined by another one: each service that an application calls needs three
+ * streams, and there are peers that allow 100 on a connection.
  */
 #define CONNECT_TIMEOUT_NS   NS_PER_S
 #define HANDSHAKE_TIMEOUT_NS (5 * NS_PER_S)
 #define KEEPALIVE_MS         10000 /* notices a dead peer behind a silent stream */
 #define USER_TIMEOUT_MS      30000
+#define CONNS_MAX            64
+#define ROOM_NS              (100 * NS_PER_MS) /* a service tells only later how many streams it allows */
 
 static const char *const state_doing[] = {
 #define X(id, doing) [CONTROL_##id] = doing,
@@ -58,12 +63,12 @@ static void note_problem(struct control *c, const char *what, int err, const cha
 /* Nothing that was tried worked. The first time of an outage is worth a line. */
 static void back_off(struct control *c)
 {
-    if (!c->is_out) {
+    if (!c->is_out && c->conns_count == 0) {
         c->is_out = true;
         log_warn("the %s service cannot be reached, trying on; service=%s reason=\"%s\"", c->name,
                  c->authority, c->problem);
     }
-    control_stats_gate(&c->stats, true);
+    control_stats_gate(&c->stats, c->conns_count == 0);
     c->addrs_until_ns = 0;
     c->addr_tried = 0;
     set_state(c, CONTROL_BACKOFF);
@@ -114,22 +119,33 @@ static void dial_failed(struct control *c, const char *what, int err, const char
 
 /* --- an open connection ----------------------------------------------------------------------- */
 
-static void on_capacity(void *user)
+static void forget_conn(struct control_conn *conn)
 {
-    struct control *c = user;
+    list_unlink(&conn->node);
+    conn->control->conns_count--;
+    mem_free(conn);
+}
 
-    task_wake(c->loop, &c->serve);
+static void on_change(void *user)
+{
+    const struct control_conn *conn = user;
+
+    task_wake(conn->control->loop, &conn->control->serve);
 }
 
 /* No stream can be opened on it any more; those that are open end by themselves. */
 static void on_closed(void *user, int err)
 {
-    struct control *c = user;
+    struct control_conn *conn = user;
+    struct control *c = conn->control;
 
-    assert(c->state == CONTROL_OPEN);
-    log_debug("the connection to the %s service ended; service=%s err=%s", c->name, c->authority,
+    log_debug("a connection to the %s service ended; service=%s err=%s", c->name, c->authority,
               err_name(err));
-    c->client = NULL;
+    forget_conn(conn);
+    if (c->state != CONTROL_OPEN || c->conns_count > 0) {
+        return; /* another one is there, or on its way */
+    }
+    timer_cancel(c->loop, &c->timer);
     (void)snprintf(c->problem, sizeof(c->problem), "the connection ended: %s",
                    err != 0 ? err_text(err) : "the service closed it");
     if (c->failures > 0) {
@@ -143,12 +159,14 @@ static void on_closed(void *user, int err)
 }
 
 static const struct http_client_events client_events = {
-    .on_capacity = on_capacity,
+    .on_idle = on_change,
+    .on_capacity = on_change,
     .on_closed = on_closed,
 };
 
 static void connected(struct control *c)
 {
+    struct control_conn *conn = mem_new(sizeof(*conn));
     char at[ADDR_TEXT_BYTES];
     struct io *io = c->io;
 
@@ -159,7 +177,10 @@ static void connected(struct control *c)
     c->problem[0] = '\0';
     control_stats_gate(&c->stats, false);
     set_state(c, CONTROL_OPEN);
-    c->client = http2_client_new(io, NULL, &client_events, c);
+    conn->control = c;
+    conn->client = http2_client_new(io, NULL, &client_events, conn);
+    list_append(&c->conns, &conn->node);
+    c->conns_count++;
     (void)addr_format(&c->addrs[c->addr_next], at);
     if (c->is_out) {
         c->is_out = false;
@@ -239,9 +260,11 @@ static void on_timer(struct timer *t)
     case CONTROL_HANDSHAKE:
         dial_failed(c, "the TLS handshake did not end", E_TIMEOUT, NULL);
         break;
+    case CONTROL_OPEN:
+        control_connect(c);
+        break;
     case CONTROL_IDLE:
     case CONTROL_RESOLVE:
-    case CONTROL_OPEN:
         assert(!"no timer in this state");
     }
 }
@@ -256,9 +279,21 @@ void control_dial_init(struct control *c)
 
 void control_connect(struct control *c)
 {
-    if (c->state != CONTROL_IDLE || !control_is_wanted(c) || (!c->is_local && c->tls == NULL)) {
+    if ((c->state != CONTROL_IDLE && c->state != CONTROL_OPEN) || !control_is_wanted(c) ||
+        (!c->is_local && c->tls == NULL)) {
         return;
     }
+    if (control_room(c) != NULL) {
+        task_wake(c->loop, &c->serve);
+        return;
+    }
+    if (c->conns_count >= CONNS_MAX) {
+        log_warn("no more streams to the %s service can be opened: questions wait; service=%s "
+                 "connections=%zu",
+                 c->name, c->authority, c->conns_count);
+        return;
+    }
+    timer_cancel(c->loop, &c->timer);
     if (c->addr_count > 0 && c->loop->now_ns < c->addrs_until_ns) {
         dial_next(c);
         return;
@@ -268,17 +303,56 @@ void control_connect(struct control *c)
     dns_resolve(c->dns, &c->query, bytes_str(c->host), c->port, !c->is_local);
 }
 
+void control_crowded(struct control *c)
+{
+    if (c->state == CONTROL_IDLE) {
+        control_connect(c);
+    } else if (c->state == CONTROL_OPEN && !timer_is_armed(&c->timer)) {
+        timer_arm_in(c->loop, &c->timer, ROOM_NS);
+    }
+}
+
+struct http_client *control_room(const struct control *c)
+{
+    LIST_FOREACH(node, &c->conns)
+    {
+        struct http_client *client = LIST_ITEM(node, struct control_conn, node)->client;
+
+        if (http_client_capacity(client) > 0) {
+            return client;
+        }
+    }
+    return NULL;
+}
+
+static void close_conn(struct control_conn *conn)
+{
+    struct http_client *client = conn->client;
+
+    forget_conn(conn);
+    http_client_close(client, E_CANCELED);
+}
+
+void control_trim(struct control *c)
+{
+    LIST_FOREACH(node, &c->conns)
+    {
+        struct control_conn *conn = LIST_ITEM(node, struct control_conn, node);
+
+        if (c->conns_count > 1 && http_client_streams(conn->client) == 0) {
+            close_conn(conn);
+        }
+    }
+}
+
 void control_disconnect(struct control *c)
 {
-    struct http_client *client = c->client;
-
     dns_cancel(&c->query);
     close_io(c);
-    c->client = NULL;
     c->addrs_until_ns = 0;
     c->addr_tried = 0;
     set_state(c, CONTROL_IDLE);
-    if (client != NULL) {
-        http_client_close(client, E_CANCELED);
+    while (!list_is_empty(&c->conns)) {
+        close_conn(LIST_ITEM(c->conns.next, struct control_conn, node));
     }
 }

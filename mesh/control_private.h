@@ -16,7 +16,7 @@
     X(RESOLVE, "asking for the addresses of the service")                                          \
     X(DIAL, "waiting for the TCP connection")                                                      \
     X(HANDSHAKE, "TLS handshake in progress")                                                      \
-    X(OPEN, "connected")                                                                           \
+    X(OPEN, "connected, no other connection is tried")                                             \
     X(BACKOFF, "waiting to try again")
 
 enum control_state {
@@ -43,15 +43,22 @@ struct control {
     struct io *io;              /* DIAL, HANDSHAKE */
     struct task dial;           /* owns `io` */
     struct timer timer;         /* deadline of a step, or back-off */
-    struct http_client *client; /* OPEN */
+    struct list conns;          /* open ones: struct control_conn */
+    size_t conns_count;
     unsigned failures;          /* rounds over all addresses since the last message */
     bool is_out;                /* the outage under way was logged */
     char problem[256];          /* why it is not connected; empty: no reason known */
 
     struct control_stats stats;
-    struct task serve; /* opens what waits */
+    struct task serve; /* opens what waits, and closes connections that are not needed any more */
     struct list waiting_watches, open_watches;
     struct list waiting_calls, open_calls;
+};
+
+struct control_conn {
+    struct list node;
+    struct control *control;
+    struct http_client *client;
 };
 
 /* 100 ms doubled `failures` times, at most 10 s, and up to a tenth more. */
@@ -59,7 +66,10 @@ uint64_t control_backoff_ns(struct loop *l, unsigned failures);
 
 /* control_dial.c */
 void control_dial_init(struct control *c);
-void control_connect(struct control *c);    /* if it is idle, wanted and possible */
+void control_connect(struct control *c);    /* if nothing is tried, and it is wanted and possible */
+void control_crowded(struct control *c);    /* connected, and something waits for room on a connection */
+struct http_client *control_room(const struct control *c); /* where a stream may be opened; NULL: nowhere */
+void control_trim(struct control *c);       /* close all connections without a stream but one */
 void control_disconnect(struct control *c); /* to IDLE, from any state; streams end by themselves */
 
 /* control.c */

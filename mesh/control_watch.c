@@ -110,16 +110,17 @@ static const struct grpc_call_events events = {.on_message = on_message, .on_end
 bool control_watch_open_next(struct control *c)
 {
     struct control_watch *w = LIST_ITEM(c->waiting_watches.next, struct control_watch, node);
+    struct http_client *client = control_room(c);
     int rc;
 
-    if (c->client == NULL || http_client_capacity(c->client) == 0) {
+    if (client == NULL) {
         return false;
     }
     list_unlink(&w->node);
     w->is_first = true;
     w->opened_ns = c->loop->now_ns;
     w->first_ns = 0;
-    rc = grpc_call_open(c->client, bytes_str(c->authority), w->path, 0, NULL, &events, w, &w->call);
+    rc = grpc_call_open(client, bytes_str(c->authority), w->path, 0, NULL, &events, w, &w->call);
     if (rc == 0) {
         control_stats_request(&c->stats, w->opened_ns - w->queued_ns);
         list_append(&c->open_watches, &w->node);

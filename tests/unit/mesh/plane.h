@@ -44,6 +44,7 @@ struct plane {
     struct addr at;
     struct grpc_server *grpc; /* NULL while it is down */
     struct tls_ctx *tls;      /* NULL: clear text */
+    const struct http_limits *limits; /* of connections with TLS; NULL: default */
     struct list calls;        /* the oldest first */
     struct list conns;        /* with TLS */
     unsigned accepted;        /* connections, ever */
@@ -223,7 +224,7 @@ static inline void plane_handshake(struct task *t)
     }
     io = c->io;
     c->io = NULL;
-    c->http = http2_server_new(io, NULL, NULL, &plane_http_events, c);
+    c->http = http2_server_new(io, NULL, c->plane->limits, &plane_http_events, c);
 }
 
 static inline void plane_on_accept(struct listener *ln, int fd, const struct addr *peer)
