@@ -61,8 +61,8 @@ void inbound_policy_known(struct conn *c)
  * strangers have filled half of the series, stays out of it. */
 static char *sni_label(const struct conn *c, struct bytes sni)
 {
-    char *text =
-        c->w->stats.metrics.series_count < SERIES_MAX / 2 ? bytes_dup(sni) : mem_strdup("");
+    const struct metrics *m = &c->w->stats.metrics;
+    char *text = m->series_count < m->series_max / 2 ? bytes_dup(sni) : mem_strdup("");
 
     for (char *at = text; *at != '\0'; at++) {
         if (!isalnum((unsigned char)*at) && *at != '.' && *at != '-' && *at != '_') {

@@ -2,7 +2,12 @@
 #include "proxy/stats.h"
 
 #include "core/alloc.h"
+#include "core/chain.h"
 #include "core/err.h"
+
+#define SERIES_BYTES 512 /* of one, with its part of the labels */
+#define SERIES_LEAST 5000
+#define SERIES_MOST  100000
 
 /* Wire 7.2: the buckets of all families, in exposed units. */
 static const struct {
@@ -133,9 +138,16 @@ void failure_count(struct stats *s, const char *hop, enum failure why)
 
 static void meter_read(struct tcp_meter *m);
 
-void stats_open(struct stats *s, uint64_t idle_ns)
+size_t stats_series_max(size_t chunks_max)
 {
-    metrics_init(&s->metrics, SERIES_MAX, idle_ns);
+    size_t bytes = MIN(chunks_max, (size_t)SERIES_MOST * SERIES_BYTES) * sizeof(struct chunk) / 2;
+
+    return MIN(MAX(bytes / SERIES_BYTES, (size_t)SERIES_LEAST), (size_t)SERIES_MOST);
+}
+
+void stats_open(struct stats *s, size_t series_max, uint64_t idle_ns)
+{
+    metrics_init(&s->metrics, series_max, idle_ns);
     s->metrics.keeps = few_valued;
     for (size_t k = 0; k < REQUEST_KINDS; k++) {
         map_init(&s->requests[k]);

@@ -20,7 +20,7 @@
  *
  * Ownership: request_stats_get() and tcp_stats_get() return a reference. All were given back when
  * stats_close() comes.
- * Limits: SERIES_MAX series a worker, an eighth of them a family; what exceeds that is folded into
+ * Limits: stats_series_max() a worker, an eighth of them a family; what exceeds that is folded into
  * series whose values are "other", except for labels of few values (metric.h).
  * Threads: one `struct stats` belongs to one worker.
  */
@@ -29,8 +29,6 @@
 #include "net/addr.h"
 #include "net/io.h"
 #include "proxy/failure.h"
-
-#define SERIES_MAX 20000
 
 enum stat_id {
 #define COUNTER(id, name, help)                  STAT_##id,
@@ -62,7 +60,13 @@ struct stats {
     struct map bundles; /* of stats_bundle.c, by kind and labels */
     struct list meters;       /* of open connections */
 };
-void stats_open(struct stats *s, uint64_t idle_ns);
+void stats_open(struct stats *s, size_t series_max, uint64_t idle_ns);
+/*
+ * Of a worker that may have so many chunks in use, which are half of its share of the memory limit: a
+ * quarter of that share at 512 bytes a series, but 5,000 to 100,000. A service that is called has 34
+ * (with histograms, and labels that they share: 8 KiB), so that the most is for 2,900 services.
+ */
+size_t stats_series_max(size_t chunks_max);
 void stats_close(struct stats *s);
 /* As metrics_collect_some() and metrics_collect(); meters are read before. */
 bool stats_collect_some(struct stats *s, struct metric_samples *to, uint64_t now_ns,

@@ -143,7 +143,8 @@ void proxy_worker_open(struct proxy_worker *w)
 {
     w->loop = &w->worker.loop;
     w->loop->is_sole_owner = true;
-    stats_open(&w->stats, w->config->metrics_idle_ns);
+    stats_open(&w->stats, stats_series_max(w->loop->chunks.used_max),
+               w->config->metrics_idle_ns);
     w->loop->metrics = &w->stats.metrics;
     if (w->config->access_log != ACCESS_OFF) {
         w->access_log =

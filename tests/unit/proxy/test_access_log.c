@@ -16,7 +16,7 @@ static int setup(void **state)
 {
     (void)state;
     assert_int_equal(loop_open(&loop, 1, 64), 0);
-    stats_open(&stats, NS_PER_S);
+    stats_open(&stats, 1000, NS_PER_S);
     assert_int_equal(pipe2(fds, O_CLOEXEC), 0); /* its writing end may block */
     assert_int_equal(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
     return 0;

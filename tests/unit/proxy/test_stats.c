@@ -14,7 +14,7 @@ static struct stats stats;
 static int setup(void **state)
 {
     (void)state;
-    stats_open(&stats, 1000);
+    stats_open(&stats, 20000, 1000);
     return 0;
 }
 
@@ -212,6 +212,19 @@ static void labels_that_do_not_fit(void **state)
     mem_free(value);
 }
 
+/* As many as 2,000 services need where memory has no tight limit, and no more than it has room for. */
+static void series_are_bounded_by_memory(void **state)
+{
+    const size_t mib = ((size_t)1 << 20) / sizeof(struct chunk);
+
+    (void)state;
+    assert_int_equal(stats_series_max(1024 * mib), 100000); /* no limit */
+    assert_int_equal(stats_series_max(SIZE_MAX), 100000);
+    assert_int_equal(stats_series_max(125 * mib), 100000); /* of 250 MiB, what an injector sets */
+    assert_in_range(stats_series_max(24 * mib), 24000, 24576); /* of 48 MiB */
+    assert_int_equal(stats_series_max(64), 5000); /* the least chunks that a worker has */
+}
+
 static void failures_by_cause(void **state)
 {
     (void)state;
@@ -243,7 +256,8 @@ int main(void)
         TEST(requests_and_responses), TEST(many_combinations), TEST(a_meter),
         TEST(transfer_cost),
         TEST(a_bundle),
-        TEST(labels_that_do_not_fit), TEST(failures_by_cause), TEST(families),
+        TEST(labels_that_do_not_fit),
+        TEST(series_are_bounded_by_memory), TEST(failures_by_cause), TEST(families),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
