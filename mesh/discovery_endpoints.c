@@ -12,6 +12,7 @@
  * DNS for names that the control plane does not know (wire 3.2).
  */
 #define ENDPOINTS_MAX 20000 /* of one service; what is beyond is left out */
+#define CHANGED_MAX   16    /* of a message that changes a set; beyond them it is made anew */
 
 typedef Io__Linkerd__Proxy__Destination__Update pb_update;
 typedef Io__Linkerd__Proxy__Destination__WeightedAddrSet pb_addr_set;
@@ -22,6 +23,8 @@ struct endpoints_asked {
     bool is_fresh;    /* since the stream was opened no set came: the next one is the whole */
     struct map known; /* address -> struct endpoint, a reference each */
     enum endpoint_set_state state;
+    struct addr changed[CHANGED_MAX]; /* since the last set was published */
+    size_t changed_count;             /* may be more than there are */
 
     struct dns_query query;
     struct timer again;
@@ -61,43 +64,113 @@ static int by_address(const void *a, const void *b)
     return addr_cmp(&(*x)->addr, &(*y)->addr);
 }
 
-static void publish(struct endpoints_asked *e)
+static struct endpoint_set *whole_set(const struct endpoints_asked *e)
 {
     struct endpoint_set *set = endpoint_set_new(e->state, map_count(&e->known));
     struct map_iter it = MAP_ITER(&e->known);
     size_t i = 0;
 
     while (map_next(&it)) {
-        const struct endpoint *endpoint = it.value;
-
-        endpoint_ref(endpoint);
-        set->at[i++] = endpoint;
+        set->at[i++] = it.value;
     }
     assert(i == set->count);
     if (i > 0) {
         qsort(set->at, i, sizeof(*set->at), by_address);
     }
+    return set;
+}
+
+/* The first place whose address is not below this one. */
+static size_t place_of(const struct endpoint_set *set, const struct addr *addr)
+{
+    size_t low = 0, high = set->count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (addr_cmp(&set->at[middle]->addr, addr) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+/* As `before`, but for what changed: of thousands it is most often one or two, and to sort them all
+ * again would take milliseconds. */
+static struct endpoint_set *changed_set(const struct endpoints_asked *e,
+                                        const struct endpoint_set *before)
+{
+    struct endpoint_set *set = endpoint_set_new(e->state, before->count + e->changed_count);
+
+    set->count = before->count;
+    if (before->count > 0) {
+        memcpy(set->at, before->at, before->count * sizeof(*set->at));
+    }
+    for (size_t i = 0; i < e->changed_count; i++) {
+        const struct addr *addr = &e->changed[i];
+        const struct endpoint *now = map_get(&e->known, addr_key(addr));
+        size_t at = place_of(set, addr), behind = set->count - at;
+        bool is_there = behind > 0 && addr_eq(&set->at[at]->addr, addr);
+
+        if (now != NULL && !is_there) {
+            memmove(&set->at[at + 1], &set->at[at], behind * sizeof(*set->at));
+            set->count++;
+        } else if (now == NULL && is_there) {
+            memmove(&set->at[at], &set->at[at + 1], (behind - 1) * sizeof(*set->at));
+            set->count--;
+        }
+        if (now != NULL) {
+            set->at[at] = now;
+        }
+    }
+    assert(set->count == map_count(&e->known));
+    return set;
+}
+
+static void publish(struct endpoints_asked *e)
+{
+    struct snapshot *before = e->asked.answer;
+    struct endpoint_set *set =
+        before != NULL && e->changed_count <= CHANGED_MAX
+            ? changed_set(e, CONTAINER_OF(before, struct endpoint_set, ref))
+            : whole_set(e);
+
+    for (size_t i = 0; i < set->count; i++) {
+        endpoint_ref(set->at[i]);
+    }
+    e->changed_count = 0;
     asked_publish(&e->asked, &set->ref);
 }
 
 /* --- what is known ---------------------------------------------------------------------------- */
 
-static void forget_all(struct map *known)
+static void note_change(struct endpoints_asked *e, const struct addr *addr)
 {
-    struct map_iter it = MAP_ITER(known);
+    if (e->changed_count < CHANGED_MAX) {
+        e->changed[e->changed_count] = *addr;
+    }
+    e->changed_count += e->changed_count <= CHANGED_MAX;
+}
+
+static void forget_all(struct endpoints_asked *e)
+{
+    struct map_iter it = MAP_ITER(&e->known);
 
     while (map_next(&it)) {
         endpoint_unref(it.value);
     }
-    map_clear(known);
+    map_clear(&e->known);
+    e->changed_count = CHANGED_MAX + 1;
 }
 
 /* Takes the reference of `fresh`. True: that was news. */
-static bool learn(struct map *known, struct endpoint *fresh)
+static bool learn(struct endpoints_asked *e, struct endpoint *fresh)
 {
-    struct endpoint *before = map_get(known, addr_key(&fresh->addr));
+    struct endpoint *before = map_get(&e->known, addr_key(&fresh->addr));
 
-    if (before == NULL && map_count(known) >= ENDPOINTS_MAX) {
+    if (before == NULL && map_count(&e->known) >= ENDPOINTS_MAX) {
         endpoint_unref(fresh);
         return false;
     }
@@ -105,30 +178,36 @@ static bool learn(struct map *known, struct endpoint *fresh)
         endpoint_unref(fresh); /* the one that everybody has already stays */
         return false;
     }
-    (void)map_put(known, addr_key(&fresh->addr), fresh);
+    note_change(e, &fresh->addr);
+    (void)map_put(&e->known, addr_key(&fresh->addr), fresh);
     endpoint_unref(before);
     return true;
 }
 
-static bool forget(struct map *known, const struct addr *addr)
+static bool forget(struct endpoints_asked *e, const struct addr *addr)
 {
-    struct endpoint *before = map_remove(known, addr_key(addr));
+    struct endpoint *before = map_remove(&e->known, addr_key(addr));
 
+    if (before == NULL) {
+        return false;
+    }
+    note_change(e, addr);
     endpoint_unref(before);
-    return before != NULL;
+    return true;
 }
 
 /* Drop what `whole` does not have. */
-static bool forget_others(struct map *known, const struct map *whole)
+static bool forget_others(struct endpoints_asked *e, const struct map *whole)
 {
-    struct map_iter it = MAP_ITER(known);
+    struct map_iter it = MAP_ITER(&e->known);
     bool changed = false;
 
     while (map_next(&it)) {
         if (map_get(whole, it.key) == NULL) {
             struct endpoint *gone = it.value;
 
-            (void)map_remove(known, it.key);
+            note_change(e, &gone->addr);
+            (void)map_remove(&e->known, it.key);
             endpoint_unref(gone);
             changed = true;
         }
@@ -159,10 +238,10 @@ static bool apply_add(struct endpoints_asked *e, const pb_addr_set *set)
         if (e->is_fresh) {
             (void)map_put(&whole, addr_key(&endpoint->addr), e);
         }
-        changed = learn(&e->known, endpoint) || changed;
+        changed = learn(e, endpoint) || changed;
     }
     if (e->is_fresh) {
-        changed = forget_others(&e->known, &whole) || changed;
+        changed = forget_others(e, &whole) || changed;
     }
     map_clear(&whole);
     e->is_fresh = false;
@@ -175,7 +254,7 @@ static bool apply_none(struct endpoints_asked *e, bool exists)
     enum endpoint_set_state state = exists ? ENDPOINTS_EXIST : ENDPOINTS_ABSENT;
     bool changed = e->state != state || map_count(&e->known) > 0;
 
-    forget_all(&e->known);
+    forget_all(e);
     e->is_fresh = false;
     e->state = state;
     return changed;
@@ -190,7 +269,7 @@ static bool apply_remove(struct endpoints_asked *e,
         struct addr addr;
 
         if (addr_decode(set->addrs[i], &addr) == 0) {
-            changed = forget(&e->known, &addr) || changed;
+            changed = forget(e, &addr) || changed;
         }
     }
     return changed;
@@ -239,7 +318,7 @@ static enum control_verdict on_end(struct control_watch *w, enum grpc_status sta
     if (status != GRPC_INVALID_ARGUMENT && status != GRPC_FAILED_PRECONDITION) {
         return CONTROL_RETRY;
     }
-    forget_all(&e->known);
+    forget_all(e);
     e->state = ENDPOINTS_INVALID;
     publish(e);
     return CONTROL_STOP;
@@ -257,9 +336,9 @@ static void apply_dns(struct endpoints_asked *e, const struct dns_answer *answer
         struct endpoint *endpoint = endpoint_new_plain(&answer->addrs[i]);
 
         (void)map_put(&whole, addr_key(&endpoint->addr), e);
-        changed = learn(&e->known, endpoint) || changed;
+        changed = learn(e, endpoint) || changed;
     }
-    changed = forget_others(&e->known, &whole) || changed;
+    changed = forget_others(e, &whole) || changed;
     map_clear(&whole);
     e->state = ENDPOINTS_EXIST;
     if (changed) {
@@ -382,7 +461,7 @@ static void endpoints_stop(struct asked *a)
     control_watch_stop(&e->watch);
     dns_cancel(&e->query);
     timer_cancel(a->discovery->loop, &e->again);
-    forget_all(&e->known);
+    forget_all(e);
     mem_free((char *)(uintptr_t)e->watch.request.at);
 }
 

@@ -408,6 +408,52 @@ static void sets_follow_updates(void **state)
     let_go(&asker);
 }
 
+static void send_change(bool adds, const bool *changes)
+{
+    struct text parts;
+
+    text_init(&parts, 16384);
+    for (unsigned n = 0; n < 256; n++) {
+        if (changes[n]) {
+            text_add(&parts, adds ? EP(n) : GONE(n));
+        }
+    }
+    plane_send(&plane, GET, adds ? ADD(text_bytes(&parts)) : REMOVE(text_bytes(&parts)));
+    text_clear(&parts);
+}
+
+/* Few changes go into the set there is, many make a new one: either is the whole, in order. */
+static void changes_of_any_size(void **state)
+{
+    static const unsigned sizes[] = {200, 1, 2, 15, 16, 17, 40, 3};
+    bool is_there[256] = {false};
+    uint32_t random = 1;
+
+    (void)state;
+    ask(&asker, QUESTION_ENDPOINTS, BYTES(WEB));
+    UNTIL(&loop, CALLED(GET));
+    for (unsigned round = 0; round < 64; round++) {
+        bool changes[256] = {false}, adds = round == 0 || round % 3 != 0;
+        char want[2048] = "";
+        struct text text;
+
+        for (unsigned i = 0; i < sizes[round == 0 ? 0 : 1 + round % 7]; i++) {
+            random = random * 1664525 + 1013904223;
+            changes[random >> 24] = true;
+            is_there[random >> 24] = adds;
+        }
+        send_change(adds, changes);
+        text_init_fixed(&text, want, sizeof(want));
+        for (unsigned n = 0; n < 256; n++) {
+            if (is_there[n]) {
+                text_printf(&text, text.len > 0 ? " %u" : "%u", n);
+            }
+        }
+        UNTIL(&loop, knows(&asker, want, ENDPOINTS_EXIST));
+    }
+    let_go(&asker);
+}
+
 /* MUST: the first Add after a connect replaces everything, and until then nothing is forgotten. */
 static void the_first_add_replaces(void **state)
 {
@@ -899,6 +945,7 @@ int main(void)
         TEST(what_is_known_stays),
         TEST(messages_that_break_rules_are_problems),
         TEST(sets_follow_updates),
+        TEST(changes_of_any_size),
         TEST(the_first_add_replaces),
         TEST(refused_names_are_final),
         TEST(names_of_others_are_looked_up),
