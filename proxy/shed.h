@@ -65,7 +65,7 @@ void shed_worker_close(struct proxy_worker *w);
 enum shed_level shed_peek(const struct shed *s, enum shed_level now, uint64_t more);
 void shed_worker_rest(struct proxy_worker *w); /* no request came for a while */
 void shed_worker_set(struct proxy_worker *w, enum shed_level level); /* from the control thread */
-/* A connection was accepted. False: it was closed, with its reason counted. */
-bool shed_admits(struct proxy_worker *w, enum direction side, int fd);
+/* `ln` accepted a connection. False: it was closed, with its reason counted. */
+bool shed_admits(struct proxy_worker *w, enum direction side, const struct listener *ln, int fd);
 
 #endif

@@ -64,8 +64,17 @@ static void look_now(struct proxy_worker *w)
     }
 }
 
-bool shed_admits(struct proxy_worker *w, enum direction side, int fd)
+/*
+ * While the listener is behind, clients give up before their connections are accepted, and nearly all
+ * that come out of the queue may be such. To take those in, read and close them costs half of what
+ * serving them would: all there is, and nobody has an answer.
+ */
+bool shed_admits(struct proxy_worker *w, enum direction side, const struct listener *ln, int fd)
 {
+    if (listener_is_behind(ln) && sock_is_deserted(fd)) {
+        refuse(w, side, fd, FAILURE_BACKLOG);
+        return false;
+    }
     if (w->is_limited) {
         look_now(w);
     }

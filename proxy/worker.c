@@ -36,7 +36,7 @@ static void on_accept(struct listener *ln, int fd, const struct addr *peer)
     struct proxy_worker *w = ln->user;
     enum direction side = CONTAINER_OF(ln, struct worker_listener, listener)->side;
 
-    if (shed_admits(w, side, fd)) {
+    if (shed_admits(w, side, ln, fd)) {
         conn_accept(w, side, fd, peer);
     }
 }

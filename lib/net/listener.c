@@ -10,8 +10,42 @@
 #include "core/err.h"
 #include "core/log.h"
 
-#define ACCEPTS_PER_TURN 64
+#define ACCEPTS_PER_TURN 8
 #define PAUSE_NS         (100 * NS_PER_MS)
+#define CROWD_NS         (500 * NS_PER_MS) /* a queue that stands so long is more than a burst */
+#define BEHIND_NS        NS_PER_S
+
+/* --- a queue that stands -------------------------------------------------------------------------- */
+
+static void saw_empty(struct listener *ln)
+{
+    ln->crowded_ns = 0;
+    if (ln->behind_ns != 0 && ln->behind_ns <= ln->loop->now_ns) {
+        ln->behind_ns = 0;
+        log_info("all connections are accepted in time again");
+    }
+}
+
+static void saw_more(struct listener *ln)
+{
+    uint64_t now_ns = ln->loop->now_ns;
+
+    ln->crowded_ns = ln->crowded_ns != 0 ? ln->crowded_ns : now_ns;
+    if (ln->behind_ns != 0) {
+        ln->behind_ns = now_ns + BEHIND_NS;
+    } else if (now_ns - ln->crowded_ns >= CROWD_NS) {
+        ln->behind_ns = now_ns + BEHIND_NS;
+        log_warn("connections come faster than they can be accepted, and clients give up waiting: more "
+                 "CPU is needed, or clients that keep their connections");
+    }
+}
+
+bool listener_is_behind(const struct listener *ln)
+{
+    return ln->behind_ns != 0;
+}
+
+/* --- accepting ------------------------------------------------------------------------------------ */
 
 static bool is_out_of_resources(int err)
 {
@@ -35,6 +69,7 @@ static bool accept_one(struct listener *ln)
     }
     if (errno == EAGAIN) {
         ln->watch.ready &= ~(unsigned)WATCH_IN;
+        saw_empty(ln);
         return false;
     }
     if (is_out_of_resources(errno)) {
@@ -79,7 +114,9 @@ static void listener_run(struct task *task)
             return;
         }
     }
-    task_wake(ln->loop, &ln->task);
+    saw_more(ln);
+    /* Late: what is ready now comes first, and only once in a turn, for a turn has many rounds. */
+    task_wake_late(ln->loop, &ln->task);
 }
 
 static void listener_pause_over(struct timer *timer)

@@ -6,6 +6,7 @@
 #include <linux/netfilter_ipv4.h>
 #include <linux/netfilter_ipv6/ip6_tables.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -77,6 +78,13 @@ int sock_peer(int fd, struct addr *out)
     }
     addr_from_sockaddr(&at, out);
     return 0;
+}
+
+bool sock_is_deserted(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+
+    return poll(&p, 1, 0) > 0;
 }
 
 int sock_original_dst(int fd, int family, struct addr *out)

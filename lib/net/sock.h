@@ -49,6 +49,8 @@ struct listener {
     void (*on_accept)(struct listener *ln, int fd, const struct addr *peer); /* owns fd */
     void *user;
     bool stopped;
+    uint64_t crowded_ns; /* its queue was not seen empty since then; 0: it was in the last turn */
+    uint64_t behind_ns;  /* until then it counts as behind; 0: it does not */
 };
 /* Takes fd, also when it fails. `on_accept` may close the listener, not free it before the turn ends. */
 int listener_open(struct listener *ln, struct loop *l, int fd,
@@ -57,6 +59,14 @@ int listener_open(struct listener *ln, struct loop *l, int fd,
 void listener_pause(struct listener *ln);  /* keeps the socket, the kernel's backlog fills */
 void listener_resume(struct listener *ln);
 void listener_close(struct listener *ln);  /* idempotent */
+/*
+ * Do connections come faster than they are accepted, and have done so for half a second or more? Who
+ * waits in the queue then may have given up: sock_is_deserted(). Ends when for a second the queue
+ * was emptied in each turn.
+ */
+bool listener_is_behind(const struct listener *ln);
+/* Nobody sends on this connection any more: it is closed, broken, or its sending half is closed. */
+bool sock_is_deserted(int fd);
 
 /* Start a non-blocking connect (`o` may be NULL). The io's handshake completes it; deadlines are the
  * owner's. */

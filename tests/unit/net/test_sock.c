@@ -169,6 +169,66 @@ static void paused_listener_leaves_them_in_the_backlog(void **state)
     door_close(&d);
 }
 
+/* Few in a turn, so that those who come do not hold up those who are there; and a queue that stands
+ * is told from a burst. */
+static void a_listener_falls_behind_and_catches_up(void **state)
+{
+    struct door d;
+    struct addr at;
+    int fds[40];
+    uint64_t began_ns;
+
+    (void)state;
+    door_open(&d, &at);
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        fds[i] = connect_to(&at);
+    }
+    (void)loop_turn(&loop, 1000);
+    assert_in_range(d.count, 1, 16); /* at its opening, and late in the turn */
+    assert_false(listener_is_behind(&d.ln));
+    began_ns = loop.now_ns;
+    while (d.count < 200 && !listener_is_behind(&d.ln)) { /* one comes, one is let in */
+        unsigned before = d.count;
+
+        (void)loop_turn(&loop, 0);
+        loop.now_ns = began_ns;
+        for (; before < d.count; before++) {
+            close(fds[before % ARRAY_LEN(fds)]);
+            fds[before % ARRAY_LEN(fds)] = connect_to(&at);
+        }
+        d.ln.crowded_ns -= MIN(d.ln.crowded_ns, 50 * NS_PER_MS); /* as if so much time had gone by */
+    }
+    assert_true(listener_is_behind(&d.ln));
+    TURN_UNTIL(&loop, d.ln.crowded_ns == 0);
+    assert_true(listener_is_behind(&d.ln)); /* for a second more */
+    d.ln.behind_ns = loop.now_ns;
+    close(fds[0]);
+    fds[0] = connect_to(&at);
+    TURN_UNTIL(&loop, !listener_is_behind(&d.ln));
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        close(fds[i]);
+    }
+    door_close(&d);
+}
+
+static void who_has_gone_is_told(void **state)
+{
+    struct door d;
+    struct addr at;
+    int fd;
+
+    (void)state;
+    door_open(&d, &at);
+    fd = connect_to(&at);
+    TURN_UNTIL(&loop, d.count == 1);
+    assert_int_equal(send(fd, "x", 1, 0), 1);
+    assert_false(sock_is_deserted(d.fds[0]));
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+    TURN_UNTIL(&loop, sock_is_deserted(d.fds[0])); /* though there is something to read */
+    close(fd);
+    door_close(&d);
+}
+
 static void listener_may_be_closed_while_accepting(void **state)
 {
     struct door d;
@@ -462,6 +522,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(many_wait_at_the_door, setup, teardown),
         cmocka_unit_test_setup_teardown(paused_listener_leaves_them_in_the_backlog, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_listener_falls_behind_and_catches_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_has_gone_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(listener_may_be_closed_while_accepting, setup, teardown),
         cmocka_unit_test_setup_teardown(exhausted_descriptors_pause_the_listener, setup, teardown),
         cmocka_unit_test_setup_teardown(an_accepted_connection_has_the_options_of_its_listener,

@@ -83,6 +83,7 @@ static void the_table(void **state)
         {FAILURE_TLS_IDENTITY, 502, 14, true},
         {FAILURE_OVERLOAD, 503, 14, true},
         {FAILURE_MEMORY, 503, 14, true},
+        {FAILURE_BACKLOG, 503, 14, true},
         {FAILURE_NO_ENDPOINT, 504, 4, true},
         {FAILURE_CONNECT_TIMEOUT, 504, 4, true},
         {FAILURE_NO_ROUTE, 404, 5, false},

@@ -302,6 +302,38 @@ static void descriptors_that_run_out(void **state)
     rig.w.fds_max = fds_max;
 }
 
+/* While connections come faster than they are accepted, who has given up costs no more than that. */
+static void who_gave_up_waiting(void **state)
+{
+    struct peer *client;
+    int gone[3];
+
+    (void)state;
+    rig_turn(); /* the listeners are open */
+    for (size_t i = 0; i < rig.w.listen_count; i++) {
+        rig.w.listeners[i].listener.behind_ns = UINT64_MAX;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(gone); i++) {
+        gone[i] = dial_fd(&rig.at[INBOUND]);
+        assert_int_equal(send(gone[i], GET, sizeof(GET) - 1, 0), sizeof(GET) - 1);
+        close(gone[i]);
+    }
+    client = peer_dial(INBOUND);
+    peer_send(client, GET);
+    serve(client);
+    assert_int_equal(rig_sum("tulle_failures_total", "cause=\"backlog\"", NULL), 3);
+    assert_int_equal(rig_sum("inbound_tcp_errors_total", "error=\"loadshed\"", NULL), 3);
+    assert_int_equal(rig_sum("inbound_http_errors_total", NULL, NULL), 0);
+    for (size_t i = 0; i < rig.w.listen_count; i++) {
+        rig.w.listeners[i].listener.behind_ns = 0;
+    }
+    client = peer_dial(INBOUND); /* in quiet times a half that is closed is no reason */
+    peer_send(client, GET);
+    assert_int_equal(shutdown(client->fd, SHUT_WR), 0);
+    serve(client);
+    assert_int_equal(rig_sum("tulle_failures_total", "cause=\"backlog\"", NULL), 3);
+}
+
 /* --- what does not count ---------------------------------------------------------------------- */
 
 static int file_with(int fd, const char *text)
@@ -363,6 +395,7 @@ int main(int argc, char **argv)
         TEST(each_level_gives_up_more),
         TEST(stuck_clients_go_first),
         TEST(descriptors_that_run_out),
+        TEST(who_gave_up_waiting),
     };
 
     return rig_run(tests, argc, argv);
