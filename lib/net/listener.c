@@ -111,6 +111,7 @@ static void listener_run(struct task *task)
         }
         if (ln->watch.fd >= 0 && !is_awaited(ln)) {
             ln->watch.ready &= ~(unsigned)WATCH_IN;
+            saw_empty(ln);
             return;
         }
     }

@@ -433,6 +433,36 @@ static void a_client_that_does_not_read_gets_no_more_answers(void **state UNUSED
     assert_false(p.closed);
 }
 
+/* Nothing is tried again before the socket says that it takes more: such clients would else keep a
+ * core busy. */
+static void a_client_that_does_not_read_costs_no_time(void **state UNUSED)
+{
+    struct stream *s;
+    size_t sent = 0;
+
+    probe_send(&p, "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+    send_head(200, -1, false);
+    while (p.s->room > 0) {
+        size_t n = p.s->room;
+
+        probe_send_data(&p, 'x', n);
+        sent += n;
+        probe_turns(&p);
+    }
+    assert_true(list_is_empty(&p.loop.ready) && list_is_empty(&p.loop.late));
+    s = p.s;
+    p.s = NULL;
+    stream_send_end(s, NULL);
+    stream_close(s, RESET_NONE);
+    probe_turns(&p); /* it is over but for what is not sent */
+    assert_true(list_is_empty(&p.loop.ready) && list_is_empty(&p.loop.late));
+    assert_false(p.closed);
+    while (!p.peer_eof) {
+        probe_settle(&p);
+    }
+    assert_true(p.received.len > sent);
+}
+
 /* --- ends ---------------------------------------------------------------------------------------- */
 
 static void malformed_heads_get_400_and_a_close(void **state UNUSED)
@@ -922,6 +952,7 @@ int main(void)
         TEST(output_is_bounded_by_room),
         TEST(small_pieces_do_not_hold_a_chunk_each),
         TEST(a_client_that_does_not_read_gets_no_more_answers),
+        TEST(a_client_that_does_not_read_costs_no_time),
         TEST(malformed_heads_get_400_and_a_close),
         TEST(too_large_heads_get_431),
         TEST(lingering_is_bounded),
