@@ -3,8 +3,10 @@
 import pathlib
 import re
 import resource
+import signal
+import subprocess
 
-from world import HERE, PYTHON
+from world import HERE, PYTHON, die_with_parent
 
 TICK_NS = 10_000_000  # of utime and stime
 TIMES = {"us": 1, "ms": 1000, "s": 1_000_000, "m": 60_000_000}
@@ -90,6 +92,22 @@ def pull(world, pod, host, port, connections, count):
     """Several connections take `count` bytes each."""
     text = world.run(pod, PYTHON, HERE / "tcpload.py", "pull", host, port, connections, count).stdout
     return Result(units=connections * count, bad=0, rate=connections * count / float(text))
+
+
+def futex_calls(world, pid, load):
+    """Under strace, which makes it slow: calls of futex(2) and of all in a process, for a unit that `load` tells."""
+    out = world.root / "strace"
+    tracer = subprocess.Popen(["strace", "-f", "-c", "-U", "name,calls", "-o", out, "-p", str(pid)],
+                              stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
+    try:
+        tracer.stderr.readline()  # it is attached
+        units = load()
+    finally:
+        tracer.send_signal(signal.SIGINT)
+        tracer.stderr.close()
+        tracer.wait()
+    calls = {name: int(count) for name, count in re.findall(r"^ *([a-z]\w*) +(\d+)$", out.read_text(), re.M)}
+    return {"futex": calls.get("futex", 0) / units, "all": calls["total"] / units}
 
 
 def measured(pids, load):

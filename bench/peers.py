@@ -37,7 +37,7 @@ class Peers:
 
     # --- servers ---------------------------------------------------------------------------------
 
-    def start_servers(self):
+    def start_servers(self, pods=SERVERS):
         files = self.root / "files"
         files.mkdir()
         for name, size in LARGE.items():
@@ -49,14 +49,14 @@ class Peers:
         body = f'  server {{ listen {PORT_HTTP} backlog=4096 reuseport; root {files};\n' \
                f'    location = /200 {{ return 200 "{text}"; }}\n  }}'
         conf = self.nginx_conf("server", body)
-        for pod in SERVERS:
+        for pod in pods:
             w = self.world
             w.start(pod, "nginx", "-c", conf, "-g", f"pid {self.root}/{pod}.pid;", log=f"nginx-{pod}")
             w.start(pod, "nghttpd", "--no-tls", "-d", files, PORT_H2, log=f"h2-{pod}")
             w.start(pod, "nghttpd", "--no-tls", "-d", files, "--mime-types-file", self.root / "mime",
                     "--trailer", "grpc-status: 0", PORT_GRPC, log=f"grpc-{pod}")
             w.start(pod, PYTHON, HERE / "tcpload.py", "source", PORT_TCP, log=f"tcp-{pod}")
-        for pod in SERVERS:
+        for pod in pods:
             for port in PORTS.values():
                 self.world.wait_port(pod, port)
 

@@ -28,7 +28,7 @@ import report  # noqa: E402
 from idle import idle_growth, idle_memory, start_up  # noqa: E402
 from measure import h2load, measured, pull, wrk  # noqa: E402
 from peers import ENVOY_OUT, HAPROXY_HOP, NGINX_HOP, PORTS, Peers, envoy_program  # noqa: E402
-from world import ROOT, World  # noqa: E402
+from world import ROOT, World, peer_pods  # noqa: E402
 
 PROGRAMS = ("wrk", "h2load", "nghttpd", "nginx", "haproxy", "openssl", "nft", "ip", "ss", "nsenter", "getent")
 MESSAGE = b"\0\0\0\0\x32" + b"q" * 50  # a gRPC message of 50 bytes
@@ -203,10 +203,10 @@ def options():
     return o
 
 
-def check(o):
+def check(o, more=()):
     if os.geteuid() != 0:
-        sys.exit("bench/run.py makes network namespaces: run it as root")
-    missing = [p for p in PROGRAMS if shutil.which(p) is None]
+        sys.exit("the bench makes network namespaces: run it as root")
+    missing = [p for p in (*PROGRAMS, *more) if shutil.which(p) is None]
     if missing:
         sys.exit(f"missing: {', '.join(missing)}; run tools/deps.sh bench")
     if not (pathlib.Path(o.build) / "tulle-proxy").exists():
@@ -223,8 +223,8 @@ def run(o):
     envoy = None if o.no_envoy else envoy_program(ROOT / "build-bench" / "venv")
     figures = {"versions": versions(envoy), "rounds": o.rounds, "seconds": o.seconds, "scenarios": {}}
     started = time.monotonic()
-    with World(o.build, o.workers) as world:
-        figures["versions"]["congestion control"] = world.congestion_control()
+    with World(o.build, peer_pods(o.workers)) as world:
+        figures["versions"]["congestion control"] = world.congestion_control("client")
         peers = Peers(world)
         peers.start_servers()
         peers.start_nginx()

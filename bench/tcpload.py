@@ -5,9 +5,13 @@ Bytes and idle connections over plain TCP.
     tcpload.py source PORT                      each connection asks with 8 bytes for so many, again and again
     tcpload.py pull HOST PORT CONNS BYTES       each of CONNS connections takes BYTES; prints the seconds it took
     tcpload.py idle HOST PORT CONNS http|tcp    one exchange on each, then idle; says so, ends with its input
+    tcpload.py each PORT FILE                   for each line of its input one exchange with each host of the file, one
+                                                after the other on connections that are kept; prints the seconds it took
+    tcpload.py slow HOST PORT CONNS head|read   a byte of a head now and then, or a large answer that is not read; as idle
     tcpload.py first HOST PORT SECONDS          asks until an answer comes; prints the monotonic time of it
 """
 import resource
+import select
 import socket
 import struct
 import sys
@@ -16,6 +20,8 @@ import time
 
 BLOCK = bytes(1 << 20)
 REQUEST = b"GET /200 HTTP/1.1\r\nHost: bench\r\n\r\n"
+LARGE = b"GET /1m HTTP/1.1\r\nHost: bench\r\n\r\n"
+SLOW_S = 1  # between two bytes
 
 
 def serve(conn):
@@ -75,6 +81,46 @@ def idle(host, port, count, kind):
     sys.stdin.read()
 
 
+def exchange(conn):
+    conn.sendall(REQUEST)
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        part = conn.recv(65536)
+        if not part:
+            sys.exit(f"the connection ended: {answer!r}")
+        answer += part
+    if not answer.startswith(b"HTTP/1.1 200"):
+        sys.exit(f"no 200 came: {answer!r}")
+
+
+def each(port, path):
+    with open(path) as hosts:
+        names = hosts.read().split()
+    conns = {}
+    for _ in sys.stdin:
+        start = time.monotonic()
+        for name in names:
+            if name not in conns:
+                conns[name] = socket.create_connection((name, port), timeout=30)
+            exchange(conns[name])
+        print(time.monotonic() - start, flush=True)
+
+
+def slow(host, port, count, kind):
+    conns = []
+    for _ in range(count):
+        conn = socket.create_connection((host, port), timeout=30)
+        conn.sendall(b"GET / HTTP/1.1\r\nHost: bench\r\nX-Part: " if kind == "head" else LARGE)
+        conns.append(conn)
+    print("idle", flush=True)
+    while not select.select([sys.stdin], [], [], SLOW_S)[0]:
+        for conn in conns if kind == "head" else ():
+            try:
+                conn.sendall(b"x")
+            except OSError:
+                pass  # it was closed for being slow
+
+
 def first(host, port, seconds):
     end = time.monotonic() + seconds
     print("asking", flush=True)
@@ -100,6 +146,10 @@ def main(what, *args):
         pull(args[0], int(args[1]), int(args[2]), int(args[3]))
     elif what == "idle":
         idle(args[0], int(args[1]), int(args[2]), args[3])
+    elif what == "each":
+        each(int(args[0]), args[1])
+    elif what == "slow":
+        slow(args[0], int(args[1]), int(args[2]), args[3])
     elif what == "first":
         first(args[0], int(args[1]), float(args[2]))
 

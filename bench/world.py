@@ -28,6 +28,7 @@ PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 PORT_HTTP, PORT_H2, PORT_GRPC, PORT_TCP = 8080, 8082, 8083, 9001
+PORTS = (PORT_HTTP, PORT_H2, PORT_GRPC, PORT_TCP)
 SERVERS = ("server", "clear", "plain")
 CLIENTS = ("client", "outsider")
 
@@ -48,9 +49,9 @@ def wait_for(look, what, timeout=WAIT_S):
 # --- manifests -----------------------------------------------------------------------------------
 
 
-def deployment(name, annotations):
+def deployment(name, annotations, numbers):
     labels = {"app": name}
-    ports = [{"containerPort": p} for p in (PORT_HTTP, PORT_H2, PORT_GRPC, PORT_TCP)]
+    ports = [{"containerPort": p} for p in numbers]
     container = {"name": "main", "image": "bench", "command": ["sleep", "infinity"], "ports": ports}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "bench"},
             "spec": {"selector": {"matchLabels": labels},
@@ -58,39 +59,50 @@ def deployment(name, annotations):
                                   "spec": {"containers": [container], "terminationGracePeriodSeconds": 1}}}}
 
 
-def service(name):
-    ports = [{"name": f"p{p}", "port": p, "targetPort": p} for p in (PORT_HTTP, PORT_H2, PORT_GRPC, PORT_TCP)]
+def service(name, numbers):
+    ports = [{"name": f"p{p}", "port": p, "targetPort": p} for p in numbers]
     return {"apiVersion": "v1", "kind": "Service",
             "metadata": {"name": name, "namespace": "bench",
                          "annotations": {"config.linkerd.io/opaque-ports": str(PORT_TCP)}},
             "spec": {"selector": {"app": name}, "ports": ports}}
 
 
-def manifests(workers):
+def meshed_pod(workers, **more):
+    """Annotations of a pod with a sidecar."""
+    return {"linkerd.io/inject": "enabled", "config.linkerd.io/proxy-cpu-limit": str(workers),
+            "config.linkerd.io/opaque-ports": str(PORT_TCP), **{f"config.linkerd.io/{k}": v for k, v in more.items()}}
+
+
+def peer_pods(workers):
     """
     client, server: meshed. outsider, plain: not. clear: has a sidecar that takes its traffic, but the control
     plane tells no identity for its ports (skip-inbound-ports), so that its clients do not use TLS.
     """
-    meshed = {"linkerd.io/inject": "enabled", "config.linkerd.io/proxy-cpu-limit": str(workers),
-              "config.linkerd.io/opaque-ports": str(PORT_TCP)}
-    skipped = {"config.linkerd.io/skip-inbound-ports": ",".join(map(str, (PORT_HTTP, PORT_H2, PORT_GRPC, PORT_TCP)))}
+    meshed = meshed_pod(workers)
+    skipped = {"config.linkerd.io/skip-inbound-ports": ",".join(map(str, PORTS))}
     plain = {"linkerd.io/inject": "disabled", "config.linkerd.io/opaque-ports": str(PORT_TCP)}
-    notes = {"client": meshed, "server": meshed, "clear": {**meshed, **skipped}, "outsider": plain, "plain": plain}
+    return {"client": meshed, "outsider": plain, "server": meshed, "clear": {**meshed, **skipped}, "plain": plain}
+
+
+def manifests(pods, ports):
     return [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "bench"}},
-            *(deployment(name, notes[name]) for name in (*CLIENTS, *SERVERS)),
-            *(service(name) for name in SERVERS)]
+            *(deployment(name, notes, ports) for name, notes in pods.items()),
+            *(service(name, ports) for name in pods if name not in CLIENTS)]
 
 
 # --- the world -----------------------------------------------------------------------------------
 
 
 class World:
-    def __init__(self, build, workers=1):
+    """`wanted`: pods by name, with their annotations; each but CLIENTS has a Service."""
+
+    def __init__(self, build, wanted, ports=PORTS):
         self.build = pathlib.Path(build).resolve()
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="tb-", dir="/tmp"))
         self.root.chmod(0o755)
         self.name = "b-" + secrets.token_hex(3)
-        self.workers = workers
+        self.wanted = wanted
+        self.ports = ports
         self.children = []
         self.home = None
         self.pods = {}
@@ -110,7 +122,7 @@ class World:
         folder, state = self.root / "m", self.root / "s"
         folder.mkdir()
         state.mkdir()
-        (folder / "bench.yaml").write_text("\n---\n".join(json.dumps(o) for o in manifests(self.workers)))
+        (folder / "bench.yaml").write_text("\n---\n".join(json.dumps(o) for o in manifests(self.wanted, self.ports)))
         log = open(self.root / "home.log", "wb")
         self.home = subprocess.Popen(
             [str(self.build / "tulle"), "local", "up", str(folder), "--home", self.name, "--state", str(state),
@@ -120,10 +132,11 @@ class World:
         log.close()
         wait_for(self.is_up, "the home is up", UP_S)
         self.read_pods()
-        for name in CLIENTS + SERVERS:
+        for name in self.wanted:
             self.tune(name)
         self.restart_proxies()
-        self.redirect_clear()
+        if "clear" in self.wanted:
+            self.redirect_clear()
 
     def is_up(self):
         if self.home.poll() is not None:
@@ -134,11 +147,11 @@ class World:
             return False
 
     def all_ready(self):
-        pods = [p for p in self.status()["pods"] if p["workload"] in CLIENTS + SERVERS]
-        return len(pods) == len(CLIENTS + SERVERS) and all(p["ready"] for p in pods)
+        pods = [p for p in self.status()["pods"] if p["workload"] in self.wanted]
+        return len(pods) == len(self.wanted) and all(p["ready"] for p in pods)
 
     def read_pods(self):
-        for name in CLIENTS + SERVERS:
+        for name in self.wanted:
             self.pods[name] = next(p for p in self.status()["pods"] if p["workload"] == name)
 
     def status(self):
@@ -185,6 +198,29 @@ class World:
         if done.returncode != 0:
             raise RuntimeError(f"no address of {name}: {done.stdout}{done.stderr}")
         return done.stdout.split()[0]
+
+    # --- the cluster -----------------------------------------------------------------------------
+
+    def add(self, name, objects):
+        """More manifests, which the home takes while it runs."""
+        path = self.root / "new"
+        path.write_text("\n---\n".join(json.dumps(o) for o in objects))
+        path.rename(self.root / "m" / f"{name}.yaml")
+
+    def cluster(self):
+        """What the control plane reads: a file an object."""
+        return self.root / "s" / self.name / "cluster"
+
+    def cluster_object(self, kind, name):
+        path = self.cluster() / f"{kind}.bench.{name}.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def component(self, pod, container):
+        """The process of a part of the control plane."""
+        found = next(p for p in self.status()["pods"] if p["workload"] == pod)
+        return next(c["pid"] for c in found["containers"] if c["name"] == container)
+
+    # --- programs --------------------------------------------------------------------------------
 
     def command(self, pod, *words):
         return ["nsenter", f"--net=/proc/{self.pid(pod)}/ns/net", *map(str, words)]
@@ -234,7 +270,7 @@ class World:
 
     def restart_proxies(self):
         """A connection has the congestion control that its listener was opened under."""
-        meshed = [name for name in CLIENTS + SERVERS if self.has_proxy(name)]
+        meshed = [name for name in self.wanted if self.has_proxy(name)]
         before = {name: self.proxy(name) for name in meshed}
         for pid in before.values():
             os.kill(pid, signal.SIGKILL)
@@ -249,7 +285,7 @@ class World:
 
     def redirect_clear(self):
         """What skip-inbound-ports left out goes to the sidecar after all."""
-        ports = ", ".join(map(str, (PORT_HTTP, PORT_H2, PORT_GRPC, PORT_TCP)))
+        ports = ", ".join(map(str, PORTS))
         self.run("clear", "nft", f"""
             add table ip bench
             add chain ip bench incoming {{ type nat hook prerouting priority -110; }}

@@ -22,7 +22,7 @@ demo="$build iproute2 nftables prometheus redis-server redis-tools curl
  golang-go golang-google-grpc-dev golang-goprotobuf-dev"
 tests="$demo libcmocka-dev python3-pytest python3-pytest-xdist python3-yaml python3-requests
  python3-websockets python3-cryptography python3-pip tcpdump nodejs nginx-light libasan8 libubsan1 libtsan2"
-bench="$demo wrk nginx-light haproxy nghttp2-client nghttp2-server openssl python3-venv linux-perf valgrind"
+bench="$demo wrk nginx-light haproxy nghttp2-client nghttp2-server openssl python3-venv linux-perf valgrind strace"
 
 case "${1:-}" in
 build) want=$build ;;
