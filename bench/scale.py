@@ -21,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import scale_report  # noqa: E402
 from known import endpoints, picks, services  # noqa: E402
 from measure import futex_calls, measured, wrk  # noqa: E402
-from overload import PORT_APP, PORT_FAST, build_openload, overload_app, overload_proxy, slow  # noqa: E402
+from overload import PORT_APP, PORT_FAST, build_openload, overload_app, overload_inbound, overload_proxy, slow  # noqa: E402
 from peers import Peers  # noqa: E402
 from run import check, versions  # noqa: E402
 from world import PORT_HTTP, PORTS, ROOT, World, meshed_pod  # noqa: E402
@@ -69,8 +69,8 @@ def workers(world, o):
 # --- the run -------------------------------------------------------------------------------------
 
 # What a proxy keeps of many services would be in the figures of those behind: they come last.
-SCENARIOS = {"workers": workers, "app": overload_app, "proxy": overload_proxy, "slow": slow, "picks": picks,
-             "endpoints": endpoints, "services": services}
+SCENARIOS = {"workers": workers, "app": overload_app, "proxy": overload_proxy, "inbound": overload_inbound,
+             "slow": slow, "picks": picks, "endpoints": endpoints, "services": services}
 
 
 def options():

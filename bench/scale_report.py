@@ -66,7 +66,7 @@ def show_app(rows):
 
 
 def show_proxy(row):
-    print(f"\nproxy: the client's proxy has {row['share_of_core']:.0%} of a core, "
+    print(f"\nproxy: the {row['whose']}'s proxy has {row['share_of_core']:.0%} of a core, "
           f"peak {row['peak']:,.0f} requests a second")
     show_offered(row["rows"])
 
@@ -83,6 +83,6 @@ def show(figures):
     print(f"bench/scale.py, {figures['took_s']} s; "
           + ", ".join(f"{name} {value}" for name, value in figures["versions"].items()))
     shows = {"workers": show_workers, "endpoints": show_endpoints, "picks": show_picks, "services": show_services,
-             "app": show_app, "proxy": show_proxy, "slow": show_slow}
+             "app": show_app, "proxy": show_proxy, "inbound": show_proxy, "slow": show_slow}
     for name, rows in figures["scenarios"].items():
         shows[name](rows)
