@@ -153,7 +153,7 @@ static int setup(void **state UNUSED)
     assert_int_equal(loop_open(&loop, 0, 4096), 0);
     metrics_init(&metrics, 2000, 600 * NS_PER_S);
     loop.metrics = &metrics;
-    stats_open(&stats, 600 * NS_PER_S);
+    stats_open(&stats, 2000, 600 * NS_PER_S);
     assert_int_equal(dns_open(&loop, &dns), 0);
     collector_open();
     config.port = collector.port;
