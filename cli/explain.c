@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/explain.h"
 
-#include "cluster/cluster.h"
-#include "core/clock.h"
+#include "cli/explain_parts.h"
 #include "core/err.h"
 #include "mesh/route.h"
 
 #include <ctype.h>
 
 #define TRAIL_BYTES_MAX (1u << 20)
-#define NAME_COLUMN     16
-#define DEPTH_MAX       8 /* of what is built here */
 
 static const char *const protocol_names[] = {
     [PROTOCOL_DETECT] = "detected", [PROTOCOL_OPAQUE] = "opaque", [PROTOCOL_TLS] = "TLS",
@@ -78,11 +75,6 @@ static int head_fill(struct head *h, const struct explain_request *r, struct are
     return 0;
 }
 
-static json_t *bytes_json(struct bytes b)
-{
-    return json_stringn(b.at != NULL ? b.at : "", b.len);
-}
-
 static json_t *request_json(const struct explain_request *r, const struct head *h, bool is_inbound)
 {
     json_t *j = json_object();
@@ -90,9 +82,9 @@ static json_t *request_json(const struct explain_request *r, const struct head *
 
     json_object_set_new(j, "protocol", json_string(protocol_names[r->protocol]));
     if (is_http(r->protocol)) {
-        json_object_set_new(j, "method", bytes_json(h->method));
-        json_object_set_new(j, "path", bytes_json(h->path));
-        json_object_set_new(j, "authority", bytes_json(h->authority));
+        json_object_set_new(j, "method", explain_bytes(h->method));
+        json_object_set_new(j, "path", explain_bytes(h->path));
+        json_object_set_new(j, "authority", explain_bytes(h->authority));
     } else if (r->sni != NULL) {
         json_object_set_new(j, "sni", json_string(r->sni));
     }
@@ -105,19 +97,7 @@ static json_t *request_json(const struct explain_request *r, const struct head *
     return j;
 }
 
-/* --- parts --------------------------------------------------------------------------------------- */
-
-static json_t *meta_json(const struct meta *m)
-{
-    if (bytes_eq(m->kind, BYTES("default"))) {
-        return json_sprintf("default " BYTES_FMT, BYTES_ARG(m->name));
-    }
-    if (m->ns.len == 0) {
-        return json_sprintf(BYTES_FMT " " BYTES_FMT, BYTES_ARG(m->kind), BYTES_ARG(m->name));
-    }
-    return json_sprintf(BYTES_FMT " " BYTES_FMT "/" BYTES_FMT, BYTES_ARG(m->kind),
-                        BYTES_ARG(m->ns), BYTES_ARG(m->name));
-}
+/* --- the decision -------------------------------------------------------------------------------- */
 
 static void trail_end(struct trail *t, json_t *to)
 {
@@ -126,7 +106,7 @@ static void trail_end(struct trail *t, json_t *to)
 
     while (rest.len > 0) {
         (void)bytes_split(rest, '\n', &line, &rest);
-        json_array_append_new(lines, bytes_json(line));
+        json_array_append_new(lines, explain_bytes(line));
     }
     json_object_set_new(to, "trail", lines);
     text_clear(&t->text);
@@ -140,80 +120,6 @@ static void decide(json_t *to, const char *decision, unsigned http, unsigned grp
     } else if (http != 0) {
         json_object_set_new(to, "status", json_integer(http));
     }
-}
-
-static json_t *redirect_json(const struct filter *f)
-{
-    json_t *j = json_object();
-
-    json_object_set_new(j, "kind", json_string("redirect"));
-    json_object_set_new(j, "status", json_integer(f->status != 0 ? f->status : 301));
-    if (f->scheme.len > 0) {
-        json_object_set_new(j, "scheme", bytes_json(f->scheme));
-    }
-    if (f->host.len > 0) {
-        json_object_set_new(j, "host", bytes_json(f->host));
-    }
-    if (f->path.len > 0) {
-        json_object_set_new(j, "path", bytes_json(f->path));
-    }
-    if (f->path_prefix.len > 0) {
-        json_object_set_new(j, "pathPrefix", bytes_json(f->path_prefix));
-    }
-    if (f->port != 0) {
-        json_object_set_new(j, "port", json_integer(f->port));
-    }
-    return j;
-}
-
-static json_t *edits_json(const struct filter *f)
-{
-    json_t *j = json_object(), *list = json_array();
-
-    json_object_set_new(j, "kind",
-                        json_string(f->kind == FILTER_REQUEST_HEADERS ? "request headers"
-                                                                      : "response headers"));
-    for (size_t i = 0; i < f->add_count; i++) {
-        json_array_append_new(list, json_sprintf("add " BYTES_FMT ": " BYTES_FMT,
-                                                 BYTES_ARG(f->add[i].name),
-                                                 BYTES_ARG(f->add[i].value)));
-    }
-    for (size_t i = 0; i < f->set_count; i++) {
-        json_array_append_new(list, json_sprintf("set " BYTES_FMT ": " BYTES_FMT,
-                                                 BYTES_ARG(f->set[i].name),
-                                                 BYTES_ARG(f->set[i].value)));
-    }
-    for (size_t i = 0; i < f->remove_count; i++) {
-        json_array_append_new(list, json_sprintf("remove " BYTES_FMT, BYTES_ARG(f->remove[i])));
-    }
-    json_object_set_new(j, "edits", list);
-    return j;
-}
-
-static json_t *failure_json(const struct filter *f)
-{
-    json_t *j = json_object();
-
-    json_object_set_new(j, "kind", json_string("fail"));
-    json_object_set_new(j, f->is_grpc ? "grpcStatus" : "status", json_integer(f->status));
-    json_object_set_new(j, "message", bytes_json(f->message));
-    if (f->denominator != 0 && f->numerator < f->denominator) {
-        json_object_set_new(j, "ratio",
-                            json_sprintf("%u of %u requests", f->numerator, f->denominator));
-    }
-    return j;
-}
-
-static json_t *filters_json(const struct filter *at, size_t count)
-{
-    json_t *list = json_array();
-
-    for (size_t i = 0; i < count; i++) {
-        json_array_append_new(list, at[i].kind == FILTER_FAIL       ? failure_json(&at[i])
-                                    : at[i].kind == FILTER_REDIRECT ? redirect_json(&at[i])
-                                                                    : edits_json(&at[i]));
-    }
-    return list;
 }
 
 /* The first filter that answers every request in the application's place; NULL: none does. */
@@ -235,7 +141,7 @@ static bool decide_by_filters(json_t *to, const struct rule *rule, bool is_grpc)
     const struct filter *f = answering_filter(rule->filters, rule->filters_count);
 
     if (rule->filters_count > 0) {
-        json_object_set_new(to, "filters", filters_json(rule->filters, rule->filters_count));
+        json_object_set_new(to, "filters", explain_filters(rule->filters, rule->filters_count));
     }
     if (f == NULL) {
         return false;
@@ -251,28 +157,11 @@ static bool decide_by_filters(json_t *to, const struct rule *rule, bool is_grpc)
 
 static void set_route(json_t *to, const struct route *route, const struct rule *rule)
 {
-    json_object_set_new(to, "route", meta_json(&route->meta));
+    json_object_set_new(to, "route", explain_meta(&route->meta));
     json_object_set_new(to, "rule", json_integer((json_int_t)(rule - route->rules)));
 }
 
 /* --- inbound ------------------------------------------------------------------------------------- */
-
-static json_t *rate_limit_json(const struct rate_limit *l)
-{
-    json_t *j = json_object();
-
-    json_object_set_new(j, "of", meta_json(&l->meta));
-    if (l->total_rps != 0) {
-        json_object_set_new(j, "totalPerSecond", json_integer(l->total_rps));
-    }
-    if (l->identity_rps != 0) {
-        json_object_set_new(j, "identityPerSecond", json_integer(l->identity_rps));
-    }
-    if (l->overrides_count > 0) {
-        json_object_set_new(j, "overrides", json_integer((json_int_t)l->overrides_count));
-    }
-    return j;
-}
 
 /* Ports whose bytes are not looked at see no request, whatever it is. */
 static bool sees_requests(enum protocol port, enum protocol traffic)
@@ -307,7 +196,7 @@ static void decide_inbound(json_t *to, const struct server_policy *p,
         }
         /* The implicit authorization of loopback clients has no object and no name. */
         json_object_set_new(to, "authorization", choice.authz->meta.name.len > 0
-                                                     ? meta_json(&choice.authz->meta)
+                                                     ? explain_meta(&choice.authz->meta)
                                                      : json_string("default localhost"));
     }
 }
@@ -330,7 +219,7 @@ json_t *explain_inbound(const struct server_policy *p, const struct explain_requ
     j = json_object();
     json_object_set_new(j, "direction", json_string("inbound"));
     json_object_set_new(j, "request", request_json(r, &h, true));
-    json_object_set_new(j, "policy", meta_json(&p->meta));
+    json_object_set_new(j, "policy", explain_meta(&p->meta));
     json_object_set_new(j, "protocol", json_string(protocol_names[p->protocol]));
     if (is_http(r->protocol) && !is_seen) {
         json_object_set_new(j, "note",
@@ -339,7 +228,7 @@ json_t *explain_inbound(const struct server_policy *p, const struct explain_requ
     }
     decide_inbound(j, p, r, is_seen ? &h : NULL, &trail);
     if (p->rate_limit != NULL && is_seen) {
-        json_object_set_new(j, "rateLimit", rate_limit_json(p->rate_limit));
+        json_object_set_new(j, "rateLimit", explain_rate_limit(p->rate_limit));
     }
     trail_end(&trail, j);
     arena_clear(&a);
@@ -347,84 +236,6 @@ json_t *explain_inbound(const struct server_policy *p, const struct explain_requ
 }
 
 /* --- outbound ------------------------------------------------------------------------------------ */
-
-static void set_seconds(json_t *to, const char *name, uint64_t ns)
-{
-    if (ns != 0) {
-        json_object_set_new(to, name, json_real((double)ns / (double)NS_PER_S));
-    }
-}
-
-static json_t *backend_json(const struct outbound_policy *p, const struct rule *rule,
-                            const struct weighted_backend *w)
-{
-    const struct backend *b = &p->backends[w->backend];
-    json_t *j = json_object();
-    char text[ADDR_TEXT_BYTES];
-    uint64_t total = 0;
-
-    for (size_t i = 0; i < rule->backends_count; i++) {
-        total += rule->backends[i].weight;
-    }
-    json_object_set_new(j, "backend", meta_json(&b->meta));
-    json_object_set_new(j, "to",
-                        b->kind == BACKEND_BALANCER ? bytes_json(b->path)
-                        : b->kind == BACKEND_FAIL   ? json_string("nowhere: it fails")
-                        : b->forward != NULL
-                            ? json_string(addr_format(&b->forward->addr, text))
-                            : json_string("the original destination"));
-    if (rule->distribution == DISTRIBUTE_RANDOM && total > 0) {
-        json_object_set_new(j, "weight", json_integer(w->weight));
-        json_object_set_new(j, "share", json_real((double)w->weight / (double)total));
-    }
-    if (w->filters_count > 0) {
-        json_object_set_new(j, "filters", filters_json(w->filters, w->filters_count));
-    }
-    set_seconds(j, "timeoutSeconds", w->request_timeout_ns);
-    return j;
-}
-
-static json_t *retry_json(const struct retry *retry)
-{
-    json_t *j = json_object(), *on = json_array();
-
-    json_object_set_new(j, "limit", json_integer(retry->max_retries));
-    for (size_t i = 0; i < retry->ranges_count; i++) {
-        json_array_append_new(
-            on, retry->ranges[i].start == retry->ranges[i].end
-                    ? json_sprintf("%u", retry->ranges[i].start)
-                    : json_sprintf("%u-%u", retry->ranges[i].start, retry->ranges[i].end));
-    }
-    for (unsigned code = 0; code < 32; code++) {
-        if ((retry->grpc_codes & (1u << code)) != 0) {
-            json_array_append_new(on, json_sprintf("gRPC %u", code));
-        }
-    }
-    json_object_set_new(j, "on", on);
-    set_seconds(j, "tryTimeoutSeconds", retry->timeout_ns);
-    return j;
-}
-
-static void set_rule(json_t *to, const struct outbound_policy *p, const struct rule *rule)
-{
-    json_t *backends = json_array(), *timeouts = json_object();
-
-    for (size_t i = 0; i < rule->backends_count; i++) {
-        json_array_append_new(backends, backend_json(p, rule, &rule->backends[i]));
-    }
-    json_object_set_new(to, "backends", backends);
-    set_seconds(timeouts, "requestSeconds", rule->request_timeout_ns);
-    set_seconds(timeouts, "responseSeconds", rule->response_timeout_ns);
-    set_seconds(timeouts, "idleSeconds", rule->idle_timeout_ns);
-    if (json_object_size(timeouts) > 0) {
-        json_object_set_new(to, "timeouts", timeouts);
-    } else {
-        json_decref(timeouts);
-    }
-    if (rule->retry.is_on) {
-        json_object_set_new(to, "retries", retry_json(&rule->retry));
-    }
-}
 
 /* The routes that this traffic meets. */
 static const struct route_list *pick_list(const struct outbound_policy *p, enum protocol traffic)
@@ -478,7 +289,7 @@ static void decide_outbound(json_t *to, const struct outbound_policy *p,
         return;
     }
     set_route(to, choice.route, choice.rule);
-    set_rule(to, p, choice.rule);
+    explain_set_rule(to, p, choice.rule);
     if (is_request && decide_by_filters(to, choice.rule, is_grpc)) {
         return;
     }
@@ -520,7 +331,7 @@ json_t *explain_outbound(const struct outbound_policy *p, const struct explain_r
     j = json_object();
     json_object_set_new(j, "direction", json_string("outbound"));
     json_object_set_new(j, "request", request_json(r, &h, false));
-    json_object_set_new(j, "policy", meta_json(&p->meta));
+    json_object_set_new(j, "policy", explain_meta(&p->meta));
     json_object_set_new(j, "protocol", json_string(protocol_names[p->protocol]));
     if (mismatch != NULL) {
         json_object_set_new(j, "note", json_string(mismatch));
@@ -529,72 +340,4 @@ json_t *explain_outbound(const struct outbound_policy *p, const struct explain_r
     trail_end(&trail, j);
     arena_clear(&a);
     return j;
-}
-
-/* --- for people ---------------------------------------------------------------------------------- */
-
-/* "tryTimeoutSeconds" is "try timeout seconds". */
-static void print_name(struct text *to, const char *name)
-{
-    size_t begin = to->len;
-
-    for (; *name != '\0'; name++) {
-        if (isupper((unsigned char)*name)) {
-            text_char(to, ' ');
-        }
-        text_char(to, (char)tolower((unsigned char)*name));
-    }
-    do {
-        text_char(to, ' ');
-    } while (to->err == 0 && to->len - begin < NAME_COLUMN);
-}
-
-static void print_inline(struct text *to, const json_t *value, unsigned depth)
-{
-    struct json_iter it;
-
-    assert(depth < DEPTH_MAX);
-    if (json_is_string(value)) {
-        text_str(to, json_string_value(value));
-    } else if (json_is_integer(value)) {
-        text_printf(to, "%lld", (long long)json_integer_value(value));
-    } else if (json_is_real(value)) {
-        text_printf(to, "%g", json_real_value(value));
-    } else if (json_is_boolean(value)) {
-        text_str(to, json_is_true(value) ? "yes" : "no");
-    } else if (json_is_array(value)) {
-        for (size_t i = 0; i < json_array_size(value); i++) {
-            text_str(to, i > 0 ? ", " : "");
-            print_inline(to, json_array_get(value, i), depth + 1);
-        }
-    } else if (json_is_object(value)) {
-        bool is_first = true;
-
-        it = (struct json_iter)JSON_ITER(value);
-        while (json_next(&it)) {
-            text_printf(to, "%s%s=", is_first ? "" : " ", it.key);
-            print_inline(to, it.value, depth + 1);
-            is_first = false;
-        }
-    } else {
-        text_char(to, '-');
-    }
-}
-
-void explain_print(const json_t *explained, struct text *to)
-{
-    struct json_iter it = JSON_ITER(explained);
-
-    while (json_next(&it)) {
-        if (!json_is_array(it.value)) {
-            print_name(to, it.key);
-            print_inline(to, it.value, 0);
-            text_char(to, '\n');
-        }
-        for (size_t i = 0; i < json_array_size(it.value); i++) {
-            print_name(to, i == 0 ? it.key : "");
-            print_inline(to, json_array_get(it.value, i), 0);
-            text_char(to, '\n');
-        }
-    }
 }
