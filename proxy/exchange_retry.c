@@ -56,11 +56,16 @@ static uint64_t backoff_ns(struct plan *p)
     return MIN(delay, policy->backoff_max_ns);
 }
 
-/* Counts why not, where there is a figure for it. */
+static bool is_last(const struct plan *p)
+{
+    return p->retries + 1 == p->policy.max_retries;
+}
+
+/* Counts why not, where there is a figure for it. The budget is asked last, for a yes has paid. */
 static bool may_retry(struct plan *p, uint64_t delay_ns)
 {
     struct exchange *ex = p->ex;
-    uint64_t now_ns = ex->conn->w->loop->now_ns;
+    struct loop *l = ex->conn->w->loop;
 
     if (p->policy.max_retries == 0 || p->policy.again == NULL) {
         return false;
@@ -69,8 +74,9 @@ static bool may_retry(struct plan *p, uint64_t delay_ns)
         retry_stats_count(p->retry_stats, ROUTE_RETRY_LIMIT_EXCEEDED);
         return false;
     }
-    if (p->replay.is_lost || (p->policy.request_timeout_ns > 0 &&
-                              now_ns + delay_ns >= ex->start_ns + p->policy.request_timeout_ns)) {
+    if (!replay_can_take(&p->replay, &l->chunks, is_last(p)) ||
+        (p->policy.request_timeout_ns > 0 &&
+         l->now_ns + delay_ns >= ex->start_ns + p->policy.request_timeout_ns)) {
         return false;
     }
     if ((p->policy.has_way != NULL && !p->policy.has_way(ex)) ||
@@ -131,11 +137,10 @@ static bool retry(struct plan *p, const struct head *response)
     struct loop *l = ex->conn->w->loop;
     uint64_t delay_ns = backoff_ns(p);
 
-    if (!may_retry(p, delay_ns) ||
-        replay_take(&p->replay, &l->chunks, p->retries + 1 == p->policy.max_retries, &ex->held) !=
-            0) {
+    if (!may_retry(p, delay_ns)) {
         return false;
     }
+    replay_take(&p->replay, &l->chunks, is_last(p), &ex->held);
     log_debug("the request is tried again; retry=%u delay_ms=%llu", p->retries + 1,
               (unsigned long long)(delay_ns / NS_PER_MS));
     attempt_end(p, response);

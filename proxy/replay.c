@@ -5,9 +5,14 @@
 
 #define SHED_SHARE 16 /* the last 16th of the chunks is for what is in progress */
 
+static size_t short_at(const struct chunk_pool *p)
+{
+    return p->whole_max - p->whole_max / SHED_SHARE;
+}
+
 bool chunks_are_short(const struct chunk_pool *p)
 {
-    return p->used_count >= p->whole_max - p->whole_max / SHED_SHARE;
+    return p->used_count >= short_at(p);
 }
 
 void replay_begin(struct replay *r, size_t bytes_max)
@@ -41,22 +46,30 @@ void replay_note(struct replay *r, const struct chain *bytes, struct chunk_pool 
     }
 }
 
-int replay_take(struct replay *r, struct chunk_pool *pool, bool last, struct chain *out_body)
+bool replay_can_take(const struct replay *r, const struct chunk_pool *pool, bool last)
 {
-    struct chain copy;
+    size_t want = (chain_size(&r->kept) + CHUNK_BYTES - 1) / CHUNK_BYTES;
+    size_t limit = MIN(short_at(pool), pool->used_max);
 
-    assert(!r->is_lost);
-    chain_init(&copy);
-    if (last) {
-        chain_move_all(&copy, &r->kept);
-        r->is_lost = true;
-    } else if (copy_chain(&copy, &r->kept, pool) != 0) {
-        chain_clear(&copy);
-        return E_LIMIT;
+    if (r->is_lost) {
+        return false;
     }
+    return last || want == 0 || (pool->used_count < limit && want <= limit - pool->used_count);
+}
+
+void replay_take(struct replay *r, struct chunk_pool *pool, bool last, struct chain *out_body)
+{
+    int rc;
+
+    assert(replay_can_take(r, pool, last));
     chain_clear(out_body);
-    chain_move_all(out_body, &copy);
-    return 0;
+    if (last) {
+        chain_move_all(out_body, &r->kept);
+        r->is_lost = true;
+        return;
+    }
+    rc = copy_chain(out_body, &r->kept, pool);
+    assert(rc == 0);
 }
 
 void replay_lose(struct replay *r)

@@ -20,10 +20,12 @@ struct replay {
 void replay_begin(struct replay *r, size_t bytes_max);
 /* Copy all of `bytes`, which stay the caller's. */
 void replay_note(struct replay *r, const struct chain *bytes, struct chunk_pool *pool);
-/* What is kept becomes the body to send: a copy, or on the `last` time itself. E_LIMIT: there are
- * no chunks for a copy; nothing was done. Not after it was lost. */
-int replay_take(struct replay *r, struct chunk_pool *pool, bool last,
-                struct chain *out_body) MUST_USE;
+/* Is there something to send again, and are there chunks for it? Asked before what a retry costs is
+ * paid, and true until something else takes chunks. */
+bool replay_can_take(const struct replay *r, const struct chunk_pool *pool, bool last);
+/* What is kept becomes the body to send: a copy, or on the `last` time itself. Only where
+ * replay_can_take(). */
+void replay_take(struct replay *r, struct chunk_pool *pool, bool last, struct chain *out_body);
 void replay_lose(struct replay *r);  /* it will not be needed: free what is kept; idempotent */
 void replay_clear(struct replay *r); /* idempotent */
 /* So few chunks are left that they are for what is in progress. */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests under service profiles on a whole worker (wire 3.2, 5.5, 6.3, 6.4, 7.2, 7.3). */
 #include "peers.h"
+#include "proxy/replay.h"
 #include "tests/unit/mesh/wire.h"
 
 #define NAME                       "web.app.svc.cluster.local"
 #define DST                        NAME ":80"
 #define GET                        "GET /a HTTP/1.1\r\nHost: web\r\n\r\n"
+#define POST                       "POST /a HTTP/1.1\r\nHost: web\r\nContent-Length: 5\r\n\r\nhello"
 #define NAMED                      "GET /a HTTP/1.1\r\nHost: web\r\nl5d-dst-canonical: " DST "\r\n\r\n"
 #define BUSY                       "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"
 #define OK                         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -137,6 +139,42 @@ static void retries_last_as_long_as_the_budget(void **state)
     assert_int_equal(routes("route_actual_request_total", NULL), 3);
     assert_int_equal(routes("route_actual_response_total", "classification=\"failure\""), 3);
     assert_int_equal(routes("route_retryable_total", NULL), 3);
+    assert_int_equal(routes("route_retryable_total", "skipped=\"no_budget\""), 1);
+}
+
+/* A retry for whose body there is no memory does not go out, and costs the budget nothing. */
+static void a_retry_that_cannot_go_out_is_not_paid(void **state)
+{
+    struct peer *client, *server;
+    struct chain others;
+
+    (void)state;
+    chain_init(&others);
+    know(CAT(ROUTE("r", RETRYABLE), BUDGET(1, 0, 60000))); /* each request earns one */
+    know_endpoint(DST);
+    client = peer_dial(OUTBOUND);
+    peer_send(client, POST);
+    server = expect(NULL, "hello");
+    while (!chunks_are_short(&rig.l->chunks)) {
+        struct chunk *c = chunk_new(&rig.l->chunks);
+
+        c->end = 1;
+        chain_push(&others, c);
+    }
+    answer(server, BUSY);
+    RIG_UNTIL(peer_has(client, "503"));
+    chain_clear(&others);
+    assert_int_equal(routes("route_actual_request_total", NULL), 1);
+
+    text_reset(&client->in);
+    peer_send(client, POST);
+    for (unsigned i = 0; i < 3; i++) {
+        server = expect(server, "hello");
+        answer(server, BUSY);
+    }
+    RIG_UNTIL(peer_has(client, "503"));
+    rig_settle();
+    assert_int_equal(routes("route_actual_request_total", NULL), 4);
     assert_int_equal(routes("route_retryable_total", "skipped=\"no_budget\""), 1);
 }
 
@@ -510,6 +548,7 @@ int main(int argc, char **argv)
         TEST(a_request_is_counted_by_its_route),
         TEST(who_gives_up_leaves_no_response),
         TEST(retries_last_as_long_as_the_budget),
+        TEST(a_retry_that_cannot_go_out_is_not_paid),
         TEST(a_budget_outlives_changes_of_the_routes),
         TEST(only_responses_are_retried),
         TEST(a_timeout_covers_all_attempts),

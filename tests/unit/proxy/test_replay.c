@@ -44,18 +44,29 @@ static void assert_out(const char *want)
     assert_int_equal(chain_size(&out), strlen(want));
 }
 
+/* Others take one chunk more. */
+static void take_chunk(struct chain *others)
+{
+    struct chunk *c = chunk_new(&pool);
+
+    c->end = 1;
+    chain_push(others, c);
+}
+
 static void the_body_comes_again(void **state)
 {
     (void)state;
     note("hello ", 6);
     note("world", 5);
     for (unsigned i = 0; i < 3; i++) {
-        assert_int_equal(replay_take(&r, &pool, false, &out), 0);
+        assert_true(replay_can_take(&r, &pool, false));
+        replay_take(&r, &pool, false, &out);
         assert_out("hello world");
     }
     note("!", 1);
-    assert_int_equal(replay_take(&r, &pool, true, &out), 0);
+    replay_take(&r, &pool, true, &out);
     assert_out("hello world!");
+    assert_false(replay_can_take(&r, &pool, true));
     assert_true(r.is_lost); /* nothing more is kept */
     note("x", 1);
     assert_int_equal(chain_size(&r.kept), 0);
@@ -85,18 +96,40 @@ static void nothing_is_kept_when_chunks_are_short(void **state)
     chain_init(&others);
     note("kept", 4);
     while (!chunks_are_short(&pool)) {
-        struct chunk *c = chunk_new(&pool);
-
-        c->end = 1;
-        chain_push(&others, c);
+        take_chunk(&others);
     }
-    assert_int_equal(replay_take(&r, &pool, false, &out), E_LIMIT);
-    assert_int_equal(chain_size(&out), 0);
-    assert_int_equal(replay_take(&r, &pool, true, &out), 0); /* itself needs no chunk */
+    assert_false(replay_can_take(&r, &pool, false));
+    chunk_free(chain_pop(&others));
+    assert_true(replay_can_take(&r, &pool, false)); /* the last one that may be had */
+    replay_take(&r, &pool, false, &out);
     assert_out("kept");
+    assert_false(replay_can_take(&r, &pool, false));
+    assert_true(replay_can_take(&r, &pool, true)); /* itself needs no chunk */
+    replay_take(&r, &pool, true, &out);
+    assert_out("kept");
+    take_chunk(&others);
     replay_begin(&r, 65536);
     note(block, 10);
     assert_true(r.is_lost);
+    chain_clear(&others);
+}
+
+/* As many as it needs, not one: the budget has paid for the retry before the copy is made. */
+static void a_long_body_needs_all_its_chunks(void **state)
+{
+    static char block[2 * CHUNK_BYTES + 1];
+    struct chain others;
+
+    (void)state;
+    chain_init(&others);
+    note(block, sizeof(block));
+    while (replay_can_take(&r, &pool, false)) {
+        take_chunk(&others);
+    }
+    assert_int_equal(pool.used_count, 30 - 2); /* 30 of 32 are not short; three are wanted */
+    chunk_free(chain_pop(&others));
+    replay_take(&r, &pool, false, &out);
+    assert_int_equal(chain_size(&out), sizeof(block));
     chain_clear(&others);
 }
 
@@ -107,6 +140,7 @@ int main(void)
         TEST(the_body_comes_again),
         TEST(the_bound_is_exact),
         TEST(nothing_is_kept_when_chunks_are_short),
+        TEST(a_long_body_needs_all_its_chunks),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
