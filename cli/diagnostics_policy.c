@@ -18,6 +18,7 @@
  * a request described by options, what they make of it (explain.c).
  */
 #define OUTPUT_BYTES_MAX (64u << 20)
+#define PORTS_BYTES_MAX  700
 
 struct policy_options {
     struct cli_target target;
@@ -37,14 +38,38 @@ struct policy_subject {
 
 /* --- what is asked about ------------------------------------------------------------------------- */
 
-/* The public API knows the services, the policy service answers any name: so a slip is caught here. */
-static int check_service(const struct policy_options *o, const char *name, char *problem,
-                         size_t problem_bytes)
+/* Services without ports are left alone: some of them are headless, and lead to any port of their pods. */
+static int check_port(const Linkerd2__Public__Service *s, uint16_t port, char *problem,
+                      size_t problem_bytes)
+{
+    struct text ports;
+
+    for (size_t i = 0; i < s->n_ports; i++) {
+        if (s->ports[i] == port) {
+            return 0;
+        }
+    }
+    if (s->n_ports == 0) {
+        return 0;
+    }
+    text_init(&ports, PORTS_BYTES_MAX);
+    for (size_t i = 0; i < s->n_ports && ports.err == 0; i++) {
+        text_printf(&ports, "%s%u", i == 0 ? "" : ", ", s->ports[i]);
+    }
+    (void)snprintf(problem, problem_bytes, "Service %s in namespace %s has no port %u, but " BYTES_FMT,
+                   s->name, s->namespace_, port, BYTES_ARG(text_bytes(&ports)));
+    text_clear(&ports);
+    return E_NOT_FOUND;
+}
+
+/* The public API knows the services, the policy service answers any name and port: slips are caught here. */
+static int check_service(const struct policy_options *o, const char *name, uint16_t port,
+                         char *problem, size_t problem_bytes)
 {
     Linkerd2__Public__ListServicesRequest request;
     const Linkerd2__Public__ListServicesResponse *response;
     ProtobufCMessage *answer = NULL;
-    bool is_there = false;
+    int rc;
 
     if (o->addr != NULL && o->target.api_addr == NULL) {
         return 0; /* nobody to ask */
@@ -55,15 +80,15 @@ static int check_service(const struct policy_options *o, const char *name, char 
                  &linkerd2__public__list_services_response__descriptor, &answer, problem,
                  problem_bytes));
     response = (const Linkerd2__Public__ListServicesResponse *)answer;
+    (void)snprintf(problem, problem_bytes, "there is no Service %s in namespace %s", name, o->ns);
+    rc = E_NOT_FOUND;
     for (size_t i = 0; i < response->n_services; i++) {
-        is_there = is_there || strcmp(response->services[i]->name, name) == 0;
+        if (strcmp(response->services[i]->name, name) == 0) {
+            rc = check_port(response->services[i], port, problem, problem_bytes);
+        }
     }
     api_answer_free(answer);
-    if (!is_there) {
-        (void)cli_problem(problem, problem_bytes, "there is no Service %s in namespace %s", name, o->ns);
-        return E_NOT_FOUND;
-    }
-    return 0;
+    return rc;
 }
 
 static void set_workload(const char *ns, const char *pod, struct policy_subject *out)
@@ -137,7 +162,7 @@ static int read_subject(const struct policy_options *o, const struct opt_list *a
     if (strcmp(r.kind, "service") == 0) {
         (void)snprintf(out->target, sizeof(out->target), "%s.%.63s.svc." NAME_CLUSTER_DOMAIN ":%u",
                        r.name, o->ns, out->port);
-        return check_service(o, r.name, problem, problem_bytes);
+        return check_service(o, r.name, out->port, problem, problem_bytes);
     }
     if (strcmp(r.kind, "pod") == 0) {
         set_workload(o->ns, r.name, out);

@@ -2,6 +2,7 @@
 #include "control/public_api/private.h"
 
 #include "api/names.h"
+#include "cluster/view.h"
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/err.h"
@@ -304,6 +305,24 @@ void call_list_pods(struct public_api *api, struct service_request *r)
 
 /* --- services ------------------------------------------------------------------------------------ */
 
+static Linkerd2__Public__Service *service_message(const struct object *o, struct arena *a)
+{
+    Linkerd2__Public__Service *s = arena_new(a, sizeof(*s));
+    struct service_view view;
+
+    linkerd2__public__service__init(s);
+    s->name = copy(a, o->name);
+    s->namespace_ = copy(a, o->ns);
+    service_view_read(o, a, &view);
+    s->ports = arena_new(a, (view.ports_count + 1) * sizeof(s->ports[0]));
+    for (size_t i = 0; i < view.ports_count; i++) {
+        if (view.ports[i].protocol == PORT_TCP) {
+            s->ports[s->n_ports++] = view.ports[i].port;
+        }
+    }
+    return s;
+}
+
 void call_list_services(struct public_api *api, struct service_request *r)
 {
     Linkerd2__Public__ListServicesRequest *m = linkerd2__public__list_services_request__unpack(
@@ -322,16 +341,10 @@ void call_list_services(struct public_api *api, struct service_request *r)
     response.services = arena_new(&arena, ROWS_MAX * sizeof(response.services[0]));
     while (map_next(&it) && count < ROWS_MAX) {
         const struct object *o = it.value;
-        Linkerd2__Public__Service *s;
 
-        if (m->namespace_[0] != '\0' && strcmp(m->namespace_, o->ns) != 0) {
-            continue;
+        if (m->namespace_[0] == '\0' || strcmp(m->namespace_, o->ns) == 0) {
+            response.services[count++] = service_message(o, &arena);
         }
-        s = arena_new(&arena, sizeof(*s));
-        linkerd2__public__service__init(s);
-        s->name = copy(&arena, o->name);
-        s->namespace_ = copy(&arena, o->ns);
-        response.services[count++] = s;
     }
     response.n_services = count;
     answer_message(r, &response.base);

@@ -22,7 +22,8 @@ def tulle(*args, status=0):
 
 @pytest.fixture(scope="module")
 def controller(tmp_path_factory):
-    c = cp.Controller(tmp_path_factory.mktemp("controller"), None)
+    c = cp.Controller(tmp_path_factory.mktemp("controller"), None,
+                      ("destination", "policy", "proxy-api", "public-api"))
     c.put(service("web", "10.96.0.10"), service("idle", "10.96.0.11"),
           pod("web-1", "10.1.0.1"), pod("web-2", "10.1.0.2"),
           slice_of("web", [endpoint("10.1.0.1", "web-1"), endpoint("10.1.0.2", "web-2")]))
@@ -97,6 +98,7 @@ def governed(controller):
     server = {"group": "policy.linkerd.io", "kind": "Server", "name": "web"}
     controller.put(
         service("web-next", "10.96.0.12"), service("db", "10.96.0.13", ports=((5432, 5432),)),
+        service("cache", "10.96.0.14", ports=((6379, 6379), (6380, 6380))), service("bare", "None", ports=()),
         {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
          "metadata": cp.meta("split", annotations={"retry.linkerd.io/http": "502-504", "retry.linkerd.io/limit": "2"}),
          "spec": {"parentRefs": [parent], "rules": [
@@ -120,6 +122,7 @@ def governed(controller):
             "requiredAuthenticationRefs": [
                 {"group": "policy.linkerd.io", "kind": "MeshTLSAuthentication", "name": "bot"}]}),
         policy_object("HTTPLocalRateLimitPolicy", "limit", {"targetRef": server, "total": {"requestsPerSecond": 50}}))
+    controller.wait_ready(ADMIN)
     controller.wait(lambda: "limit" in policy(controller, "po/web-1", 8080)[0]
                     and "nowhere" in policy(controller, "svc/web", 80)[0])
     return controller
@@ -276,6 +279,18 @@ def test_policies_of_what_nobody_has_made(measured):
     for name, answer in (("svc/nobody", "there is no Service nobody in namespace demo"),
                          ("deploy/nobody", "no pods with a proxy belong to deploy/nobody in namespace demo")):
         assert answer in tulle("diagnostics", "policy", name, "80", "-n", "demo", *public, status=1)[1]
+
+
+def test_ports_that_a_service_does_not_have(governed):
+    """The policy service answers for any port of a Service, so that it is the command that knows of a slip."""
+    public = "--api-addr", f"{governed.address}:{PUBLIC_API}"
+    assert policy(governed, "svc/web", 80, *public) == policy(governed, "svc/web", 80)
+    assert policy(governed, "svc/web", 81, *public, status=1) == (
+        "", "tulle: diagnostics policy: Service web in namespace default has no port 81, but 80\n")
+    assert "has no port 80, but 6379, 6380\n" in policy(governed, "svc/cache", 80, *public, status=1)[1]
+    assert yaml.safe_load(policy(governed, "svc/bare", 81, *public)[0])["metadata"]["resource"]["name"] == "bare"
+    assert policy(governed, "10.96.0.10", 81, *public)[0] == policy(governed, "10.96.0.10", 81)[0]
+    assert policy(governed, "svc/web", 81)[0] != ""  # the public API cannot be asked
 
 
 def test_check_of_nobody():
