@@ -204,3 +204,31 @@ int api_list_pods(const struct cli_target *t, const char *ns,
 {
     return api_list_pods_of(t, ns, "", "", out, problem, problem_bytes);
 }
+
+int api_has_namespace(const struct cli_target *t, const char *ns, char *problem, size_t problem_bytes)
+{
+    Linkerd2__Public__StatSummaryRequest request;
+    Linkerd2__Public__ResourceSelection selection;
+    Linkerd2__Public__Resource resource;
+    ProtobufCMessage *answer = NULL;
+    const Linkerd2__Public__StatSummaryResponse *response;
+    int rc = 0;
+
+    linkerd2__public__stat_summary_request__init(&request);
+    linkerd2__public__resource_selection__init(&selection);
+    linkerd2__public__resource__init(&resource);
+    resource.type = api_text("namespace");
+    resource.name = api_text(ns);
+    selection.resource = &resource;
+    request.selector = &selection;
+    request.skip_stats = true;
+    TRY(api_call(t, "StatSummary", &request.base, &linkerd2__public__stat_summary_response__descriptor,
+                 &answer, problem, problem_bytes));
+    response = (const Linkerd2__Public__StatSummaryResponse *)answer;
+    if (response->response_case == LINKERD2__PUBLIC__STAT_SUMMARY_RESPONSE__RESPONSE_ERROR) {
+        (void)snprintf(problem, problem_bytes, "%s", response->error->error);
+        rc = E_NOT_FOUND;
+    }
+    api_answer_free(answer);
+    return rc;
+}

@@ -21,6 +21,10 @@ static inline char *api_text(const char *text)
     return (char *)(uintptr_t)text;
 }
 
+/* 0, or E_NOT_FOUND and a sentence: there is no such namespace; or why nobody knows. */
+int api_has_namespace(const struct cli_target *t, const char *ns, char *problem,
+                      size_t problem_bytes) MUST_USE;
+
 /* Pods of a namespace; all when it is "". */
 int api_list_pods(const struct cli_target *t, const char *ns, Linkerd2__Public__ListPodsResponse **out,
                   char *problem, size_t problem_bytes) MUST_USE;

@@ -154,32 +154,7 @@ int check_control_pods(struct checker *c, char *problem, size_t problem_bytes)
 
 int check_namespace(struct checker *c, char *problem, size_t problem_bytes)
 {
-    Linkerd2__Public__StatSummaryRequest request;
-    Linkerd2__Public__ResourceSelection selection;
-    Linkerd2__Public__Resource resource;
-    ProtobufCMessage *answer = NULL;
-    const Linkerd2__Public__StatSummaryResponse *response;
-    char type[] = "namespace";
-    int rc = 0;
-
-    linkerd2__public__stat_summary_request__init(&request);
-    linkerd2__public__resource_selection__init(&selection);
-    linkerd2__public__resource__init(&resource);
-    resource.type = type;
-    resource.name = (char *)(uintptr_t)c->ns; /* packing does not write */
-    selection.resource = &resource;
-    request.selector = &selection;
-    request.skip_stats = true;
-    TRY(api_call(&c->target, "StatSummary", &request.base,
-                 &linkerd2__public__stat_summary_response__descriptor, &answer, problem,
-                 problem_bytes));
-    response = (const Linkerd2__Public__StatSummaryResponse *)answer;
-    if (response->response_case == LINKERD2__PUBLIC__STAT_SUMMARY_RESPONSE__RESPONSE_ERROR) {
-        (void)snprintf(problem, problem_bytes, "%s", response->error->error);
-        rc = E_NOT_FOUND;
-    }
-    api_answer_free(answer);
-    return rc;
+    return api_has_namespace(&c->target, c->ns, problem, problem_bytes);
 }
 
 /* Annotations may write a version with a "v". */

@@ -49,6 +49,7 @@ struct resource_arg {
 int resource_parse(const struct opt_list *args, size_t from, struct resource_arg *out, size_t out_max,
                    size_t *out_count, char *problem, size_t problem_bytes) MUST_USE;
 const char *kind_short(const char *kind); /* "deploy" */
+const char *kind_plural(const char *kind); /* "deployments" */
 
 /* Columns three spaces apart, the first `left_columns` left aligned, the rest right aligned. */
 struct table;
@@ -56,6 +57,19 @@ struct table *table_new(const char *const *heads, size_t columns, unsigned left_
 void table_cell(struct table *t, const char *format, ...) PRINTF_LIKE(2, 3); /* from left to right */
 void table_print(const struct table *t, struct text *to);
 void table_free(struct table *t);
+
+/*
+ * There is nothing to show: why, on standard error. Linkerd's words come first; what is more says whether one
+ * looked in the wrong place. Returns the exit status: 1 when a namespace was named that is not there.
+ */
+struct cli_nothing {
+    const struct cli_target *target;
+    const char *command, *what; /* "stat", "traffic" */
+    const char *why;            /* a sentence without its full stop; NULL: nobody knows */
+    const char *ns;             /* that was looked in; NULL: in all */
+    const char *named[3];       /* namespaces that the command line names; NULL: none */
+};
+int cli_nothing_found(const struct cli_nothing *n);
 
 /* The commands. */
 int cli_stat(int argc, char **argv);

@@ -101,6 +101,13 @@ const char *kind_short(const char *kind)
     return k != NULL ? k->abbreviation : kind;
 }
 
+const char *kind_plural(const char *kind)
+{
+    const struct kind_name *k = kind_find_name(bytes_str(kind));
+
+    return k != NULL ? k->plural : kind;
+}
+
 int cli_problem(char *problem, size_t problem_bytes, const char *format, ...)
 {
     va_list args;

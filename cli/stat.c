@@ -164,18 +164,32 @@ static int ask(const struct stat_options *o, const struct resource_arg *r, struc
                          problem_bytes);
 }
 
-/* Asking the namespace `default` by mistake is the usual reason. */
-static void say_nothing_found(const struct stat_options *o, bool is_namespaced)
+/* Objects have a row even without traffic, and authorities come with it alone. */
+static int say_nothing_found(const struct stat_options *o, const struct resource_arg *resources,
+                             size_t rows, bool is_namespaced)
 {
-    if (is_namespaced && !o->all_namespaces) {
-        (void)fprintf(stderr, "No traffic found in namespace %s; -n names another, -A asks all.\n",
-                      o->ns);
-    } else {
-        (void)fputs("No traffic found.\n", stderr);
+    struct cli_nothing n = {
+        .target = &o->target,
+        .command = "stat",
+        .what = "traffic",
+        .ns = is_namespaced && !o->all_namespaces ? o->ns : NULL,
+        .named = {o->ns_option, o->to_ns, o->from_ns},
+    };
+    bool has_peer = o->to_peer.kind != NULL || o->from_peer.kind != NULL;
+    char why[64];
+
+    if (rows > 0 && !has_peer) {
+        n.why = "What is there has no proxy; --unmeshed shows it";
+    } else if (!has_peer && !o->is_many && o->selector == NULL &&
+               !is_kind(&resources[0], "authority")) {
+        (void)snprintf(why, sizeof(why), "There are no %s", kind_plural(resources[0].kind));
+        n.why = why;
     }
+    return cli_nothing_found(&n);
 }
 
-static int print(const struct stat_options *o, struct stat_rows *rows, bool is_namespaced)
+static int print(const struct stat_options *o, const struct resource_arg *resources,
+                 struct stat_rows *rows, bool is_namespaced)
 {
     struct text out;
     int status = 0;
@@ -191,7 +205,7 @@ static int print(const struct stat_options *o, struct stat_rows *rows, bool is_n
         status = cli_fail("stat: the table is longer than %u MiB; name fewer resources",
                           OUTPUT_BYTES_MAX >> 20);
     } else if (out.len == 0) {
-        say_nothing_found(o, is_namespaced);
+        status = say_nothing_found(o, resources, rows->count, is_namespaced);
     } else {
         (void)fwrite(out.at, 1, out.len, stdout);
     }
@@ -213,7 +227,7 @@ static int run(const struct stat_options *o, const struct resource_arg *resource
         }
     }
     if (status == 0) {
-        status = print(o, &rows, is_namespaced);
+        status = print(o, resources, &rows, is_namespaced);
     }
     stat_rows_clear(&rows);
     return status;

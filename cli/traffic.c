@@ -131,11 +131,12 @@ int traffic_print(const char *command, const char *what, const struct traffic_op
                           TRAFFIC_OUTPUT_MAX >> 20);
     } else if (out->len > 0) {
         (void)fwrite(out->at, 1, out->len, stdout);
-    } else if (o->all_namespaces) {
-        (void)fprintf(stderr, "No %s found.\n", what);
     } else {
-        (void)fprintf(stderr, "No %s found in namespace %s; -n names another, -A asks all.\n", what,
-                      o->ns);
+        status = cli_nothing_found(&(struct cli_nothing){.target = &o->target,
+                                                         .command = command,
+                                                         .what = what,
+                                                         .ns = o->all_namespaces ? NULL : o->ns,
+                                                         .named = {o->ns_option}});
     }
     text_clear(out);
     return status;

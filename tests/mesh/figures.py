@@ -172,12 +172,23 @@ class PublicApi(cp.Controller):
         super().__init__(folder, None, ("public-api",), ["--prometheus-url", prometheus_url])
         self.scraped = scraped
 
-    def tulle(self, *args, status=0):
-        """A command; its standard output, or its standard error when it must fail with `status` (None: it may)."""
+    def run(self, *args, status=0):
+        """A command that ends with `status` (None: with any)."""
         got = subprocess.run([cp.program("tulle"), *args, "--api-addr", f"{self.address}:{PUBLIC_API}"],
                              capture_output=True, text=True, timeout=cp.STALL_S)
         assert status in (None, got.returncode), f"{args}: {got.returncode}\n{got.stdout}{got.stderr}\n{self.output()}"
+        return got
+
+    def tulle(self, *args, status=0):
+        """Its standard output, or its standard error when it must fail."""
+        got = self.run(*args, status=status)
         return got.stderr if status else got.stdout
+
+    def nothing(self, *args, status=0):
+        """What is said when there is nothing to show."""
+        got = self.run(*args, status=status)
+        assert got.stdout == ""
+        return got.stderr
 
     def stat(self, *args):
         """Rows of `tulle stat -o json` by namespace/name, or by name where there is no namespace."""

@@ -178,6 +178,10 @@ def test_several_tables_have_headings(api, prometheus):
 
 def test_questions_about_routes_that_are_none(api):
     assert "there is no deployment called" in api.tulle("routes", "deploy/nobody", "-n", "sent", status=1)
+    for command in ("routes", "stat-inbound", "stat-outbound"):
+        assert api.nothing(command, "deploy", "-n", "nope", status=1).startswith(
+            f'tulle: {command}: there is no namespace called "nope"; ')
+    assert api.nothing("stat-inbound", "sts", "-n", "sent").startswith("No traffic found. Namespace sent was asked; ")
     assert 'there is no service called "nobody" in namespace sent' in api.tulle(
         "routes", "deploy/bot", "-n", "sent", "--to", "svc/nobody", status=1)
     assert "no Service belongs to" in api.tulle("routes", "deploy/bot", "-n", "sent", "--to", "deploy/bot", status=1)

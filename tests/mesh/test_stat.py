@@ -194,6 +194,22 @@ def test_what_cannot_be_answered_is_said(api):
         assert api.tulle("stat", *wrong, status=64).startswith("tulle: stat: ")
 
 
+def test_why_there_is_nothing_to_show(api, prometheus):
+    """Linkerd's words come first; a namespace that is not there is another matter than one without traffic."""
+    ns, look = "barren", " Namespace barren was asked; -n names another, -A asks all.\n"
+    api.put(namespace(ns), *deployment(ns, "bare"), meshed_pod(ns, "bare-1", "bare", meshed=False))
+    api.wait(lambda: f"{ns}/bare" in api.stat("deploy", "-n", ns, "--unmeshed"))
+    bare = "What is there has no proxy; --unmeshed shows it."
+    assert api.nothing("stat", "deploy", "-n", ns) == f"No traffic found. {bare}{look}"
+    assert api.nothing("stat", "sts", "-n", ns) == f"No traffic found. There are no statefulsets.{look}"
+    for only in (["au"], ["deploy", "-l", "app=else"], ["deploy", "--to", "deploy/bare"]):
+        assert api.nothing("stat", *only, "-n", ns) == f"No traffic found.{look}"
+    assert api.nothing("stat", f"ns/{ns}") == f"No traffic found. {bare}\n"
+    for wrong in (["deploy", "-n", "nope"], ["deploy", "--to-namespace", "nope", "-n", ns], ["all", "-n", "nope"]):
+        assert api.nothing("stat", *wrong, status=1) == (
+            'tulle: stat: there is no namespace called "nope"; `tulle stat ns --unmeshed` lists them all\n')
+
+
 def test_an_unreachable_prometheus_is_named(tmp_path, prometheus):
     gone = f"http://{cp.free_address()}:9/path"
     a = PublicApi(tmp_path, gone, prometheus.scraped).start().wait_ready(ADMIN)
