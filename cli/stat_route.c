@@ -129,11 +129,7 @@ static void inbound_cells(struct table *t, const struct traffic_options *o, cons
     table_cell(t, "%s", or_dash(r->route_kind));
     if (is_output(o, "wide")) {
         table_cell(t, "%s", or_dash(r->authorization));
-        if (r->denied_count > 0) {
-            table_cell(t, "%.1frps", traffic_per_second(o, r->denied_count));
-        } else {
-            table_cell(t, "-");
-        }
+        traffic_rare_cell(t, o, r->denied_count);
     }
     traffic_rate_cells(t, o, s != NULL ? s->success_count : 0, s != NULL ? s->failure_count : 0);
     traffic_latency_cells(t, s);

@@ -8,7 +8,8 @@
 
 #include <stdio.h>
 
-#define WINDOW_MIN_NS (15 * NS_PER_S)
+#define WINDOW_MIN_NS   (15 * NS_PER_S)
+#define RATE_DIGITS_MAX 7 /* behind the point: one event in half a year */
 
 int traffic_complete(struct traffic_options *o, const struct resource_arg *resources, size_t count,
                      char *problem, size_t problem_bytes)
@@ -69,6 +70,23 @@ void traffic_rate_cells(struct table *t, const struct traffic_options *o, uint64
     }
     table_cell(t, "%.2f%%", 100.0 * (double)success / (double)(success + failure));
     table_cell(t, "%.1frps", traffic_per_second(o, success + failure));
+}
+
+/* One denial in a minute is 0.02rps, one in a day 0.00001rps: no wider than the column's head. */
+void traffic_rare_cell(struct table *t, const struct traffic_options *o, uint64_t count)
+{
+    double rate = traffic_per_second(o, count), least = 0.05;
+    int digits = 1;
+
+    if (count == 0) {
+        table_cell(t, "-");
+        return;
+    }
+    while (rate < least && digits < RATE_DIGITS_MAX) {
+        least /= 10;
+        digits++;
+    }
+    table_cell(t, "%.*frps", digits, rate);
 }
 
 void traffic_latency_cells(struct table *t, const Linkerd2__Public__BasicStats *stats)

@@ -217,6 +217,7 @@ def test_inbound_by_server_route_and_authorization(api, prometheus):
              "authz_name": "probe"}
     p.responses(6, srv_group="", srv_kind="default", srv_name="all-unauthenticated", srv_port="9090", **probe)
     p.add("inbound_http_authz_deny_total", 12, **srv, **admin, tls="true")
+    p.add("inbound_http_authz_deny_total", 1, **srv, **plain, tls="true")  # a rare event is no 0.0
     p.wait_scraped()
     got = await_json(api, lambda rows: rows, "stat-inbound", "deploy/web", "-n", ns)
     rows = {(r["server"], r["port"], r["route"]): r for r in got}
@@ -237,6 +238,8 @@ def test_inbound_by_server_route_and_authorization(api, prometheus):
     assert [row[2:8] for row in wide if row[2] == "admin"] == [
         ["admin", "HTTPRoute", "-", "0.2rps", "-", "-"], ["admin", "HTTPRoute", "bot", "-", "95.24%", "0.7rps"],
         ["admin", "HTTPRoute", "human", "-", "100.00%", "0.3rps"]]
+    assert [row[2:8] for row in wide if row[1:3] == ["http:8080", "[default]"]] == [
+        ["[default]", "-", "-", "0.02rps", "-", "-"], ["[default]", "-", "human", "-", "100.00%", "0.8rps"]]
     by_pod = json.loads(api.tulle("stat-inbound", "po", "-n", ns, "-o", "json"))
     assert sum(count(r)[0] for r in by_pod) == 127 and {r["name"] for r in by_pod} == {"web-1"}
     assert json.loads(api.tulle("stat-inbound", "deploy", "-n", ns, "-l", "app!=web", "-o", "json")) == []
