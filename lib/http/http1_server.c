@@ -399,7 +399,9 @@ static void server_late(struct task *task)
     if (is_end && chain_size(&c->out) == 0) {
         server_end(sv);
     }
-    if (chain_size(&c->out) < (sv->state == SERVER_LINGER ? 1 : was_full ? c->output_high_bytes : 0)) {
+    if (sv->state != SERVER_CLOSED &&
+        chain_size(&c->out) <
+            (sv->state == SERVER_LINGER ? 1 : was_full ? c->output_high_bytes : 0)) {
         http1_conn_wake(c); /* not before: the two tasks would wake each other in every turn */
     }
 }
