@@ -10,15 +10,18 @@
 /*
  * Inbound: the profile of the name by which a request was made, for the figures of its routes (wire
  * 5.5). Names are shared by the worker's connections; each holds the one of its last request, so that
- * the next one by that name pays a comparison.
+ * the next one by that name pays a comparison. One that nobody holds is kept for a moment, for
+ * connections whose requests take turns by name; it gives way where there are as many as may be.
  */
 #define ASKED_MAX    100  /* names of a worker that are asked for: strangers choose them */
 #define NAMES_MAX    1000 /* with those that the control plane does not know */
+#define PARKED_MAX   64
 #define NAME_BYTES   300
 #define DEFAULT_PORT ":80"
 #define PATIENCE_NS  (10 * NS_PER_S) /* after an answer that did not come none is waited for */
 
 struct profile_name {
+    struct parked parked; /* without references */
     struct proxy_worker *w;
     unsigned refs;
     struct discovery_entry *entry; /* held; NULL: it has no profile */
@@ -58,18 +61,44 @@ static struct bytes key_of(const struct proxy_worker *w, struct bytes name, char
     return bytes_of(to, len);
 }
 
+static void name_free(struct parked *parked)
+{
+    struct profile_name *n = CONTAINER_OF(parked, struct profile_name, parked);
+
+    (void)map_remove(&n->w->profile_names, bytes_of(n->at, n->len));
+    profile_view_unref(n->view);
+    snapshot_unref((struct snapshot *)(uintptr_t)n->answer);
+    if (n->entry != NULL) {
+        n->w->profile_names_asked--;
+        discovery_release(n->w->cache, n->entry);
+    }
+    mem_free(n);
+}
+
+/* Room for one more, which is somebody's, is taken from those that are nobody's. */
+static bool make_room(struct proxy_worker *w, const size_t *count, size_t max)
+{
+    while (*count >= max) {
+        if (!parking_drop(&w->profile_names_parked)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static struct profile_name *name_new(struct proxy_worker *w, struct bytes name)
 {
     struct profile_name *n = mem_new(sizeof(*n) + name.len);
     char buffer[NAME_BYTES];
     struct bytes key = key_of(w, name, buffer);
 
+    n->parked.free = name_free;
     n->w = w;
     n->len = name.len;
     if (name.len > 0) {
         memcpy(n->at, name.at, name.len);
     }
-    if (key.len > 0 && w->profile_names_asked < ASKED_MAX) {
+    if (key.len > 0 && make_room(w, &w->profile_names_asked, ASKED_MAX)) {
         w->profile_names_asked++;
         n->entry = discovery_ask(w->cache, QUESTION_PROFILE, key);
     }
@@ -83,11 +112,12 @@ static struct profile_name *name_get(struct proxy_worker *w, struct bytes name)
     struct profile_name *n = map_get(&w->profile_names, name);
 
     if (n == NULL) {
-        if (name.len > NAME_BYTES || map_count(&w->profile_names) >= NAMES_MAX) {
+        if (name.len > NAME_BYTES || !make_room(w, &w->profile_names.count, NAMES_MAX)) {
             return NULL;
         }
         n = name_new(w, name);
     }
+    parking_take(&w->profile_names_parked, &n->parked);
     n->refs++;
     return n;
 }
@@ -98,17 +128,22 @@ void profile_name_unref(struct profile_name *n)
         return;
     }
     assert(n->refs > 0);
-    if (--n->refs > 0) {
-        return;
+    if (--n->refs == 0) {
+        parking_put(&n->w->profile_names_parked, &n->parked);
+        proxy_worker_want_sweep(n->w);
     }
-    (void)map_remove(&n->w->profile_names, bytes_of(n->at, n->len));
-    profile_view_unref(n->view);
-    snapshot_unref((struct snapshot *)(uintptr_t)n->answer);
-    if (n->entry != NULL) {
-        n->w->profile_names_asked--;
-        discovery_release(n->w->cache, n->entry);
-    }
-    mem_free(n);
+}
+
+void profile_names_open(struct proxy_worker *w)
+{
+    map_init(&w->profile_names);
+    parking_init(&w->profile_names_parked, PARKED_MAX);
+}
+
+void profile_names_clear(struct proxy_worker *w)
+{
+    parking_clear(&w->profile_names_parked);
+    map_clear(&w->profile_names); /* the connections held the others */
 }
 
 /* The newest that is known. */

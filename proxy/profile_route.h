@@ -27,4 +27,8 @@ void profile_inbound(struct exchange *ex, void (*go)(struct exchange *ex));
 void profile_wait_cancel(struct exchange *ex); /* idempotent; before its stream is closed */
 void profile_name_unref(struct profile_name *n); /* NULL is fine */
 
+/* The names of a worker: from its beginning to its end, by when no connection has any. */
+void profile_names_open(struct proxy_worker *w);
+void profile_names_clear(struct proxy_worker *w);
+
 #endif

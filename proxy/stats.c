@@ -8,6 +8,7 @@
 #define SERIES_BYTES 512 /* of one, with its part of the labels */
 #define SERIES_LEAST 5000
 #define SERIES_MOST  100000
+#define PARKED_MAX 128
 
 /* Wire 7.2: the buckets of all families, in exposed units. */
 static const struct {
@@ -154,11 +155,13 @@ void stats_open(struct stats *s, size_t series_max, uint64_t idle_ns)
     }
     map_init(&s->tcp);
     map_init(&s->bundles);
+    parking_init(&s->parking, PARKED_MAX);
     list_init(&s->meters);
 }
 
 void stats_close(struct stats *s)
 {
+    parking_clear(&s->parking);
     assert(map_count(&s->tcp) == 0);
     assert(map_count(&s->bundles) == 0);
     assert(list_is_empty(&s->meters));
@@ -171,8 +174,9 @@ void stats_close(struct stats *s)
     metrics_clear(&s->metrics);
 }
 
-static void meters_read(struct stats *s)
+static void collect_begin(struct stats *s)
 {
+    (void)parking_round(&s->parking);
     LIST_FOREACH(node, &s->meters)
     {
         meter_read(LIST_ITEM(node, struct tcp_meter, node));
@@ -183,14 +187,14 @@ bool stats_collect_some(struct stats *s, struct metric_samples *to, uint64_t now
                         size_t series_max, struct metric_cursor *at)
 {
     if (!at->is_begun) {
-        meters_read(s);
+        collect_begin(s);
     }
     return metrics_collect_some(&s->metrics, to, now_ns, series_max, at);
 }
 
 void stats_collect(struct stats *s, struct metric_samples *to, uint64_t now_ns)
 {
-    meters_read(s);
+    collect_begin(s);
     metrics_collect(&s->metrics, to, now_ns);
 }
 
@@ -215,6 +219,7 @@ static const struct {
 };
 
 struct request_stats {
+    struct parked parked; /* without references */
     struct stats *stats;
     enum request_kind kind;
     unsigned refs;
@@ -225,6 +230,20 @@ struct request_stats {
     unsigned count, next;
 };
 
+static void request_stats_free(struct parked *parked)
+{
+    struct request_stats *r = CONTAINER_OF(parked, struct request_stats, parked);
+
+    (void)map_remove(&r->stats->requests[r->kind], r->labels);
+    series_unref(r->requests);
+    for (unsigned i = 0; i < r->count; i++) {
+        series_unref(r->responses[i].total);
+        series_unref(r->responses[i].latency);
+    }
+    mem_free((char *)(uintptr_t)r->labels.at);
+    mem_free(r);
+}
+
 struct request_stats *request_stats_get_of(struct stats *s, enum request_kind kind,
                                            struct bytes labels)
 {
@@ -232,12 +251,14 @@ struct request_stats *request_stats_get_of(struct stats *s, enum request_kind ki
 
     if (r == NULL) {
         r = mem_new(sizeof(*r));
+        r->parked.free = request_stats_free;
         r->stats = s;
         r->kind = kind;
         r->labels = bytes_of(bytes_dup(labels), labels.len);
         r->requests = metrics_series(&s->metrics, stat_family(kinds[kind].requests), labels);
         (void)map_put(&s->requests[kind], r->labels, r);
     }
+    parking_take(&s->parking, &r->parked);
     r->refs++;
     return r;
 }
@@ -258,17 +279,9 @@ void request_stats_unref(struct request_stats *r)
         return;
     }
     assert(r->refs > 0);
-    if (--r->refs > 0) {
-        return;
+    if (--r->refs == 0) {
+        parking_put(&r->stats->parking, &r->parked);
     }
-    (void)map_remove(&r->stats->requests[r->kind], r->labels);
-    series_unref(r->requests);
-    for (unsigned i = 0; i < r->count; i++) {
-        series_unref(r->responses[i].total);
-        series_unref(r->responses[i].latency);
-    }
-    mem_free((char *)(uintptr_t)r->labels.at);
-    mem_free(r);
 }
 
 void request_stats_request(struct request_stats *r)

@@ -19,7 +19,8 @@
  * in *_http_errors_total and tulle_failures_total alone.
  *
  * Ownership: request_stats_get() and tcp_stats_get() return a reference. All were given back when
- * stats_close() comes.
+ * stats_close() comes. What requests are counted by stays for the next ones that share it, until the
+ * second collection after its last use, and no more than 128 such objects do.
  * Limits: stats_series_max() a worker, an eighth of them a family; what exceeds that is folded into
  * series whose values are "other", except for labels of few values (metric.h).
  * Threads: one `struct stats` belongs to one worker.
@@ -29,6 +30,7 @@
 #include "net/addr.h"
 #include "net/io.h"
 #include "proxy/failure.h"
+#include "proxy/parking.h"
 
 enum stat_id {
 #define COUNTER(id, name, help)                  STAT_##id,
@@ -58,6 +60,7 @@ struct stats {
     struct metrics metrics;
     struct map requests[REQUEST_KINDS], tcp; /* shared objects by their labels */
     struct map bundles; /* of stats_bundle.c, by kind and labels */
+    struct parking parking;   /* of `requests` and `bundles` */
     struct list meters;       /* of open connections */
 };
 void stats_open(struct stats *s, size_t series_max, uint64_t idle_ns);

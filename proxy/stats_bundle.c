@@ -12,6 +12,7 @@ struct status_count {
 };
 
 struct stat_bundle {
+    struct parked parked; /* without references */
     struct stats *stats;
     const struct bundle_kind *kind;
     unsigned refs;
@@ -34,11 +35,28 @@ static struct bytes bundle_key(char *buffer, const struct bundle_kind *kind, str
     return bytes_of(buffer, sizeof(kind) + labels.len);
 }
 
+static void bundle_free(struct parked *parked)
+{
+    struct stat_bundle *b = CONTAINER_OF(parked, struct stat_bundle, parked);
+    char buffer[KEY_BYTES];
+
+    (void)map_remove(&b->stats->bundles, bundle_key(buffer, b->kind, b->labels));
+    for (unsigned i = 0; i < b->kind->count; i++) {
+        series_unref(b->series[i]);
+    }
+    for (unsigned i = 0; i < b->statuses_count; i++) {
+        series_unref(b->statuses[i].series);
+    }
+    mem_free((char *)(uintptr_t)b->labels.at);
+    mem_free(b);
+}
+
 static struct stat_bundle *bundle_new(struct stats *s, const struct bundle_kind *kind,
                                       struct bytes labels)
 {
     struct stat_bundle *b = mem_new(sizeof(*b) + kind->count * sizeof(*b->series));
 
+    b->parked.free = bundle_free;
     b->stats = s;
     b->kind = kind;
     b->labels = bytes_of(bytes_dup(labels), labels.len);
@@ -64,6 +82,7 @@ struct stat_bundle *stat_bundle_get(struct stats *s, const struct bundle_kind *k
         b = bundle_new(s, kind, labels);
         (void)map_put(&s->bundles, key, b);
     }
+    parking_take(&s->parking, &b->parked);
     b->refs++;
     return b;
 }
@@ -73,21 +92,6 @@ void stat_bundle_ref(struct stat_bundle *b)
     b->refs++;
 }
 
-static NOINLINE void bundle_free(struct stat_bundle *b)
-{
-    char buffer[KEY_BYTES];
-
-    (void)map_remove(&b->stats->bundles, bundle_key(buffer, b->kind, b->labels));
-    for (unsigned i = 0; i < b->kind->count; i++) {
-        series_unref(b->series[i]);
-    }
-    for (unsigned i = 0; i < b->statuses_count; i++) {
-        series_unref(b->statuses[i].series);
-    }
-    mem_free((char *)(uintptr_t)b->labels.at);
-    mem_free(b);
-}
-
 void stat_bundle_unref(struct stat_bundle *b)
 {
     if (b == NULL) {
@@ -95,7 +99,7 @@ void stat_bundle_unref(struct stat_bundle *b)
     }
     assert(b->refs > 0);
     if (--b->refs == 0) {
-        bundle_free(b);
+        parking_put(&b->stats->parking, &b->parked);
     }
 }
 

@@ -10,6 +10,7 @@
 #include "proxy/access_log.h"
 #include "proxy/early.h"
 #include "proxy/exchange.h"
+#include "proxy/profile_route.h"
 #include "proxy/shed.h"
 #include "proxy/span_queue.h"
 
@@ -102,6 +103,7 @@ static void on_sweep(struct timer *t)
 
     is_more = dest_sweep(w) || is_more;
     is_more = upstream_sweep(w) || is_more;
+    is_more = parking_round(&w->profile_names_parked) || is_more;
     is_more = profile_sweep(w) || is_more;
     if (is_more) {
         proxy_worker_want_sweep(w);
@@ -163,7 +165,7 @@ void proxy_worker_open(struct proxy_worker *w)
     map_init(&w->known);
     list_init(&w->known_idle);
     map_init(&w->profiles);
-    map_init(&w->profile_names);
+    profile_names_open(w);
     w->sweep.run = on_sweep;
     w->rest.run = on_rest;
     shed_worker_open(w);
@@ -201,8 +203,8 @@ void proxy_worker_close(struct proxy_worker *w)
     known_clear(w);
     dest_clear(w);
     upstream_clear(w);
+    profile_names_clear(w);
     profile_clear(w);
-    map_clear(&w->profile_names); /* the connections held them */
     timer_cancel(w->loop, &w->sweep);
     while (!list_is_empty(&w->scrapes)) {
         scrape_end(LIST_ITEM(w->scrapes.next, struct scrape, node));

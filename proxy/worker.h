@@ -67,6 +67,7 @@ struct proxy_worker {
     size_t known_idle_count;
     struct map profiles;  /* service profiles in use, by direction and name: profile_use.c */
     struct map profile_names; /* by which inbound requests come: profile_inbound.c */
+    struct parking profile_names_parked;
     size_t profile_names_asked;
     uint64_t profile_patience_ns; /* until then nobody waits for a profile */
     struct list all_upstreams;

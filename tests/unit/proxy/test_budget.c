@@ -11,13 +11,14 @@
 #define GET GET_OF("web")
 #define OK  "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
-#define WARM_UP  10
+#define WARM_UP  20
 #define REQUESTS 50
 
 static unsigned long heap, received, sent, batches;
 static bool counting, is_sampled;
 static struct app app;
-static const char *get;
+static const char *gets[8]; /* requests that a client sends in turn */
+static size_t gets_count, servers_count; /* the application has them on so many connections */
 
 void *__real_mem_new(size_t bytes);
 void *__wrap_mem_new(size_t bytes);
@@ -58,7 +59,8 @@ static int setup(void **state)
     rig_know_default(app.at.port, DEFAULT_ALL_UNAUTHENTICATED, false);
     rig.target[INBOUND] = app.at;
     rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
-    get = GET;
+    gets[0] = GET;
+    gets_count = servers_count = 1;
     is_sampled = false;
     return 0;
 }
@@ -91,8 +93,11 @@ static void collect_spans(void)
     rig.w.spans = span_writer_new(rig.l, &rig.w.stats, &queue);
 }
 
-static void exchange_one(struct peer *client, struct peer **server)
+static void exchange_one(struct peer *client, struct peer **servers, unsigned i)
 {
+    struct peer **server = &servers[i % servers_count];
+    const char *get = gets[i % gets_count];
+
     text_reset(&client->in);
     assert_int_equal(send(client->fd, get, strlen(get), 0), strlen(get));
     if (*server == NULL) {
@@ -107,15 +112,15 @@ static void exchange_one(struct peer *client, struct peer **server)
 /* `proxies` is how many the requests pass. */
 static void measure(enum direction side, unsigned proxies)
 {
-    struct peer *client = peer_dial(side), *server = NULL;
+    struct peer *client = peer_dial(side), *servers[ARRAY_LEN(gets)] = {NULL};
 
     for (unsigned i = 0; i < WARM_UP; i++) {
-        exchange_one(client, &server);
+        exchange_one(client, servers, i);
     }
     heap = received = sent = batches = 0;
     counting = true;
     for (unsigned i = 0; i < REQUESTS; i++) {
-        exchange_one(client, &server);
+        exchange_one(client, servers, i);
     }
     counting = false;
     assert_true(heap <= (is_sampled ? batches + 1 : 0)); /* one for each batch that was begun */
@@ -140,7 +145,7 @@ static void outbound_to_one_endpoint(void **state)
 static void traced(const char *request)
 {
     collect_spans();
-    get = request;
+    gets[0] = request;
     rig_know_target(&rig.target[OUTBOUND],
                     policy_to(PROTOCOL_DETECT, endpoint_at(&app.at, NULL), NULL));
     measure(OUTBOUND, 1);
@@ -192,7 +197,7 @@ static void outbound_by_name(void **state)
 
     (void)state;
     rig.config.ingress_mode = true;
-    get = GET_OF("web\r\nl5d-dst-override: web.app.svc.cluster.local:80");
+    gets[0] = GET_OF("web\r\nl5d-dst-override: web.app.svc.cluster.local:80");
     rig_know_target(&rig.target[OUTBOUND], outbound_policy_new_fallback());
     rig_know(QUESTION_NAME, BYTES("web.app.svc.cluster.local:80"),
              &policy_to(PROTOCOL_DETECT, NULL, "web.app.svc.cluster.local:80")->ref);
@@ -228,6 +233,81 @@ static void a_meshed_hop(void **state)
     measure(OUTBOUND, 2);
 }
 
+/* --- requests that are not like the one before ------------------------------------------------ */
+
+#define HOSTS 7 /* more than a connection remembers of anything */
+
+static void ask_many_hosts(void)
+{
+    static const char *const all[HOSTS] = {GET_OF("a"), GET_OF("b"), GET_OF("c"), GET_OF("d"),
+                                           GET_OF("e"), GET_OF("f"), GET_OF("g")};
+
+    memcpy(gets, all, sizeof(all));
+    gets_count = HOSTS;
+}
+
+static struct bytes host_name(size_t i)
+{
+    static const char names[] = "abcdefg";
+
+    return bytes_of(names + i, 1);
+}
+
+/* Each host is of a route of its own, to a backend of its own. */
+static void outbound_by_many_routes(void **state)
+{
+    struct endpoint *at = endpoint_at(&app.at, NULL);
+    struct outbound_policy *p = policy_to(PROTOCOL_DETECT, at, "first.app.svc.cluster.local:80");
+    struct route *routes = arena_new(&p->arena, HOSTS * sizeof(*routes));
+    struct backend *backends = arena_new(&p->arena, HOSTS * sizeof(*backends));
+    char *path;
+
+    (void)state;
+    ask_many_hosts();
+    for (size_t i = 0; i < HOSTS; i++) {
+        routes[i] = *p->http1.at;
+        backends[i] = *p->backends;
+        path = arena_printf(&p->arena, "%zu.app.svc.cluster.local:80", i);
+        backends[i].path = bytes_str(path);
+        backends[i].forward = NULL;
+        routes[i].meta.name = backends[i].meta.name = host_name(i);
+        routes[i].hosts = arena_new(&p->arena, sizeof(*routes[i].hosts));
+        routes[i].hosts[0] = (struct host_match){.host = host_name(i)};
+        routes[i].hosts_count = 1;
+        routes[i].rules = arena_new(&p->arena, sizeof(*routes[i].rules));
+        routes[i].rules[0] = *p->http1.at->rules;
+        routes[i].rules[0].backends = arena_new(&p->arena, sizeof(struct weighted_backend));
+        routes[i].rules[0].backends[0] = (struct weighted_backend){.weight = 1, .backend = i};
+        rig_know_endpoints(path, &(struct endpoint *){endpoint_at(&app.at, NULL)}, 1);
+    }
+    endpoint_unref(at);
+    p->http1 = (struct route_list){.at = routes, .count = HOSTS};
+    p->backends = backends;
+    p->backends_count = HOSTS;
+    rig_know_target(&rig.target[OUTBOUND], p);
+    servers_count = HOSTS;
+    measure(OUTBOUND, 1);
+}
+
+/* The route is counted by the request's host. */
+static void outbound_with_labels_of_hosts(void **state)
+{
+    (void)state;
+    ask_many_hosts();
+    rig.config.hostname_labels = true;
+    rig_know_target(&rig.target[OUTBOUND],
+                    policy_to(PROTOCOL_DETECT, endpoint_at(&app.at, NULL), NULL));
+    measure(OUTBOUND, 1);
+}
+
+/* Names that may have profiles, and names that cannot. */
+static void inbound_by_many_authorities(void **state)
+{
+    (void)state;
+    ask_many_hosts();
+    measure(INBOUND, 1);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -241,6 +321,9 @@ int main(int argc, char **argv)
         TEST(outbound_by_name),
         TEST(under_a_service_profile),
         TEST(a_meshed_hop),
+        TEST(outbound_by_many_routes),
+        TEST(outbound_with_labels_of_hosts),
+        TEST(inbound_by_many_authorities),
     };
 
     return rig_run(tests, argc, argv);

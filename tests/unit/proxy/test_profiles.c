@@ -407,6 +407,11 @@ static void a_profile_goes_under_a_request(void **state)
 
 /* --- inbound ---------------------------------------------------------------------------------- */
 
+static size_t names_in_use(void)
+{
+    return map_count(&rig.w.profile_names) - rig.w.profile_names_parked.count;
+}
+
 static void know_name(struct bytes parts)
 {
     rig_know(QUESTION_PROFILE, BYTES(DST), &profile(parts)->ref);
@@ -465,7 +470,7 @@ static void who_waits_may_give_up(void **state)
     know_name(ROUTE("r"));
     rig_settle();
     assert_true(app_has_nobody(&app));
-    assert_int_equal(map_count(&rig.w.profile_names), 0);
+    assert_int_equal(names_in_use(), 0);
 }
 
 /* Without the canonical name it is the authority's; nobody waits for that. */
@@ -495,20 +500,27 @@ static void an_authority_is_as_good_a_name(void **state)
             know_name(ROUTE("r"));
         }
     }
-    assert_int_equal(map_count(&rig.w.profile_names), 1); /* the last one's */
+    assert_int_equal(names_in_use(), 1); /* the last one's */
+}
+
+static struct peer *strange(unsigned i)
+{
+    struct peer *client = peer_dial(INBOUND);
+    char request[256];
+
+    (void)snprintf(request, sizeof(request),
+                   "GET /a HTTP/1.1\r\nHost: x%u.app.svc.cluster.local\r\n\r\n", i);
+    peer_send(client, request);
+    return client;
 }
 
 static void strangers_names_are_bounded(void **state)
 {
     struct peer *clients[101];
-    char request[256];
 
     (void)state;
     for (unsigned i = 0; i < ARRAY_LEN(clients); i++) {
-        clients[i] = peer_dial(INBOUND);
-        (void)snprintf(request, sizeof(request),
-                       "GET /a HTTP/1.1\r\nHost: x%u.app.svc.cluster.local\r\n\r\n", i);
-        peer_send(clients[i], request);
+        clients[i] = strange(i);
     }
     RIG_UNTIL(rig.w.in_flight[INBOUND] == ARRAY_LEN(clients));
     assert_int_equal(map_count(&rig.w.profile_names), ARRAY_LEN(clients));
@@ -517,8 +529,32 @@ static void strangers_names_are_bounded(void **state)
         peer_abort(clients[i]);
     }
     RIG_UNTIL(rig.w.conns_count == 0);
-    assert_int_equal(map_count(&rig.w.profile_names), 0);
+    assert_int_equal(names_in_use(), 0);
+    RIG_UNTIL(map_count(&rig.w.profile_names) == 0); /* what is nobody's goes soon */
     assert_int_equal(rig.w.profile_names_asked, 0);
+}
+
+/* What is kept for nobody in particular stands in nobody's way. */
+static void names_that_are_kept_give_way(void **state)
+{
+    struct peer *clients[100];
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_LEN(clients); i++) {
+        clients[i] = strange(i);
+    }
+    RIG_UNTIL(rig.w.in_flight[INBOUND] == ARRAY_LEN(clients));
+    for (unsigned i = 0; i < 10; i++) {
+        peer_abort(clients[i]);
+    }
+    RIG_UNTIL(rig.w.in_flight[INBOUND] == ARRAY_LEN(clients) - 10);
+    for (unsigned i = 0; i < 10; i++) {
+        (void)strange(100 + i);
+    }
+    RIG_UNTIL(rig.w.in_flight[INBOUND] == ARRAY_LEN(clients));
+    assert_int_equal(names_in_use(), 100);
+    assert_int_equal(rig.w.profile_names_asked, 100); /* all of those that are in use */
+    assert_int_equal(rig.w.profile_names_parked.count, 0);
 }
 
 static void a_changed_profile_is_followed(void **state)
@@ -563,6 +599,7 @@ int main(int argc, char **argv)
         TEST(who_waits_may_give_up),
         TEST(an_authority_is_as_good_a_name),
         TEST(strangers_names_are_bounded),
+        TEST(names_that_are_kept_give_way),
         TEST(a_changed_profile_is_followed),
     };
 

@@ -154,7 +154,8 @@ static void what_is_idle_goes(void **state)
     RIG_UNTIL(map_count(&rig.w.upstreams) == 0);
     RIG_UNTIL(rig.w.conns_count == 0);
     assert_int_equal(rig_sum("tcp_open_connections", NULL, NULL), 0);
-    assert_false(timer_is_armed(&rig.w.sweep));
+    RIG_UNTIL(map_count(&rig.w.profile_names) == 0);
+    RIG_UNTIL(!timer_is_armed(&rig.w.sweep));
 }
 
 /* --- traffic ---------------------------------------------------------------------------------- */
