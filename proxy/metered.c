@@ -89,6 +89,7 @@ static const struct io_ops metered_ops = {
     .close = metered_close,
     .fd = metered_fd,
     .set_owner = metered_set_owner,
+    .is_transparent = true,
 };
 
 struct io *io_metered_new(struct io *below, struct tcp_stats *stats, uint64_t skip_in,

@@ -155,6 +155,9 @@ static void watch_record(struct watch *w, uint32_t events)
     if ((events & (EPOLLHUP | EPOLLERR)) != 0) {
         w->ready |= WATCH_HUP;
     }
+    if ((events & EPOLLRDHUP) != 0) {
+        w->ready |= WATCH_FIN;
+    }
     if (w->owner != NULL) {
         task_wake(w->loop, w->owner);
     }

@@ -38,6 +38,7 @@ enum watch_ready {
     WATCH_IN   = 1, /* readable, or the peer finished, or an error is to be read */
     WATCH_OUT  = 2, /* writable */
     WATCH_HUP  = 4, /* both directions are over, or an error is pending */
+    WATCH_FIN  = 8, /* the peer finished; bytes from before may be unread. Stays set */
 };
 struct watch {
     int fd; /* -1 when closed */

@@ -244,6 +244,25 @@ static int more_input(const struct http1_conn *c)
                   : E_AGAIN; /* RFC 9112 8: an incomplete message is known as such */
 }
 
+/* RFC 9112 6.2, 7.1: at least so many bytes come before the body's end. */
+static uint64_t least_left(const struct http1_conn *c)
+{
+    static const char end[] = "\r\n0\r\n\r\n";
+
+    if (c->rx == HTTP1_LENGTH) {
+        return c->rx_left;
+    }
+    return c->chunks.left > 0 ? c->chunks.left + sizeof(end) - 1 : 1;
+}
+
+bool http1_is_cut(const struct http1_conn *c)
+{
+    size_t unread;
+
+    return io_unread(c->io, &unread) == 0 && c->rx != HTTP1_UNTIL_CLOSE &&
+           chain_size(&c->in) + unread < least_left(c);
+}
+
 /* Without credit nothing is read; but the peer's end, if it is known already, is told at once. */
 static bool wants_credit(const struct http1_conn *c, bool is_used_up)
 {

@@ -86,6 +86,12 @@ int http1_take_body(struct http1_conn *c, struct chain *to) MUST_USE;
  */
 int http1_deliver_body(struct http1_conn *c) MUST_USE;
 
+/*
+ * Nothing is read while there is no credit. Is it known all the same that the body cannot become
+ * whole, because the peer finished and what there is of it is too little?
+ */
+bool http1_is_cut(const struct http1_conn *c);
+
 /* Deliver a due on_reset. */
 void http1_reset_stream(struct http1_conn *c, enum reset why, int err);
 void http1_deliver_reset(struct http1_conn *c);

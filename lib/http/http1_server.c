@@ -355,6 +355,10 @@ static void server_run(struct task *task)
     if (sv->state == SERVER_EXCHANGE && io_is_reset(sv->c.io)) {
         server_fail(sv, RESET_CONNECTION, E_CLOSED); /* no read tells, while none is wanted */
     }
+    if (sv->state == SERVER_EXCHANGE && !sv->c.s.got_end && !sv->c.s.sent_end &&
+        http1_is_cut(&sv->c)) {
+        request_failed(sv, E_H1_TRUNCATED);
+    }
     if (chain_size(&sv->c.out) > 0) {
         task_wake_late(sv->c.loop, &sv->c.late);
     }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "net/io.h"
 
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "core/err.h"
 #include "net/io_private.h"
 
 void io_set_owner(struct io *io, struct task *owner)
@@ -49,6 +51,24 @@ bool io_closes_clean(const struct io *io)
 bool io_is_reset(const struct io *io)
 {
     return (bottom(io)->watch.ready & WATCH_HUP) != 0;
+}
+
+int io_unread(const struct io *io, size_t *out_bytes)
+{
+    const struct io_tcp *t = bottom(io);
+    int bytes = 0;
+
+    if (LIKELY((t->watch.ready & WATCH_FIN) == 0)) {
+        return E_AGAIN;
+    }
+    while (io->ops->is_transparent) {
+        io = io->below;
+    }
+    if (io->below != NULL || ioctl(t->watch.fd, FIONREAD, &bytes) != 0) {
+        return E_AGAIN;
+    }
+    *out_bytes = (size_t)bytes;
+    return 0;
 }
 
 void io_abort(struct io *io)

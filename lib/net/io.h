@@ -47,6 +47,7 @@ struct io_ops {
     int (*fd)(const struct io *io);
     void (*set_owner)(struct io *io, struct task *owner);
     bool has_end; /* its end is a message of its own, which only io_shut() sends */
+    bool is_transparent; /* its bytes are those of the layer below, and it keeps none */
 };
 
 struct io {
@@ -94,6 +95,9 @@ void io_set_owner(struct io *io, struct task *owner);
 bool io_closes_clean(const struct io *io);
 /* The peer reset it, or an error ended it, and no read has told so yet: for those who do not read. */
 bool io_is_reset(const struct io *io);
+/* For them, too: the peer finished, and so many bytes from before are unread. E_AGAIN: it did not, or
+ * nobody can tell, as below TLS. */
+int io_unread(const struct io *io, size_t *out_bytes) MUST_USE;
 void io_close(struct io *io);  /* NULL is fine; unwritten bytes are lost unless shut was done */
 /* Drop what closed connections of this loop still have to write; before loop_close(). */
 void io_close_lingering(struct loop *l);

@@ -273,6 +273,45 @@ static void a_client_that_goes_is_not_counted_as_failure(void **state)
     app_close(&app);
 }
 
+/* The proxy reads no more, and some bytes wait for it: the application has enough of them. */
+static void send_until_stuck(struct peer *client)
+{
+    static char block[4 << 10];
+    const struct conn *c = LIST_ITEM(rig.w.conns.next, struct conn, node);
+    uint64_t read;
+
+    do {
+        read = http_server_io(c->server)->bytes_in;
+        assert_int_equal(send(client->fd, block, sizeof(block), MSG_NOSIGNAL), sizeof(block));
+        rig_settle();
+    } while (http_server_io(c->server)->bytes_in > read);
+}
+
+/* The client finishes within its request's body while the application reads nothing of it: the
+ * application is told at once, though bytes of the client's wait before its end. */
+static void a_client_that_ends_within_a_stuck_upload_is_noticed(void **state)
+{
+    struct peer *client, *server;
+
+    (void)state;
+    inbound_opens();
+    client = peer_dial(INBOUND);
+    peer_send(client, "PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 100000000\r\n\r\n");
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    server->is_lazy = true;
+    send_until_stuck(client);
+    assert_int_equal(rig.w.in_flight[INBOUND], 1);
+    assert_int_equal(shutdown(client->fd, SHUT_WR), 0);
+    RIG_UNTIL(rig.w.in_flight[INBOUND] == 0);
+    RIG_UNTIL(peer_has(client, "400 Bad Request") && client->eof);
+    assert_int_equal(rig_sum("tulle_failures_total", "cause=\"client\"", NULL), 1);
+    assert_int_equal(rig_sum("response_total", NULL, NULL), 0);
+    server->is_lazy = false;
+    RIG_UNTIL(server->eof || server->err != 0);
+    app_close(&app);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +325,7 @@ int main(int argc, char **argv)
         RIG_TEST(an_ended_request_is_repeated_whole),
         RIG_TEST(a_refused_expectation_ends_the_exchange),
         RIG_TEST(a_client_that_goes_is_not_counted_as_failure),
+        RIG_TEST(a_client_that_ends_within_a_stuck_upload_is_noticed),
     };
 
     return rig_run(tests, argc, argv);
