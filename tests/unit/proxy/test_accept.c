@@ -3,29 +3,18 @@
  * What an accepted connection may be: clear, mesh TLS on the application's port or on our own,
  * foreign TLS, silence; and what the port's policy makes of it (wire 4.5, 4.6, 5.1, 9.5).
  */
-#include "peers.h"
+#include "app.h"
 
 #define GET "GET / HTTP/1.1\r\nHost: web\r\n\r\n"
 
-static struct app app;
-
 static int setup(void **state)
 {
-    rig_setup(state);
-    app_open(&app);
+    app_setup(state);
     rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
     return 0;
 }
 
-static int teardown(void **state)
-{
-    if (app.fd >= 0) {
-        app_close(&app);
-    }
-    return rig_teardown(state);
-}
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) APP_TEST_WITH(f, setup)
 
 /* Our own outbound side is the client: it dials `at` with TLS for `name`, and a transport header where
  * `direct`. */

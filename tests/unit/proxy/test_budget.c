@@ -2,7 +2,7 @@
 /*
  * What a request may cost after warm-up (design §4): no heap, and four socket calls a proxy.
  */
-#include "peers.h"
+#include "app.h"
 #include "proxy/span_queue.h"
 #include "tests/unit/mesh/wire.h"
 
@@ -16,7 +16,6 @@
 
 static unsigned long heap, received, sent, batches;
 static bool counting, is_sampled;
-static struct app app;
 static const char *gets[8]; /* requests that a client sends in turn */
 static size_t gets_count, servers_count; /* the application has them on so many connections */
 
@@ -54,8 +53,7 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
 
 static int setup(void **state)
 {
-    rig_setup(state);
-    app_open(&app);
+    app_setup(state);
     rig_know_default(app.at.port, DEFAULT_ALL_UNAUTHENTICATED, false);
     rig.target[INBOUND] = app.at;
     rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
@@ -65,13 +63,7 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    app_close(&app);
-    return rig_teardown(state);
-}
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) APP_TEST_WITH(f, setup)
 
 #define TRACED(flags)                                                                              \
     "GET /a HTTP/1.1\r\nHost: web\r\nUser-Agent: test\r\n"                                           \

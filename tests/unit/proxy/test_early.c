@@ -5,29 +5,18 @@
  */
 #include "proxy/early.c"
 
-#include "peers.h"
+#include "app.h"
 
 #define GET "GET / HTTP/1.1\r\nHost: web\r\n\r\n"
 
-static struct app app;
-
 static int setup(void **state)
 {
-    rig_setup(state);
-    app_open(&app);
+    app_setup(state);
     rig.target[OUTBOUND] = addr_v4(0x0a000001, 3307);
     return 0;
 }
 
-static int teardown(void **state)
-{
-    if (app.fd >= 0) {
-        app_close(&app);
-    }
-    return rig_teardown(state);
-}
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) APP_TEST_WITH(f, setup)
 
 /* Detection may take ten seconds, which no test waits out. */
 static void inbound(enum default_policy policy)

@@ -3,7 +3,7 @@
  * A transport header with a name (wire 4.6, 5.5): requests and opaque connections are carried on to the
  * service of that name. One worker plays all proxies of the way.
  */
-#include "peers.h"
+#include "app.h"
 
 #include "proxy/forwarded.h"
 #include "proxy/gateway.h"
@@ -11,8 +11,6 @@
 #define GET  "GET /a HTTP/1.1\r\nHost: web\r\n\r\n"
 #define NAME "web.west.svc.cluster.local:8080"
 #define CALLER "web.east.serviceaccount.identity.linkerd.cluster.local"
-
-static struct app app;
 
 /* The client's side has an identity of its own. */
 static void client_is(const char *identity)
@@ -27,8 +25,7 @@ static void client_is(const char *identity)
 
 static int setup(void **state)
 {
-    rig_setup(state);
-    app_open(&app);
+    app_setup(state);
     client_is(CALLER);
     rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
     rig.config.gateway_suffixes = "svc.cluster.local.";
@@ -36,13 +33,7 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    app_close(&app);
-    return rig_teardown(state);
-}
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) APP_TEST_WITH(f, setup)
 
 /* Mirrored from another cluster: it is reached through that one's gateway. */
 static struct endpoint *mirrored(void)

@@ -2,14 +2,11 @@
 /*
  * HTTP/2 through a whole worker, and what its errors become.
  */
-#include "peers.h"
-
-static struct app app;
+#include "app.h"
 
 static int setup(void **state)
 {
-    rig_setup(state);
-    app_open(&app);
+    app_setup(state);
     rig.target[INBOUND] = app.at;
     rig_know_default(app.at.port, DEFAULT_ALL_UNAUTHENTICATED, false);
     rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
@@ -18,15 +15,7 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    if (app.fd >= 0) {
-        app_close(&app);
-    }
-    return rig_teardown(state);
-}
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) APP_TEST_WITH(f, setup)
 
 static const char *const grpc[] = {"content-type: application/grpc", "te: trailers", NULL};
 

@@ -3,33 +3,25 @@
  * Inbound requests: authorization, rate limits, filters, in this order (wire 9.5), and the figures
  * of routes (wire 7.2).
  */
-#include "peers.h"
+#include "app.h"
 
 #include "mesh/rate_limit.h"
 
 #define GET "GET /a HTTP/1.1\r\nHost: web\r\n\r\n"
 #define OK  "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
-static struct app app;
 static struct server_policy *policy; /* the port's, as long as the rig knows it */
 
 static int setup(void **state)
 {
-    rig_setup(state);
-    app_open(&app);
+    app_setup(state);
     rig.target[INBOUND] = app.at;
     policy = server_policy_new_default(DEFAULT_ALL_UNAUTHENTICATED, NULL, 0, false, 10 * NS_PER_S,
                                        app.at.port);
     return 0;
 }
 
-static int teardown(void **state)
-{
-    app_close(&app);
-    return rig_teardown(state);
-}
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) APP_TEST_WITH(f, setup)
 
 static void know(void)
 {

@@ -3,32 +3,21 @@
  * Connections to endpoints over time: idle and old ones go, pools are bounded, dials that fail are
  * repeated with back-off; and no request notices.
  */
-#include "peers.h"
+#include "app.h"
 #include "proxy/link.h"
 
 #define GET "GET / HTTP/1.1\r\nHost: web\r\n\r\n"
 #define OK  "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
-static struct app app;
-
 static int setup(void **state)
 {
-    rig_setup(state);
-    app_open(&app);
+    app_setup(state);
     rig.target[OUTBOUND] = app.at;
     rig_know_target(&app.at, outbound_policy_new_fallback());
     return 0;
 }
 
-static int teardown(void **state)
-{
-    if (app.fd >= 0) {
-        app_close(&app);
-    }
-    return rig_teardown(state);
-}
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) APP_TEST_WITH(f, setup)
 
 static struct upstream *the_upstream(void)
 {

@@ -3,26 +3,7 @@
  * Opaque connections through a whole worker: bare and in the mesh, half-closed, refused,
  * unauthorised.
  */
-#include "peers.h"
-
-static struct app app;
-
-static int setup(void **state)
-{
-    rig_setup(state);
-    app_open(&app);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    if (app.fd >= 0) {
-        app_close(&app);
-    }
-    return rig_teardown(state);
-}
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#include "app.h"
 
 static void inbound_opaque(enum default_policy policy)
 {
@@ -154,11 +135,11 @@ static void much_data_both_ways(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        TEST(bytes_pass_and_are_counted),
-        TEST(a_meshed_hop),
-        TEST(an_unauthorised_client_is_closed),
-        TEST(a_refused_dial_closes_the_client),
-        TEST(much_data_both_ways),
+        APP_TEST(bytes_pass_and_are_counted),
+        APP_TEST(a_meshed_hop),
+        APP_TEST(an_unauthorised_client_is_closed),
+        APP_TEST(a_refused_dial_closes_the_client),
+        APP_TEST(much_data_both_ways),
     };
 
     return rig_run(tests, argc, argv);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests under service profiles on a whole worker (wire 3.2, 5.5, 6.3, 6.4, 7.2, 7.3). */
-#include "peers.h"
+#include "app.h"
 #include "proxy/replay.h"
 #include "tests/unit/mesh/wire.h"
 
@@ -17,13 +17,10 @@
 #define TIMEOUT(ms)                MS(5, ms)
 #define BUDGET(ratio, min, ttl_ms) MSG(2, FLOAT(1, ratio), NUM(2, min), MS(3, ttl_ms))
 
-static struct app app;
-
 static int setup(void **state)
 {
-    rig_setup(state);
+    app_setup(state);
     wire_setup(state);
-    app_open(&app);
     rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
     rig.target[INBOUND] = app.at;
     rig_know_default(app.at.port, DEFAULT_ALL_UNAUTHENTICATED, false);
@@ -32,9 +29,8 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    app_close(&app);
     wire_teardown(state);
-    return rig_teardown(state);
+    return app_teardown(state);
 }
 
 static struct outbound_policy *profile(struct bytes parts)

@@ -3,7 +3,7 @@
  * What an outbound route asks for: filters, timeouts, retries, and what is counted of them
  * (wire 5.5, 5.7, 5.8, 6.3, 7.2).
  */
-#include "peers.h"
+#include "app.h"
 
 #define PATH "web.app.svc.cluster.local:80"
 #define GET  "GET /a HTTP/1.1\r\nHost: web\r\n\r\n"
@@ -11,15 +11,13 @@
 #define BUSY "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"
 #define OK   "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
-static struct app app;
 static struct outbound_policy *policy; /* until know() */
 static struct rule *rule;
 static const struct status_range server_errors = {.start = 500, .end = 599};
 
 static int setup(void **state)
 {
-    rig_setup(state);
-    app_open(&app);
+    app_setup(state);
     rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
     rig.config.outbound.failfast_ns = 50 * NS_PER_MS;
     policy = policy_to(PROTOCOL_DETECT, NULL, PATH);
@@ -37,8 +35,7 @@ static int teardown(void **state)
         snapshot_unref(&policy->ref);
         policy = NULL;
     }
-    app_close(&app);
-    return rig_teardown(state);
+    return app_teardown(state);
 }
 
 /* The policy is complete, and the service has the application for its one endpoint. */

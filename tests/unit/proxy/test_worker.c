@@ -3,30 +3,21 @@
  * A worker's life: drains, new certificates, what goes when it is idle; and traffic that is large,
  * slow or odd.
  */
-#include "peers.h"
+#include "app.h"
 
 #define GET "GET / HTTP/1.1\r\nHost: web\r\n\r\n"
 #define OK  "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 #define MIB ((size_t)1 << 20)
 
-static struct app app;
-
 static int setup(void **state)
 {
-    rig_setup(state);
-    app_open(&app);
+    app_setup(state);
     rig_know_default(app.at.port, DEFAULT_ALL_UNAUTHENTICATED, false);
     rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
     rig_know_target(
         &rig.target[OUTBOUND],
         policy_to(PROTOCOL_DETECT, endpoint_meshed(&app.at, NULL, ENDPOINT_HINT_H2), NULL));
     return 0;
-}
-
-static int teardown(void **state)
-{
-    app_close(&app);
-    return rig_teardown(state);
 }
 
 /* The inbound listener stands before the application, and not only for the mesh. */
@@ -36,7 +27,7 @@ static struct peer *inbound_client(void)
     return peer_dial(INBOUND);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) APP_TEST_WITH(f, setup)
 
 static struct peer *serve(struct peer *client, struct peer *server)
 {
