@@ -10,6 +10,8 @@ import threading
 import time
 import urllib.request
 
+import pytest
+
 import control_plane as cp
 
 PUBLIC_API, ADMIN, PROXY_ADMIN = 8085, 9995, 4191
@@ -246,3 +248,30 @@ def namespace(name):
 def service(namespace, name):
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": namespace, "name": name},
             "spec": {"clusterIP": "10.96.0.1", "selector": {"app": name}, "ports": [{"port": 80}]}}
+
+
+def put_deployments(api, ns, *names, pods=1, services=(), **more):
+    """A namespace with Deployments, their pods called NAME-1, NAME-2 ..., and Services; all are known to the API."""
+    api.put(namespace(ns), *(o for name in names for o in deployment(ns, name)),
+            *(meshed_pod(ns, f"{name}-{i + 1}", name, **more) for name in names for i in range(pods)),
+            *(service(ns, name) for name in services))
+    api.wait(lambda: all(f"{ns}/{name}" in api.stat("deploy", "-n", ns, "--unmeshed") for name in names))
+    api.wait(lambda: {f"{ns}/{name}" for name in services} <= set(api.stat("svc", "-n", ns)))
+
+
+# --- fixtures, for test files to import ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory):
+    p = Prometheus(tmp_path_factory.mktemp("prometheus")).start()
+    yield p
+    p.close()
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory, prometheus):
+    a = PublicApi(tmp_path_factory.mktemp("api"), prometheus.url, prometheus.scraped).start().wait_ready(ADMIN)
+    yield a
+    assert a.stop() == 0, a.output()
+    a.close()

@@ -6,39 +6,12 @@ import json
 import re
 import time
 
-import pytest
-
 import control_plane as cp
-from figures import ADMIN, Prometheus, PublicApi, deployment, meshed_pod, namespace, service
-from home import client, server, wait_for
-from home import namespace as home_namespace
-from home import service as home_service
+from figures import api, prometheus, put_deployments  # noqa: F401
+from home import client, namespace, server, service, wait_for
 
 MILLISECONDS = [1, 2, 3, 4, 5, 10, 20, 30, 40, 50, 100, 200, 500, 1000]
 SECONDS = [0.025, 0.05, 0.1, 0.25, 0.5, 1, 10]
-
-
-@pytest.fixture(scope="module")
-def prometheus(tmp_path_factory):
-    p = Prometheus(tmp_path_factory.mktemp("prometheus")).start()
-    yield p
-    p.close()
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory, prometheus):
-    a = PublicApi(tmp_path_factory.mktemp("api"), prometheus.url, prometheus.scraped).start().wait_ready(ADMIN)
-    yield a
-    assert a.stop() == 0, a.output()
-    a.close()
-
-
-def put(api, ns, *names, services=()):
-    """A namespace, Deployments of one pod each, called NAME-1, and Services."""
-    api.put(namespace(ns), *(o for name in names for o in [*deployment(ns, name), meshed_pod(ns, f"{name}-1", name)]),
-            *(service(ns, name) for name in services))
-    api.wait(lambda: all(f"{ns}/{name}" in api.stat("deploy", "-n", ns) for name in names))
-    api.wait(lambda: set(api.stat("svc", "-n", ns)) == {f"{ns}/{name}" for name in services})
 
 
 def profile(ns, name, *routes):
@@ -95,7 +68,7 @@ def test_routes_of_every_namespace(api, prometheus):
     """Namesakes of two namespaces do not take each other's place."""
     namesakes = ("twin-a", "twin-b")
     for number, ns in enumerate(namesakes, 1):
-        put(api, ns, "web", services=("web",))
+        put_deployments(api, ns, "web", services=("web",))
         api.put(profile(ns, "web", "books"))
         p = prometheus.proxy(ns, "web-1", deployment="web")
         route(p, 10 * number, direction="inbound", dst=f"web.{ns}.svc.cluster.local:80", rt_route="books")
@@ -109,7 +82,7 @@ def test_routes_of_every_namespace(api, prometheus):
 
 def test_routes_of_what_a_workload_received(api, prometheus):
     ns = "received"
-    put(api, ns, "web", services=("web", "other"))
+    put_deployments(api, ns, "web", services=("web", "other"))
     api.put(profile(ns, "web", "books", "authors"))
     p = prometheus.proxy(ns, "web-1", deployment="web")
     dst = f"web.{ns}.svc.cluster.local"
@@ -139,7 +112,7 @@ def test_routes_of_what_a_workload_received(api, prometheus):
 
 def test_routes_of_what_a_workload_sent_with_retries(api, prometheus):
     ns = "sent"
-    put(api, ns, "bot", "idle", services=("web", "db"))
+    put_deployments(api, ns, "bot", "idle", services=("web", "db"))
     api.put(profile(ns, "web", "books"))
     p = prometheus.proxy(ns, "bot-1", deployment="bot")
     dst = f"web.{ns}.svc.cluster.local:80"
@@ -167,7 +140,7 @@ def test_routes_of_what_a_workload_sent_with_retries(api, prometheus):
 
 def test_several_tables_have_headings(api, prometheus):
     ns = "headings"
-    put(api, ns, "a", "b", services=("a", "b"))
+    put_deployments(api, ns, "a", "b", services=("a", "b"))
     for name in ("a", "b"):
         p = prometheus.proxy(ns, f"{name}-1", deployment=name)
         route(p, 6, direction="inbound", dst=f"{name}.{ns}.svc.cluster.local:80", rt_route="r")
@@ -198,7 +171,7 @@ def test_questions_about_routes_that_are_none(api):
 
 def test_inbound_by_server_route_and_authorization(api, prometheus):
     ns = "inbound"
-    put(api, ns, "web", services=("web",))
+    put_deployments(api, ns, "web", services=("web",))
     p = prometheus.proxy(ns, "web-1", deployment="web")
     srv = {"srv_group": "policy.linkerd.io", "srv_kind": "server", "srv_name": "http", "srv_port": "8080"}
     admin = {"route_group": "policy.linkerd.io", "route_kind": "HTTPRoute", "route_name": "admin"}
@@ -256,7 +229,7 @@ def target(prefix, kind, name, ns, port):
 
 def test_outbound_by_route_and_backend(api, prometheus):
     ns = "outbound"
-    put(api, ns, "web", services=("web",))
+    put_deployments(api, ns, "web", services=("web",))
     p = prometheus.proxy(ns, "web-1", deployment="web")
     parent = target("parent", "Service", "voting", ns, 80)
     split = {"route_group": "gateway.networking.k8s.io", "route_kind": "HTTPRoute", "route_namespace": ns,
@@ -304,8 +277,8 @@ def test_outbound_by_route_and_backend(api, prometheus):
 def test_a_home_says_what_its_proxies_carried(homes):
     """Requests that are retried, and that fail in the end, as the real proxies of both sides counted them."""
     port = 8080
-    target = home_service("retry", [port], app="server", annotations={"retry.linkerd.io/http": "5xx", "retry.linkerd.io/limit": "2"})
-    home = homes({"app.yaml": [home_namespace(), *server("server", {"http": port}), target, client()]})
+    target = service("retry", [port], app="server", annotations={"retry.linkerd.io/http": "5xx", "retry.linkerd.io/limit": "2"})
+    home = homes({"app.yaml": [namespace(), *server("server", {"http": port}), target, client()]})
     home.up()
     driver = home.driver("t", "client")
     for i in range(10):

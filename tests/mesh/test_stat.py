@@ -15,36 +15,14 @@ import urllib.request
 import pytest
 
 import control_plane as cp
-from figures import (ADMIN, PUBLIC_API, Prometheus, PublicApi, deployment, failures, meshed_pod, namespace,
-                     requests, service)
-
-
-@pytest.fixture(scope="module")
-def prometheus(tmp_path_factory):
-    p = Prometheus(tmp_path_factory.mktemp("prometheus")).start()
-    yield p
-    p.close()
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory, prometheus):
-    a = PublicApi(tmp_path_factory.mktemp("api"), prometheus.url, prometheus.scraped).start().wait_ready(ADMIN)
-    yield a
-    assert a.stop() == 0, a.output()
-    a.close()
-
-
-def put_deployment(api, ns, name, pods=1, **more):
-    """A namespace with a Deployment; its pods are called NAME-1, NAME-2 ..."""
-    api.put(namespace(ns), *deployment(ns, name),
-            *(meshed_pod(ns, f"{name}-{i + 1}", name, **more) for i in range(pods)))
-    api.wait(lambda: f"{ns}/{name}" in api.stat("deploy", "-n", ns, "--unmeshed"))
+from figures import (ADMIN, PUBLIC_API, PublicApi, api, deployment, failures, meshed_pod, namespace,  # noqa: F401
+                     prometheus, put_deployments, requests, service)
 
 
 def test_every_response_of_a_short_test_is_counted(api, prometheus):
     """All of it happened between two scrapes; increase() would say that nothing did."""
     ns = "exact"
-    put_deployment(api, ns, "web")
+    put_deployments(api, ns, "web")
     p = prometheus.proxy(ns, "web-1", deployment="web")
     p.responses(1000 - 37, 37, latency_ms=45)
     p.tcp(3, 4200, 8400)
@@ -66,7 +44,7 @@ def test_every_response_of_a_short_test_is_counted(api, prometheus):
 
 def test_only_what_happened_in_the_window_is_counted(api, prometheus):
     ns = "window"
-    put_deployment(api, ns, "web", pods=2)
+    put_deployments(api, ns, "web", pods=2)
     one = prometheus.proxy(ns, "web-1", deployment="web")
     two = prometheus.proxy(ns, "web-2", deployment="web")
     one.responses(500, 20, latency_ms=3)
@@ -88,7 +66,7 @@ def test_only_what_happened_in_the_window_is_counted(api, prometheus):
 def test_what_an_old_process_had_counted_before_is_left_out(api, prometheus):
     """As after Prometheus itself was away: the series is new to it, the counts are not of this window."""
     ns = "stranger"
-    put_deployment(api, ns, "web")
+    put_deployments(api, ns, "web")
     p = prometheus.proxy(ns, "web-1", deployment="web", started=time.time() - 7200)
     p.close()
     p = prometheus.proxies.pop()
@@ -105,7 +83,7 @@ def test_what_an_old_process_had_counted_before_is_left_out(api, prometheus):
 
 def test_a_restarted_proxy_keeps_what_it_counted_before(api, prometheus):
     ns = "restart"
-    put_deployment(api, ns, "web")
+    put_deployments(api, ns, "web")
     p = prometheus.proxy(ns, "web-1", deployment="web")
     p.responses(90, 10)
     api.await_stat(lambda rows: requests(rows[f"{ns}/web"]) == 100, "deploy", "-n", ns)
@@ -117,7 +95,7 @@ def test_a_restarted_proxy_keeps_what_it_counted_before(api, prometheus):
 
 def test_every_object_is_listed_and_finished_pods_are_not(api, prometheus):
     ns = "listed"
-    put_deployment(api, ns, "idle")
+    put_deployments(api, ns, "idle")
     waiting = {"name": "app", "ready": False, "image": "x:1",
                "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
     api.put(*deployment(ns, "plain"), meshed_pod(ns, "plain-1", "plain", meshed=False),
@@ -140,7 +118,7 @@ def test_every_object_is_listed_and_finished_pods_are_not(api, prometheus):
 def test_traffic_between_two_is_told_by_the_sender(api, prometheus):
     ns = "between"
     for name in ("web", "voting", "emoji"):
-        put_deployment(api, ns, name)
+        put_deployments(api, ns, name)
         api.put(service(ns, name))
     web = prometheus.proxy(ns, "web-1", deployment="web")
     for name, good, bad, ms in (("voting", 60, 20, 8), ("emoji", 30, 0, 2)):
@@ -168,7 +146,7 @@ def test_traffic_between_two_is_told_by_the_sender(api, prometheus):
 
 def test_namespaces_and_all_kinds(api, prometheus):
     ns = "whole"
-    put_deployment(api, ns, "web")
+    put_deployments(api, ns, "web")
     api.put(service(ns, "web"))
     p = prometheus.proxy(ns, "web-1", deployment="web")
     p.responses(12, 3)
