@@ -22,6 +22,7 @@
 #define USER_TIMEOUT_MS      30000
 #define CONNS_MAX            64
 #define ROOM_NS              (100 * NS_PER_MS) /* a service tells only later how many streams it allows */
+#define START_FAILURES       5 /* three seconds and more of back-off */
 
 static const char *const state_doing[] = {
 #define X(id, doing) [CONTROL_##id] = doing,
@@ -60,10 +61,14 @@ static void note_problem(struct control *c, const char *what, int err, const cha
               c->problem);
 }
 
-/* Nothing that was tried worked. The first time of an outage is worth a line. */
+/* Nothing that was tried worked. The first time of an outage is worth a line; a service that was never
+ * there is given time to start, beside a proxy that does so too. */
 static void back_off(struct control *c)
 {
-    if (!c->is_out && c->conns_count == 0) {
+    if (!c->was_open && c->failures < START_FAILURES) {
+        log_info("the %s service is not there yet, trying on; service=%s reason=\"%s\"", c->name,
+                 c->authority, c->problem);
+    } else if (!c->is_out && c->conns_count == 0) {
         c->is_out = true;
         log_warn("the %s service cannot be reached, trying on; service=%s reason=\"%s\"", c->name,
                  c->authority, c->problem);
@@ -175,6 +180,7 @@ static void connected(struct control *c)
     timer_cancel(c->loop, &c->timer);
     c->addr_tried = 0;
     c->problem[0] = '\0';
+    c->was_open = true;
     control_stats_gate(&c->stats, false);
     set_state(c, CONTROL_OPEN);
     conn->control = c;

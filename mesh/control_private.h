@@ -47,6 +47,7 @@ struct control {
     size_t conns_count;
     unsigned failures;          /* rounds over all addresses since the last message */
     bool is_out;                /* the outage under way was logged */
+    bool was_open;              /* at any time */
     char problem[256];          /* why it is not connected; empty: no reason known */
 
     struct control_stats stats;

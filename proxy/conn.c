@@ -116,6 +116,7 @@ void conn_fail(struct conn *c, enum failure why, int err, const char *detail)
     failure_log(&(struct failure_facts){
         .why = why,
         .is_outbound = c->dir == OUTBOUND,
+        .is_starting = app_is_starting(&c->w->app_start, c->target.port, c->w->loop->now_ns),
         .client = &c->peer,
         .target = &c->target,
         .detail = detail,

@@ -219,12 +219,16 @@ void exchange_end(struct exchange *ex, enum reset a_why, enum reset d_why)
 
 static void log_failure(const struct exchange *ex, enum failure why, const char *detail)
 {
+    const struct conn *c = ex->conn;
+
     failure_log(&(struct failure_facts){
         .why = why,
         .is_outbound = ex->dir == OUTBOUND,
+        .is_starting =
+            app_is_starting(&c->w->app_start, c->target.port, c->w->loop->now_ns),
         .is_request = true,
-        .client = &ex->conn->peer,
-        .target = &ex->conn->target,
+        .client = &c->peer,
+        .target = &c->target,
         .endpoint = ex->up != NULL ? &ex->up->endpoint->addr : NULL,
         .authority = ex->request != NULL ? ex->request->authority : BYTES_NONE,
         .detail = detail,

@@ -34,10 +34,15 @@ const char *fault_name(enum fault f)
     return names[f];
 }
 
+static bool is_early(const struct failure_facts *f)
+{
+    return f->is_starting && !f->is_outbound && f->why == FAILURE_CONNECT;
+}
+
 /* What somebody asked for by a policy is no trouble, and neither is what a client does to itself. */
 static enum log_level level_of(const struct failure_facts *f, const struct failure_hint *hint)
 {
-    bool is_trouble = failure_info(f->why)->status >= 500 && f->why != FAILURE_INJECTED &&
+    bool is_trouble = !is_early(f) && failure_info(f->why)->status >= 500 && f->why != FAILURE_INJECTED &&
                       hint->fault != FAULT_CLIENT;
 
     return is_trouble ? LOG_WARN : LOG_INFO;
@@ -49,10 +54,14 @@ void failure_log(const struct failure_facts *f)
     static struct log_site sites[FAILURE_COUNT][2] = {
         [0 ... FAILURE_COUNT - 1] = {{.file = __FILE__}, {.file = __FILE__}},
     };
+    static const struct failure_hint early = {
+        FAULT_APPLICATION,
+        "the application on this pod does not listen on the port of target yet, as is usual while it "
+        "starts; if that stays so, it may listen on another port, or on localhost alone"};
     struct log_site *site = &sites[f->why][f->is_outbound];
     char client[ADDR_TEXT_BYTES], target[ADDR_TEXT_BYTES], endpoint[ADDR_TEXT_BYTES] = "-";
     const struct failure_info *info = failure_info(f->why);
-    const struct failure_hint *hint = failure_hint(f->why, f->is_outbound);
+    const struct failure_hint *hint = is_early(f) ? &early : failure_hint(f->why, f->is_outbound);
     enum log_level level = level_of(f, hint);
     const char *hop = f->is_outbound ? "outbound" : "inbound";
     const char *detail = f->detail;

@@ -23,12 +23,14 @@ struct failure_facts {
     enum failure why;
     bool is_outbound;
     bool is_request; /* or a connection */
+    bool is_starting; /* of an application that was never there so far (app_start.h) */
     const struct addr *client, *target, *endpoint; /* endpoint NULL: none was chosen */
     struct bytes authority;                        /* of a request */
     const char *detail;                            /* NULL: none */
     int err;                                       /* 0: none */
 };
-/* Trouble is a warning; what a policy or a client wanted is information. */
+/* Trouble is a warning; what a policy or a client wanted is information, and so is that an application
+ * which is starting refuses connections. */
 void failure_log(const struct failure_facts *f);
 
 #endif

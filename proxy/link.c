@@ -150,6 +150,9 @@ static void link_opened(struct link *l)
     };
     struct io *io;
 
+    if (u->dir == INBOUND) {
+        app_start_reached(&u->w->app_start, u->endpoint->addr.port);
+    }
     upstream_count(u);
     io = io_metered_new(l->io, u->tcp, l->io->bytes_in, l->io->bytes_out);
     l->state = LINK_OPEN;

@@ -166,6 +166,7 @@ void proxy_worker_open(struct proxy_worker *w)
     list_init(&w->known_idle);
     map_init(&w->profiles);
     profile_names_open(w);
+    app_start_open(&w->app_start, clock_mono_ns());
     w->sweep.run = on_sweep;
     w->rest.run = on_rest;
     shed_worker_open(w);

@@ -11,6 +11,7 @@
 #include "mesh/discovery.h"
 #include "net/sock.h"
 #include "net/tls.h"
+#include "proxy/app_start.h"
 #include "proxy/config.h"
 #include "proxy/stats.h"
 
@@ -72,6 +73,7 @@ struct proxy_worker {
     uint64_t profile_patience_ns; /* until then nobody waits for a profile */
     struct list all_upstreams;
     struct list retired;  /* upstreams that nobody can find, until their last user goes */
+    struct app_start app_start;
     struct timer sweep;   /* armed while something idle waits for its time */
     struct list scrapes;  /* under way */
     struct access_log *access_log; /* NULL: off */

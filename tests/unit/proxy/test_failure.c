@@ -5,7 +5,9 @@
 #include "proxy/failure.h"
 
 #include "core/err.h"
+#include "core/clock.h"
 #include "core/log.h"
+#include "proxy/app_start.h"
 #include "proxy/failure_log.h"
 #include "tests/unit/unit.h"
 
@@ -186,6 +188,61 @@ static void a_line_of_the_log(void **state)
     (void)close(fds[1]);
 }
 
+static void read_log(const struct failure_facts *f, char *to, size_t to_bytes)
+{
+    int fds[2];
+    ssize_t n;
+
+    assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+    log_init(fds[1], LOG_FORMAT_PLAIN);
+    failure_log(f);
+    log_init(STDERR_FILENO, LOG_FORMAT_PLAIN);
+    n = read(fds[0], to, to_bytes - 1);
+    assert_true(n > 0);
+    to[n] = '\0';
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+}
+
+/* Probes come before the application listens: nobody should take that for an error. */
+static void an_application_may_start(void **state)
+{
+    struct addr client = addr_v4(0x0a010007, 51620), target = addr_v4(0x0a020004, 80);
+    struct failure_facts f = {
+        .why = FAILURE_CONNECT, .is_starting = true, .client = &client, .target = &target};
+    char got[4096];
+
+    (void)state;
+    read_log(&f, got, sizeof(got));
+    assert_non_null(strstr(got, " INFO proxy.failure_log: inbound connection failed: "));
+    assert_non_null(strstr(got, " fault=application look=\"the application on this pod does not listen"));
+    f.is_starting = false;
+    read_log(&f, got, sizeof(got));
+    assert_non_null(strstr(got, " WARN proxy.failure_log: inbound connection failed: "));
+    f = (struct failure_facts){
+        .why = FAILURE_OVERLOAD, .is_starting = true, .client = &client, .target = &target};
+    read_log(&f, got, sizeof(got));
+    assert_non_null(strstr(got, " WARN ")); /* another trouble is one */
+}
+
+static void starting_ends(void **state)
+{
+    struct app_start a;
+
+    (void)state;
+    app_start_open(&a, 1000 * NS_PER_S);
+    assert_true(app_is_starting(&a, 80, 1000 * NS_PER_S));
+    app_start_reached(&a, 80);
+    app_start_reached(&a, 80);
+    assert_false(app_is_starting(&a, 80, 1000 * NS_PER_S));
+    assert_true(app_is_starting(&a, 81, 1059 * NS_PER_S));
+    assert_false(app_is_starting(&a, 81, 1060 * NS_PER_S));
+    for (unsigned port = 100; port < 100 + 2 * APP_START_PORTS_MAX; port++) {
+        app_start_reached(&a, (uint16_t)port);
+    }
+    assert_false(app_is_starting(&a, 81, 1000 * NS_PER_S));
+}
+
 static void errors_of_a_dial(void **state)
 {
     (void)state;
@@ -268,6 +325,8 @@ int main(void)
         TEST(every_cause_is_whole),
         TEST(every_cause_has_a_hint),
         TEST(a_line_of_the_log),
+        TEST(an_application_may_start),
+        TEST(starting_ends),
         TEST(errors_of_a_dial),
         TEST(an_answer),
         TEST(an_answer_that_keeps_the_connection),
