@@ -298,10 +298,10 @@ def test_a_client_that_goes_away_is_forgotten(tmp_path, prometheus):
                 waiting[-1].sendall(head)
 
             def refused():
-                with socket.create_connection((a.address, PUBLIC_API), timeout=0.5) as more:
+                with contextlib.suppress(TimeoutError), socket.create_connection(
+                        (a.address, PUBLIC_API), timeout=0.5) as more:
                     more.sendall(head)
-                    with contextlib.suppress(TimeoutError):
-                        return more.recv(4096).startswith(b"HTTP/1.1 503")
+                    return more.recv(4096).startswith(b"HTTP/1.1 503")
             a.wait(refused)
             for connection in waiting:
                 connection.close()
