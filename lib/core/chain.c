@@ -302,6 +302,30 @@ void chain_drop(struct chain *c, size_t bytes)
     }
 }
 
+size_t chain_whole(const struct chain *c, size_t bytes_max)
+{
+    size_t sum = 0;
+
+    LIST_FOREACH(node, &c->chunks)
+    {
+        size_t size = chunk_size(chunk_of(node));
+
+        if (size > bytes_max - sum) {
+            break;
+        }
+        sum += size;
+    }
+    return sum;
+}
+
+struct chunk *chain_pop_whole(struct chain *c, size_t bytes, size_t headroom)
+{
+    const struct chunk *oldest = chain_oldest(c);
+
+    return oldest != NULL && chunk_size(oldest) == bytes && oldest->start >= headroom ? chain_pop(c)
+                                                                                     : NULL;
+}
+
 size_t chain_peek(const struct chain *c, void *to, size_t bytes)
 {
     size_t done = 0;

@@ -16,6 +16,12 @@
 #include <sys/uio.h>
 
 #define CHUNK_BYTES   16384 /* payload of one chunk: a full TLS record fits */
+/*
+ * Left free before bytes that are read from a socket. A frame's head finds room in it, and what is left of four
+ * chunks, each with a frame's head and in a TLS record, fits the largest segment that the kernel makes of whole
+ * packets of 1500 bytes or a little less (45 x 1448, 46 x 1398): with a byte more a short segment would follow.
+ */
+#define CHUNK_HEADROOM 352
 #define CHUNK_RESERVE 2     /* unused chunks that a trim leaves, so that the next bytes need no heap */
 
 struct loop;
@@ -54,6 +60,11 @@ void chunk_pool_release(struct chunk_pool *p); /* all unused chunks, to the heap
 /* As trim, but only of chunks that nobody needed since the last call. True if more could go later.
  * The loop calls it every second. */
 bool chunk_pool_trim_unused(struct chunk_pool *p);
+/* May a connection that is busy take more than it needs? At most an eighth of the chunks is in use. */
+static inline bool chunk_pool_is_ample(const struct chunk_pool *p)
+{
+    return p->used_count <= p->used_max / 8;
+}
 void chunk_pool_clear(struct chunk_pool *p); /* all chunks must be back: asserted */
 struct chunk *chunk_new(struct chunk_pool *p) MUST_USE; /* NULL at the limit */
 void chunk_free(struct chunk *c);
@@ -75,6 +86,11 @@ struct chunk *chain_pop(struct chain *c);                 /* caller owns it; NUL
 void chain_move(struct chain *to, struct chain *from, size_t bytes);
 void chain_move_all(struct chain *to, struct chain *from);
 void chain_drop(struct chain *c, size_t bytes);           /* bytes <= size */
+/* How many of the first `bytes_max` bytes lie in whole chunks; 0 when the first chunk has more. Such a count
+ * is moved without copying. */
+size_t chain_whole(const struct chain *c, size_t bytes_max);
+/* The oldest chunk, when it has exactly `bytes` and room for `headroom` before them: it is popped. Else NULL. */
+struct chunk *chain_pop_whole(struct chain *c, size_t bytes, size_t headroom);
 size_t chain_peek(const struct chain *c, void *to, size_t bytes); /* copies up to `bytes`, returns count */
 struct bytes chain_head(const struct chain *c);           /* contiguous start; empty when empty */
 int chain_iov(const struct chain *c, struct iovec *out_iov, int iov_max); /* entries filled */

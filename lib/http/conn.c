@@ -4,7 +4,6 @@
 #include "core/clock.h"
 #include "http/conn_ops.h"
 
-#define OUTPUT_HIGH_BYTES 65536
 #define STREAM_WINDOW     65535
 #define CONNECTION_WINDOW 1048576
 #define PING_TIMEOUT_NS   (3 * NS_PER_S)
@@ -16,7 +15,7 @@ void http_limits_fill(struct http_limits *to, const struct http_limits *from)
         to->head_bytes_max = HTTP_HEAD_BYTES_MAX;
     }
     if (to->output_high_bytes == 0) {
-        to->output_high_bytes = OUTPUT_HIGH_BYTES;
+        to->output_high_bytes = HTTP_OUTPUT_HIGH_BYTES;
     }
     if (to->stream_window == 0) {
         to->stream_window = STREAM_WINDOW;

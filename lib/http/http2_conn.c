@@ -7,8 +7,8 @@
 #include "core/err.h"
 #include "core/log.h"
 
-#define READ_BYTES_MAX   65536 /* of one turn */
-#define SEND_ROUNDS_MAX  4     /* high marks written in one turn */
+#define READ_BYTES_MAX   262144 /* of one turn */
+#define SEND_HIGH_MARKS  4     /* as many are written at once while the socket takes all */
 #define QUEUE_FRAMES_MAX 20000 /* that wait in nghttp2 because the peer does not read */
 
 #define DRAIN_NS  NS_PER_S         /* between the two GOAWAYs when the PING is not answered */
@@ -133,10 +133,10 @@ void h2_conn_close(struct h2_conn *c, uint32_t code, int err)
         return;
     }
     /* What is queued goes first: behind the GOAWAY nghttp2 sends no DATA and no trailers. */
-    rc = h2_send_fill(c);
+    rc = h2_send_fill(c, c->limits->output_high_bytes);
     if (rc == 0) {
         (void)nghttp2_session_terminate_session(c->session, code);
-        rc = h2_send_fill(c);
+        rc = h2_send_fill(c, c->limits->output_high_bytes);
     }
     if (rc == 0 && chain_size(&c->out) > 0) {
         (void)io_send(*c->io, &c->out);
@@ -318,7 +318,7 @@ static void conn_read(struct h2_conn *c)
         /* Requests that wait to be written go before what is about to be read: nghttp2 answers a
          * PING first of all, and to a server that drains the answer says that no request is on its
          * way any more (RFC 9113 6.8). What hinders it now is met again when the turn ends. */
-        (void)h2_send_fill(c);
+        (void)h2_send_fill(c, c->limits->output_high_bytes);
     }
     if (chain_size(&c->first) > 0) {
         chain_move_all(&in, &c->first);
@@ -438,27 +438,33 @@ static void conn_run(struct task *task)
     }
 }
 
+/* A large write becomes few full segments; a small one leaves a short one behind each time. */
+static size_t send_bytes_max(const struct h2_conn *c)
+{
+    size_t marks = c->is_blocked || !chunk_pool_is_ample(&c->loop->chunks) ? 1 : SEND_HIGH_MARKS;
+
+    return c->limits->output_high_bytes * marks;
+}
+
 static void conn_late_run(struct task *task)
 {
     struct h2_conn *c = CONTAINER_OF(task, struct h2_conn, late);
-    int rc = 0, filled = 0;
+    int rc = 0, filled;
 
     assert(c->magic == H2_CONN_MAGIC);
     h2_stream_recycle(c);
     if (c->session == NULL) {
         return;
     }
-    for (unsigned round = 0; rc == 0 && filled == 0 && round < SEND_ROUNDS_MAX; round++) {
-        filled = h2_send_fill(c);
-        if (filled != 0 && filled != E_LIMIT) {
-            h2_conn_fail(c, filled);
-            return;
-        }
-        if (chain_size(&c->out) == 0) {
-            break;
-        }
+    filled = h2_send_fill(c, send_bytes_max(c));
+    if (filled != 0 && filled != E_LIMIT) {
+        h2_conn_fail(c, filled);
+        return;
+    }
+    if (chain_size(&c->out) > 0) {
         rc = io_send(*c->io, &c->out);
     }
+    c->is_blocked = rc == E_AGAIN;
     if (rc != 0 && rc != E_AGAIN) {
         h2_conn_fail(c, rc);
     } else if (filled == E_LIMIT) {

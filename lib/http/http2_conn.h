@@ -66,6 +66,7 @@ struct h2_stream {
     struct chain in; /* body that waits for credit */
     int64_t content_length;
     uint64_t frame_bytes; /* of DATA, padding included */
+    bool is_wide;         /* its window has grown */
     unsigned interim_count;
     bool got_final; /* the head that is no interim one */
     bool wire_end;  /* the peer's END_STREAM was received */
@@ -135,6 +136,7 @@ struct h2_conn {
     struct chain first; /* bytes that came before we did */
     struct chain out;
     struct bytes frame; /* of nghttp2, not yet in `out`: no chunk could be had */
+    bool is_blocked;    /* the socket took less than it was given last time */
     bool paused;        /* nghttp2 stopped at our wish, not for want of frames */
     struct h2_slice slices[H2_SLICES_MAX];
     unsigned slice_count;
@@ -186,7 +188,8 @@ int h2_recv_chunk(struct h2_conn *c, struct chunk *chunk);
 void h2_send_callbacks(nghttp2_session_callbacks *callbacks);
 ssize_t h2_send_read(nghttp2_session *session, int32_t id, uint8_t *buffer, size_t length,
                      uint32_t *flags, nghttp2_data_source *source, void *user);
-int h2_send_fill(struct h2_conn *c); /* frames into c->out, up to the high mark */
+/* Frames into c->out, until it has so many bytes. 0, E_LIMIT: no chunk could be had; or why it is over. */
+int h2_send_fill(struct h2_conn *c, size_t high_bytes);
 bool h2_send_pending(const struct h2_conn *c);
 
 /* --- http2_stream.c ------------------------------------------------------------------------------ */

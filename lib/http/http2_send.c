@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What nghttp2 asks of us when it makes frames. Body bytes never pass through its buffers: a DATA frame
- * is nine bytes of header behind which chunks are moved from the stream to the connection.
+ * is nine bytes of header behind which chunks are moved from the stream to the connection. A frame ends where
+ * a chunk does, if it can, and a chunk that was read from a socket has room for the header before its bytes:
+ * so a frame of a large body is one piece of memory, and one TLS record, and no byte of it is copied.
  *
  * What a small message is made of shares one chunk; so head and body of a small response leave as one
  * piece of memory.
@@ -46,7 +48,8 @@ ssize_t h2_send_read(nghttp2_session *session, int32_t id, uint8_t *buffer UNUSE
     if (s == NULL) { /* its user let go of it; the RST_STREAM is on its way */
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     }
-    bytes = MIN(length, chain_size(&s->out));
+    bytes = chain_whole(&s->out, length);
+    bytes = bytes > 0 ? bytes : MIN(length, chain_size(&s->out));
     if (bytes == 0 && !s->super.sent_end) {
         s->deferred = true;
         return NGHTTP2_ERR_DEFERRED;
@@ -83,17 +86,17 @@ static void copy_body(struct h2_conn *c, struct h2_stream *s, size_t bytes)
     }
 }
 
-static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head,
-                        size_t length, nghttp2_data_source *source UNUSED, void *user)
+static void put_data(struct h2_conn *c, struct h2_stream *s, const uint8_t *head, size_t length)
 {
-    struct h2_conn *c = conn_of(user);
-    struct h2_stream *s = h2_stream_find(c, frame->hd.stream_id);
+    struct chunk *whole = length > BODY_COPY_MAX ? chain_pop_whole(&s->out, length, FRAME_HEAD_BYTES) : NULL;
     int rc;
 
-    if (s == NULL) {
-        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    if (whole != NULL) {
+        whole->start -= FRAME_HEAD_BYTES;
+        memcpy(whole->data + whole->start, head, FRAME_HEAD_BYTES);
+        chain_push(&c->out, whole);
+        return;
     }
-    assert(length <= chain_size(&s->out) && frame->data.padlen == 0);
     rc = chain_append(&c->out, &c->loop->chunks, bytes_of(head, FRAME_HEAD_BYTES));
     assert(rc == 0); /* h2_send_fill() has looked */
     if (length <= BODY_COPY_MAX && has_space(c, length)) {
@@ -101,6 +104,19 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     } else {
         chain_move(&c->out, &s->out, length);
     }
+}
+
+static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head,
+                        size_t length, nghttp2_data_source *source UNUSED, void *user)
+{
+    struct h2_conn *c = conn_of(user);
+    struct h2_stream *s = h2_stream_find(c, frame->hd.stream_id);
+
+    if (s == NULL) {
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    }
+    assert(length <= chain_size(&s->out) && frame->data.padlen == 0);
+    put_data(c, s, head, length);
     /* Windows shrank by as much as the queue did, so more room can only come from the high mark. */
     if (nghttp2_session_get_stream_remote_window_size(session, s->id) - (int64_t)length >
         (int64_t)(chain_size(&s->out) + s->super.room)) {
@@ -152,9 +168,9 @@ bool h2_send_pending(const struct h2_conn *c)
                                   nghttp2_session_want_write(c->session) != 0);
 }
 
-int h2_send_fill(struct h2_conn *c)
+int h2_send_fill(struct h2_conn *c, size_t high_bytes)
 {
-    while (chain_size(&c->out) < c->limits->output_high_bytes) {
+    while (chain_size(&c->out) < high_bytes) {
         const uint8_t *at;
         ssize_t rc;
 

@@ -12,6 +12,9 @@
 #define STREAM_ARENA_MAX                                                                           \
     ((size_t)4 * HTTP_HEAD_BYTES_MAX) /* request head, interim and final ones, trailers */
 #define SPARE_MAX        64
+#define WIDEN_AFTER      2 /* windows that were read */
+#define WIDEN_BY         4
+#define WIDE_MAX         ((uint32_t)1 << 20)
 #define OUTPUT_SHARED    32
 #define OUTPUT_SHARE_MIN ((int64_t)4096)
 
@@ -240,6 +243,25 @@ static void deliver_heads(struct h2_stream *s)
     }
 }
 
+/*
+ * A window of 64 KiB makes a large body wait for its reader four times in a quarter of a megabyte. A stream
+ * whose reader has kept pace with two of them gets a wider one, while memory is no concern: nothing of it is
+ * in use as long as the reader stays what it was.
+ */
+static void widen_window(struct h2_stream *s)
+{
+    struct h2_conn *c = s->conn;
+    uint32_t window = c->limits->stream_window;
+
+    if (s->is_wide || s->frame_bytes < (uint64_t)window * WIDEN_AFTER || chain_size(&s->in) > 0 ||
+        !chunk_pool_is_ample(&c->loop->chunks)) {
+        return;
+    }
+    s->is_wide = true;
+    (void)nghttp2_session_set_local_window_size(c->session, NGHTTP2_FLAG_NONE, s->id,
+                                                (int32_t)MIN(window * WIDEN_BY, WIDE_MAX));
+}
+
 static void deliver_data(struct h2_stream *s)
 {
     struct h2_conn *c = s->conn;
@@ -253,6 +275,7 @@ static void deliver_data(struct h2_stream *s)
     chain_move(&given, &s->in, bytes);
     s->super.credit -= bytes;
     if (s->on_wire && !s->wire_end) {
+        widen_window(s);
         (void)nghttp2_session_consume_stream(c->session, s->id, bytes);
         h2_conn_flush(c);
     }

@@ -13,7 +13,8 @@
 
 #define PIPE_BYTES     (256 * 1024)
 #define TURN_BYTES_MAX (256 * 1024) /* of one direction, then others come first */
-#define BULK_BYTES     CHUNK_BYTES  /* a read of this size starts splicing */
+#define TURN_REST_MIN  (64 * 1024)  /* less than this is left to the next turn: a pipe is often full sooner */
+#define BULK_BYTES     (CHUNK_BYTES - CHUNK_HEADROOM) /* a read of this size starts splicing */
 #define CACHED_PIPES   16
 #define RETRY_NS       (5 * NS_PER_MS)
 
@@ -208,7 +209,7 @@ static int run_direction(struct tunnel *t, struct tunnel_side *s, struct tunnel_
     uint64_t until = s->bytes_read + TURN_BYTES_MAX;
     int rc = push(t, s, to);
 
-    while (rc == 0 && !s->eof && s->bytes_read < until) {
+    while (rc == 0 && !s->eof && s->bytes_read + TURN_REST_MIN <= until) {
         rc = pull(t, s, to, (size_t)(until - s->bytes_read));
         if (rc == 0) {
             rc = push(t, s, to);

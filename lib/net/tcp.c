@@ -23,7 +23,7 @@
 #include "net/io_private.h"
 
 #define READ_CHUNKS_MAX 16
-#define WRITE_IOV_MAX   16
+#define WRITE_IOV_MAX   24
 
 static struct io_tcp *tcp_of(struct io *io)
 {
@@ -77,7 +77,7 @@ static int tcp_handshake(struct io *io)
 
 /*
  * Where the next read goes: the free end of the last chunk, then new chunks. `fresh` is filled with
- * the new ones. One chunk will do for a message; more are offered while reads come back full.
+ * the new ones. One chunk will do for a message; more are offered while much comes.
  */
 struct read_plan {
     struct iovec iov[READ_CHUNKS_MAX + 1];
@@ -98,8 +98,6 @@ static void plan_read(struct read_plan *p, struct io_tcp *t, const struct chain 
                       size_t bytes_max)
 {
     struct chunk_pool *pool = &t->io.loop->chunks;
-    size_t wanted = MIN(bytes_max, (size_t)t->chunks_wanted * CHUNK_BYTES);
-
     p->iov_count = p->fresh_count = 0;
     p->capacity = 0;
     p->last = chain_last(to);
@@ -110,12 +108,14 @@ static void plan_read(struct read_plan *p, struct io_tcp *t, const struct chain 
     if (t->chunks_wanted == 1 && p->capacity >= CHUNK_BYTES / 4) {
         return;
     }
-    while (p->capacity < wanted && p->fresh_count < READ_CHUNKS_MAX) {
+    while (p->fresh_count < t->chunks_wanted &&
+           (p->capacity == 0 || p->capacity < bytes_max / 2 || p->capacity + CHUNK_BYTES / 2 <= bytes_max)) {
         struct chunk *c = chunk_new(pool);
 
         if (c == NULL) {
             break;
         }
+        c->start = c->end = CHUNK_HEADROOM;
         p->fresh[p->fresh_count++] = c;
         plan_add(p, c, bytes_max);
     }
@@ -173,12 +173,16 @@ static ssize_t read_fd(struct io_tcp *t, struct read_plan *p, int *out_left)
     return n;
 }
 
-/* A read gave n > 0 bytes and left `left` behind. */
+/*
+ * A read gave n > 0 bytes and left `left` behind. What comes next is likely to be as much as came last, so
+ * the offer shrinks slowly: a body that flows is not begun anew with one chunk at each event.
+ */
 static void note_left(struct io_tcp *t, size_t n, size_t capacity, int left)
 {
     size_t more = left > 0 ? (size_t)left : left < 0 && n == capacity ? 2 * n : 0;
+    size_t wanted = MAX(more, n / 2) / CHUNK_BYTES + 1;
 
-    t->chunks_wanted = (unsigned char)MAX(MIN(more / CHUNK_BYTES + 1, (size_t)READ_CHUNKS_MAX), 1U);
+    t->chunks_wanted = (unsigned char)MIN(wanted, (size_t)READ_CHUNKS_MAX);
     /* An error or a reset is queued behind the bytes and not counted. */
     if (left == 0 && (t->watch.ready & WATCH_HUP) == 0) {
         t->watch.ready &= ~(unsigned)WATCH_IN;

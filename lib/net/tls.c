@@ -197,7 +197,7 @@ static int handshake_run(struct tls_io *t)
         if (sent != 0 && sent != E_AGAIN) {
             return handshake_cut(t, sent);
         }
-        rc = tls_fetch(t);
+        rc = tls_fetch(t, 0);
         if (rc == E_AGAIN || rc == E_LIMIT) {
             return rc;
         }

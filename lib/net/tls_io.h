@@ -11,7 +11,7 @@
 #define TLS_ALPN_MAX    31
 /* Ciphertext that io_send() may leave behind and return 0. What a codec gives at once (64 KiB and its
  * frame heads) fits with the records' overhead, so that it leaves in one write. */
-#define TLS_PENDING_MAX (96 * 1024)
+#define TLS_PENDING_MAX (264 * 1024)
 
 struct tls_io {
     struct io io;
@@ -44,9 +44,9 @@ struct tls_io {
 /* The library's end of the connection: a BIO over `in` and `out`. */
 BIO *tls_bio_new(struct tls_io *t);
 
-/* Read ciphertext from below. 0: some came; E_AGAIN, E_LIMIT; E_EOF: a clean end; E_TLS: an end
+/* Read ciphertext from below, about as much as `bytes_wanted` of plaintext need. 0: some came; E_AGAIN, E_LIMIT; E_EOF: a clean end; E_TLS: an end
  * inside a record. */
-int tls_fetch(struct tls_io *t);
+int tls_fetch(struct tls_io *t, size_t bytes_wanted);
 
 /*
  * Write `out` below. 0: all went; E_AGAIN: some is left, and the layer has put its own task between

@@ -19,9 +19,11 @@
 #define RECORD_HEADER_BYTES 5
 #define RECORD_BODY_MAX     (16384 + 256) /* RFC 8446 5.2 */
 #define RECORD_PLAIN_MAX    16384
-#define FETCH_BYTES         (64 * 1024)
+#define RECORD_EXTRA        (RECORD_HEADER_BYTES + 1 + 16) /* of TLS 1.3 with AEAD tags of 16 bytes */
+#define FETCH_BYTES_MAX     (256 * 1024)
+#define TIGHT_BYTES_MAX     ((size_t)64 * 1024)
 #define FETCHES_PER_CALL    16
-#define CONTROL_PENDING_MAX (256 * 1024)
+#define CONTROL_PENDING_MAX (2 * TLS_PENDING_MAX) /* our own data cannot fill it */
 #define CHUNKS_PER_RECORD   3 /* a gathered record, and its ciphertext over a boundary */
 #define RETRY_NS            (2 * NS_PER_MS)
 
@@ -125,6 +127,12 @@ BIO *tls_bio_new(struct tls_io *t)
     return bio;
 }
 
+/* `most` bytes where memory is plenty, else what is needed for a few records. */
+static size_t tls_bytes_max(const struct tls_io *t, size_t most)
+{
+    return chunk_pool_is_ample(&t->io.loop->chunks) ? most : TIGHT_BYTES_MAX;
+}
+
 /* --- to and from the layer below ----------------------------------------------------------------
  */
 
@@ -156,7 +164,7 @@ int tls_flush(struct tls_io *t)
     return rc;
 }
 
-int tls_fetch(struct tls_io *t)
+int tls_fetch(struct tls_io *t, size_t bytes_wanted)
 {
     size_t n;
     int rc;
@@ -167,7 +175,8 @@ int tls_fetch(struct tls_io *t)
         tls_set_problem(t, mem_strdup("the peer sends requests and does not read the answers"));
         return E_TLS;
     }
-    rc = io_recv(t->io.below, &t->in, FETCH_BYTES, &n);
+    bytes_wanted = MIN(MAX(bytes_wanted, (size_t)CHUNK_BYTES), tls_bytes_max(t, FETCH_BYTES_MAX));
+    rc = io_recv(t->io.below, &t->in, bytes_wanted, &n);
     if (rc == E_EOF && chain_size(&t->in) > 0) {
         tls_set_problem(t, mem_strdup("the connection ended inside a TLS record"));
         return E_TLS;
@@ -178,7 +187,10 @@ int tls_fetch(struct tls_io *t)
 /* --- plaintext
  * ------------------------------------------------------------------------------------ */
 
-/* One call into the library, into the free end of `to` or a new chunk. */
+/*
+ * One call into the library, into the free end of `to` or a new chunk. A record that does not fit is not cut:
+ * what a peer sent as one frame shall lie in one piece. So two chunks hold more than one chunk's bytes.
+ */
 static int decrypt_some(struct tls_io *t, struct chain *to, size_t bytes_max, size_t *out_bytes)
 {
     struct chunk *last = chain_last(to), *c = last;
@@ -188,7 +200,8 @@ static int decrypt_some(struct tls_io *t, struct chain *to, size_t bytes_max, si
     if (SSL_pending(t->ssl) == 0 && !has_record(t)) {
         return E_AGAIN;
     }
-    if (chunk_room(last) == 0) {
+    if (chunk_room(last) == 0 ||
+        (SSL_pending(t->ssl) == 0 && chunk_room(last) + RECORD_EXTRA < t->record_bytes)) {
         c = chunk_new(&t->io.loop->chunks);
         if (c == NULL) {
             return E_LIMIT;
@@ -228,7 +241,7 @@ int tls_recv(struct io *io, struct chain *to, size_t bytes_max, size_t *out_byte
         if (rc == 0) {
             total += n;
         } else if (rc == E_AGAIN && fetches++ < FETCHES_PER_CALL) {
-            rc = tls_fetch(t);
+            rc = tls_fetch(t, bytes_max - total);
         } else if (rc == E_AGAIN) {
             /* The peer keeps us busy with records that hold nothing: others come first. */
             tls_wake_owner(t);
@@ -251,21 +264,21 @@ int tls_recv(struct io *io, struct chain *to, size_t bytes_max, size_t *out_byte
 }
 
 /*
- * Encrypt one record from the head of `from`. Small pieces are gathered first: one record for a
- * frame's header and body costs less than the copy.
+ * Encrypt one record from the head of `from`. Small pieces are gathered first: one record costs less than
+ * two and a copy. A piece that does not fit whole is left to the next record, uncopied.
  */
 static int encrypt_one(struct tls_io *t, struct chain *from)
 {
+    size_t whole = chain_whole(from, RECORD_PLAIN_MAX), n = 0;
     struct bytes head = chain_head(from);
     struct chunk *scratch = NULL;
-    size_t n = 0;
     int ok;
 
     head.len = MIN(head.len, (size_t)RECORD_PLAIN_MAX);
-    if (head.len < RECORD_PLAIN_MAX / 2 && chain_size(from) > head.len) {
+    if (head.len < RECORD_PLAIN_MAX / 2 && whole > head.len) {
         scratch = chunk_new(&t->io.loop->chunks);
         assert(scratch != NULL); /* has_chunks() */
-        head = bytes_of(scratch->data, chain_peek(from, scratch->data, RECORD_PLAIN_MAX));
+        head = bytes_of(scratch->data, chain_peek(from, scratch->data, whole));
     }
     tls_forget_errors();
     ok = SSL_write_ex(t->ssl, head.at, head.len, &n);
@@ -296,7 +309,7 @@ static int make_room(struct tls_io *t)
     if (rc != 0 && rc != E_AGAIN) {
         return rc;
     }
-    if (chain_size(&t->out) > TLS_PENDING_MAX) {
+    if (chain_size(&t->out) > tls_bytes_max(t, TLS_PENDING_MAX)) {
         return E_AGAIN;
     }
     if (!has_chunks(t)) {
@@ -319,7 +332,7 @@ int tls_send(struct io *io, struct chain *from)
         rc = t->err_in; /* the handshake failed */
     }
     while (rc == 0 && chain_size(from) > 0) {
-        if (chain_size(&t->out) > TLS_PENDING_MAX || !has_chunks(t)) {
+        if (chain_size(&t->out) > tls_bytes_max(t, TLS_PENDING_MAX) || !has_chunks(t)) {
             rc = make_room(t);
         }
         if (rc == 0) {

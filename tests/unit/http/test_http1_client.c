@@ -224,7 +224,7 @@ static void uploads_are_bounded_by_room(void **state UNUSED)
     }
     assert_true(p.loop.chunks.used_count * CHUNK_BYTES <= 2u * 65536);
     probe_settle(&p);
-    assert_int_equal(p.s->room, 65536);
+    assert_int_equal(p.s->room, HTTP_OUTPUT_HIGH_BYTES);
 }
 
 /* --- ends ---------------------------------------------------------------------------------------- */

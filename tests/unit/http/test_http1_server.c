@@ -371,7 +371,7 @@ static void output_is_bounded_by_room(void **state UNUSED)
 
     probe_send(&p, GET_A);
     send_head(200, -1, false);
-    assert_int_equal(p.s->room, 65536);
+    assert_int_equal(p.s->room, HTTP_OUTPUT_HIGH_BYTES);
     while (p.s->room > 0) { /* the peer does not read */
         size_t n = p.s->room;
 
@@ -384,8 +384,8 @@ static void output_is_bounded_by_room(void **state UNUSED)
     p.room = 0;
     probe_peer_read(&p);
     probe_turns(&p);
-    assert_int_equal(p.s->room, 65536);
-    assert_int_equal(p.room, 65536);
+    assert_int_equal(p.s->room, HTTP_OUTPUT_HIGH_BYTES);
+    assert_int_equal(p.room, HTTP_OUTPUT_HIGH_BYTES);
     stream_send_end(p.s, NULL);
     probe_stream_close(&p, RESET_NONE);
     assert_true(p.received.len > sent);
