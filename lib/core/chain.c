@@ -321,9 +321,9 @@ size_t chain_whole(const struct chain *c, size_t bytes_max)
 struct chunk *chain_pop_whole(struct chain *c, size_t bytes, size_t headroom)
 {
     const struct chunk *oldest = chain_oldest(c);
+    bool fits = oldest != NULL && chunk_size(oldest) == bytes && oldest->start >= headroom;
 
-    return oldest != NULL && chunk_size(oldest) == bytes && oldest->start >= headroom ? chain_pop(c)
-                                                                                     : NULL;
+    return fits ? chain_pop(c) : NULL;
 }
 
 size_t chain_peek(const struct chain *c, void *to, size_t bytes)

@@ -17,9 +17,10 @@
 
 #define CHUNK_BYTES   16384 /* payload of one chunk: a full TLS record fits */
 /*
- * Left free before bytes that are read from a socket. A frame's head finds room in it, and what is left of four
- * chunks, each with a frame's head and in a TLS record, fits the largest segment that the kernel makes of whole
- * packets of 1500 bytes or a little less (45 x 1448, 46 x 1398): with a byte more a short segment would follow.
+ * Left free before bytes that are read from a socket. A frame's head finds room in it, and what is left of
+ * four chunks, each with a frame's head and in a TLS record, fits the largest segment that the kernel makes
+ * of whole packets of 1500 bytes or a little less (45 x 1448, 46 x 1398): with a byte more a short segment
+ * would follow.
  */
 #define CHUNK_HEADROOM 352
 #define CHUNK_RESERVE 2     /* unused chunks that a trim leaves, so that the next bytes need no heap */
@@ -89,7 +90,7 @@ void chain_drop(struct chain *c, size_t bytes);           /* bytes <= size */
 /* How many of the first `bytes_max` bytes lie in whole chunks; 0 when the first chunk has more. Such a count
  * is moved without copying. */
 size_t chain_whole(const struct chain *c, size_t bytes_max);
-/* The oldest chunk, when it has exactly `bytes` and room for `headroom` before them: it is popped. Else NULL. */
+/* Pops the oldest chunk when it has exactly `bytes` and room for `headroom` before them; else NULL. */
 struct chunk *chain_pop_whole(struct chain *c, size_t bytes, size_t headroom);
 size_t chain_peek(const struct chain *c, void *to, size_t bytes); /* copies up to `bytes`, returns count */
 struct bytes chain_head(const struct chain *c);           /* contiguous start; empty when empty */

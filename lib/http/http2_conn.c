@@ -7,9 +7,9 @@
 #include "core/err.h"
 #include "core/log.h"
 
-#define READ_BYTES_MAX   262144 /* of one turn */
-#define SEND_HIGH_MARKS  4     /* as many are written at once while the socket takes all */
-#define QUEUE_FRAMES_MAX 20000 /* that wait in nghttp2 because the peer does not read */
+#define READ_BYTES_MAX   262144 /* of one turn; less than a chunk of it is left to the next one */
+#define SEND_HIGH_MARKS  4      /* as many are written at once while the socket takes all */
+#define QUEUE_FRAMES_MAX 20000  /* that wait in nghttp2 because the peer does not read */
 
 #define DRAIN_NS  NS_PER_S         /* between the two GOAWAYs when the PING is not answered */
 #define LINGER_NS NS_PER_S         /* reading on after our last word */
@@ -324,7 +324,7 @@ static void conn_read(struct h2_conn *c)
         chain_move_all(&in, &c->first);
         rc = conn_feed(c, &in);
     }
-    while (rc == 0 && left > 0) {
+    while (rc == 0 && left >= CHUNK_BYTES) {
         size_t bytes = 0;
 
         rc = io_recv(*c->io, &in, left, &bytes);

@@ -19,7 +19,8 @@
  *
  * Flow control: nghttp2 opens no window by itself. The connection's window is given back on receipt, a
  * stream's when its bytes were handed to the user under credit. So one slow stream holds up nobody,
- * and a connection holds at most streams x stream window of received bytes.
+ * and a connection holds at most streams x stream window of received bytes; for a few streams whose bodies
+ * flow it is a wider window (http2_stream.c).
  *
  * Ownership: a stream lives while its user or nghttp2 knows it; then it goes to the connection's free
  * list at the end of the turn. Within nghttp2 it is only reached by stream id and user data,
@@ -131,12 +132,12 @@ struct h2_conn {
     struct grave grave;
 
     struct list streams, ready, gone, spare;
-    unsigned stream_count, held_count, wire_count, spare_count;
+    unsigned stream_count, held_count, wire_count, spare_count, wide_count;
 
     struct chain first; /* bytes that came before we did */
     struct chain out;
     struct bytes frame; /* of nghttp2, not yet in `out`: no chunk could be had */
-    bool is_blocked;    /* the socket took less than it was given last time */
+    bool is_blocked;    /* the io took less than it was given last time */
     bool paused;        /* nghttp2 stopped at our wish, not for want of frames */
     struct h2_slice slices[H2_SLICES_MAX];
     unsigned slice_count;

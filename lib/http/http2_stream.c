@@ -14,7 +14,8 @@
 #define SPARE_MAX        64
 #define WIDEN_AFTER      2 /* windows that were read */
 #define WIDEN_BY         4
-#define WIDE_MAX         ((uint32_t)1 << 20)
+#define WIDE_MAX         ((uint32_t)1 << 20) /* what is configured beyond it stays as it is */
+#define WIDE_STREAMS_MAX 32                  /* of one connection */
 #define OUTPUT_SHARED    32
 #define OUTPUT_SHARE_MIN ((int64_t)4096)
 
@@ -97,6 +98,7 @@ static void stream_release(struct h2_stream *s)
     list_unlink(&s->node);
     list_append(&c->gone, &s->node);
     c->stream_count--;
+    c->wide_count -= s->is_wide;
     chain_clear(&s->in);
     chain_clear(&s->out);
     arena_clear(&s->super.arena);
@@ -246,20 +248,22 @@ static void deliver_heads(struct h2_stream *s)
 /*
  * A window of 64 KiB makes a large body wait for its reader four times in a quarter of a megabyte. A stream
  * whose reader has kept pace with two of them gets a wider one, while memory is no concern: nothing of it is
- * in use as long as the reader stays what it was.
+ * in use as long as the reader stays what it was. A reader may stop all the same, and a window cannot be
+ * taken back: so only a few streams of a connection have a wide one.
  */
 static void widen_window(struct h2_stream *s)
 {
     struct h2_conn *c = s->conn;
     uint32_t window = c->limits->stream_window;
+    uint32_t wide = MIN(window, WIDE_MAX / WIDEN_BY) * WIDEN_BY;
 
     if (s->is_wide || s->frame_bytes < (uint64_t)window * WIDEN_AFTER || chain_size(&s->in) > 0 ||
-        !chunk_pool_is_ample(&c->loop->chunks)) {
+        wide <= window || c->wide_count >= WIDE_STREAMS_MAX || !chunk_pool_is_ample(&c->loop->chunks)) {
         return;
     }
     s->is_wide = true;
-    (void)nghttp2_session_set_local_window_size(c->session, NGHTTP2_FLAG_NONE, s->id,
-                                                (int32_t)MIN(window * WIDEN_BY, WIDE_MAX));
+    c->wide_count++;
+    (void)nghttp2_session_set_local_window_size(c->session, NGHTTP2_FLAG_NONE, s->id, (int32_t)wide);
 }
 
 static void deliver_data(struct h2_stream *s)

@@ -22,7 +22,7 @@
  * peers close so, and rustls, under Linkerd's proxy, tolerates it at the end of a message. A body cut
  * short by it is noticed by the codec, which knows the length. A FIN inside a record is E_TLS.
  *
- * A layer may keep bytes that it took: io_send() of TLS returns 0 while at most 64 KiB of ciphertext
+ * A layer may keep bytes that it took: io_send() of TLS returns 0 while at most 264 KiB of ciphertext
  * wait for the socket, and writes them by itself at the next event. io_shut() returns 0 once all
  * bytes and the end are with the kernel, and E_AGAIN while some wait; it need not be called again,
  * the layer goes on by itself and wakes the owner when that has changed. io_close() after

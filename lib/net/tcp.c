@@ -23,6 +23,7 @@
 #include "net/io_private.h"
 
 #define READ_CHUNKS_MAX 16
+#define READ_CHUNKS_FEW 4 /* as many are offered while the pool is not ample */
 #define WRITE_IOV_MAX   24
 
 static struct io_tcp *tcp_of(struct io *io)
@@ -94,10 +95,18 @@ static void plan_add(struct read_plan *p, struct chunk *c, size_t bytes_max)
     p->capacity += room;
 }
 
+/* A chunk is not begun for the small rest of what is wanted: the next read begins it. */
+static bool is_worth_a_chunk(size_t have, size_t bytes_max)
+{
+    return have == 0 || have < bytes_max / 2 || have + CHUNK_BYTES / 2 <= bytes_max;
+}
+
 static void plan_read(struct read_plan *p, struct io_tcp *t, const struct chain *to,
                       size_t bytes_max)
 {
     struct chunk_pool *pool = &t->io.loop->chunks;
+    unsigned most = chunk_pool_is_ample(pool) ? READ_CHUNKS_MAX : READ_CHUNKS_FEW;
+
     p->iov_count = p->fresh_count = 0;
     p->capacity = 0;
     p->last = chain_last(to);
@@ -108,8 +117,7 @@ static void plan_read(struct read_plan *p, struct io_tcp *t, const struct chain 
     if (t->chunks_wanted == 1 && p->capacity >= CHUNK_BYTES / 4) {
         return;
     }
-    while (p->fresh_count < t->chunks_wanted &&
-           (p->capacity == 0 || p->capacity < bytes_max / 2 || p->capacity + CHUNK_BYTES / 2 <= bytes_max)) {
+    while (p->fresh_count < MIN(t->chunks_wanted, most) && is_worth_a_chunk(p->capacity, bytes_max)) {
         struct chunk *c = chunk_new(pool);
 
         if (c == NULL) {

@@ -9,8 +9,9 @@
 
 #define TLS_IO_MAGIC    0x746c7369U
 #define TLS_ALPN_MAX    31
-/* Ciphertext that io_send() may leave behind and return 0. What a codec gives at once (64 KiB and its
- * frame heads) fits with the records' overhead, so that it leaves in one write. */
+/* Ciphertext that io_send() may leave behind and return 0, while chunks are plenty; else 64 KiB. What a codec
+ * gives at once (four high marks and the heads of its frames) fits with the records' overhead, so that it
+ * leaves in one write. */
 #define TLS_PENDING_MAX (264 * 1024)
 
 struct tls_io {
@@ -44,8 +45,8 @@ struct tls_io {
 /* The library's end of the connection: a BIO over `in` and `out`. */
 BIO *tls_bio_new(struct tls_io *t);
 
-/* Read ciphertext from below, about as much as `bytes_wanted` of plaintext need. 0: some came; E_AGAIN, E_LIMIT; E_EOF: a clean end; E_TLS: an end
- * inside a record. */
+/* Read ciphertext from below: at most `bytes_wanted`, or a chunk's bytes when less is wanted, or 64 KiB while
+ * chunks are not plenty. 0: some came; E_AGAIN, E_LIMIT; E_EOF: a clean end; E_TLS: one inside a record. */
 int tls_fetch(struct tls_io *t, size_t bytes_wanted);
 
 /*

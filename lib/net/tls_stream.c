@@ -23,7 +23,7 @@
 #define FETCH_BYTES_MAX     (256 * 1024)
 #define TIGHT_BYTES_MAX     ((size_t)64 * 1024)
 #define FETCHES_PER_CALL    16
-#define CONTROL_PENDING_MAX (2 * TLS_PENDING_MAX) /* our own data cannot fill it */
+#define CONTROL_PENDING_MAX (TLS_PENDING_MAX + 64 * 1024) /* our own data cannot fill it */
 #define CHUNKS_PER_RECORD   3 /* a gathered record, and its ciphertext over a boundary */
 #define RETRY_NS            (2 * NS_PER_MS)
 
@@ -187,25 +187,32 @@ int tls_fetch(struct tls_io *t, size_t bytes_wanted)
 /* --- plaintext
  * ------------------------------------------------------------------------------------ */
 
+/* Of the record at the head of `in`: does it need more than `bytes` of room? */
+static bool is_longer(struct tls_io *t, size_t bytes)
+{
+    return SSL_pending(t->ssl) == 0 && has_record(t) && bytes + RECORD_EXTRA < t->record_bytes;
+}
+
 /*
- * One call into the library, into the free end of `to` or a new chunk. A record that does not fit is not cut:
- * what a peer sent as one frame shall lie in one piece. So two chunks hold more than one chunk's bytes.
+ * One call into the library, into the free end of `to` or a new chunk. A record that does not fit is not cut
+ * while chunks can be had: what a peer sent as one frame shall lie in one piece. So two chunks hold more than
+ * one chunk's bytes.
  */
 static int decrypt_some(struct tls_io *t, struct chain *to, size_t bytes_max, size_t *out_bytes)
 {
     struct chunk *last = chain_last(to), *c = last;
-    size_t n = 0;
+    size_t room = chunk_room(last), n = 0;
     int ok, why;
 
     if (SSL_pending(t->ssl) == 0 && !has_record(t)) {
         return E_AGAIN;
     }
-    if (chunk_room(last) == 0 ||
-        (SSL_pending(t->ssl) == 0 && chunk_room(last) + RECORD_EXTRA < t->record_bytes)) {
+    if (room == 0 || is_longer(t, room)) {
         c = chunk_new(&t->io.loop->chunks);
-        if (c == NULL) {
+        if (c == NULL && room == 0) {
             return E_LIMIT;
         }
+        c = c != NULL ? c : last;
     }
     tls_forget_errors();
     ok = SSL_read_ex(t->ssl, c->data + c->end, MIN(chunk_room(c), bytes_max), &n);
@@ -236,7 +243,8 @@ int tls_recv(struct io *io, struct chain *to, size_t bytes_max, size_t *out_byte
     int rc = t->err_in;
 
     assert(bytes_max > 0 && (t->open || rc != 0));
-    while (rc == 0 && total < bytes_max) {
+    bytes_max = MIN(bytes_max, tls_bytes_max(t, bytes_max));
+    while (rc == 0 && total < bytes_max && (total == 0 || !is_longer(t, bytes_max - total))) {
         rc = decrypt_some(t, to, bytes_max - total, &n);
         if (rc == 0) {
             total += n;
