@@ -236,6 +236,96 @@ static void unused_chunks_are_kept_and_given_back(void **state UNUSED)
     chunk_pool_clear(&pool);
 }
 
+/* A chunk at the end of `c` with the next `bytes` of the pattern, and `headroom` free before them. */
+static struct chunk *push_after(struct chain *c, struct chunk_pool *pool, size_t headroom, size_t bytes)
+{
+    struct chunk *chunk = chunk_new(pool);
+
+    assert_non_null(chunk);
+    chunk->start = (unsigned)headroom;
+    chunk->end = (unsigned)(headroom + bytes);
+    memcpy(chunk->data + headroom, pattern + chain_size(c), bytes);
+    chain_push(c, chunk);
+    return chunk;
+}
+
+static void whole_chunks_are_counted(void **state UNUSED)
+{
+    static const struct {
+        size_t bytes_max, whole;
+    } cases[] = {{0, 0},     {1, 0},     {99, 0},    {100, 100},  {101, 100},        {149, 100},
+                 {150, 150}, {151, 150}, {649, 150}, {650, 650}, {651, 650}, {SIZE_MAX, 650}};
+    struct chunk_pool pool;
+    struct chain c;
+
+    chunk_pool_init(&pool, 3, 3);
+    chain_init(&c);
+    assert_int_equal(chain_whole(&c, 0), 0);
+    assert_int_equal(chain_whole(&c, SIZE_MAX), 0);
+    (void)push_after(&c, &pool, 0, 100);
+    (void)push_after(&c, &pool, 7, 50);
+    (void)push_after(&c, &pool, 0, 500);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        assert_int_equal(chain_whole(&c, cases[i].bytes_max), cases[i].whole);
+    }
+    chain_drop(&c, 60); /* the first has 40 left */
+    assert_int_equal(chain_whole(&c, 39), 0);
+    assert_int_equal(chain_whole(&c, 89), 40);
+    assert_int_equal(chain_whole(&c, 90), 90);
+    chain_clear(&c);
+    chunk_pool_clear(&pool);
+}
+
+/* Only the chunk that is the frame, and has the room for the frame's head. */
+static void a_whole_chunk_is_popped(void **state UNUSED)
+{
+    struct chunk_pool pool;
+    struct chunk *first, *second;
+    struct chain c;
+
+    chunk_pool_init(&pool, 2, 2);
+    chain_init(&c);
+    assert_null(chain_pop_whole(&c, 0, 0));
+    assert_null(chain_pop_whole(&c, 1, 0));
+    first = push_after(&c, &pool, 9, 100);
+    second = push_after(&c, &pool, 8, 100);
+    assert_null(chain_pop_whole(&c, 99, 9));
+    assert_null(chain_pop_whole(&c, 101, 9));
+    assert_null(chain_pop_whole(&c, 200, 9));
+    assert_null(chain_pop_whole(&c, 100, 10));
+    expect(&c, 0, 200);
+    assert_ptr_equal(chain_pop_whole(&c, 100, 9), first);
+    expect(&c, 100, 100);
+    assert_null(chain_pop_whole(&c, 100, 9));
+    chain_drop(&c, 1); /* what was dropped is room, too */
+    assert_ptr_equal(chain_pop_whole(&c, 99, 9), second);
+    expect(&c, 0, 0);
+    chunk_free(first);
+    chunk_free(second);
+    chunk_pool_clear(&pool);
+}
+
+static void a_pool_is_ample_up_to_an_eighth(void **state UNUSED)
+{
+    struct chunk *taken[9];
+    struct chunk_pool pool;
+
+    chunk_pool_init(&pool, 64, 64);
+    for (size_t i = 0; i < ARRAY_LEN(taken); i++) {
+        assert_true(chunk_pool_is_ample(&pool));
+        taken[i] = chunk_new(&pool);
+    }
+    assert_false(chunk_pool_is_ample(&pool));
+    chunk_pool_limit(&pool, 72);
+    assert_true(chunk_pool_is_ample(&pool));
+    chunk_pool_limit(&pool, 0);
+    assert_false(chunk_pool_is_ample(&pool));
+    for (size_t i = 0; i < ARRAY_LEN(taken); i++) {
+        chunk_free(taken[i]);
+    }
+    chunk_pool_clear(&pool);
+}
+
 static struct chunk_pool lent_pool;
 
 static void clear_with_a_chunk_out(void)
@@ -258,6 +348,9 @@ int main(void)
         cmocka_unit_test(push_and_pop_hand_chunks_over),
         cmocka_unit_test(moves_keep_bytes_and_order),
         cmocka_unit_test(whole_chunks_are_never_copied),
+        cmocka_unit_test(whole_chunks_are_counted),
+        cmocka_unit_test(a_whole_chunk_is_popped),
+        cmocka_unit_test(a_pool_is_ample_up_to_an_eighth),
         cmocka_unit_test(random_traffic_arrives_in_order),
         cmocka_unit_test(iov_covers_the_start),
         cmocka_unit_test(unused_chunks_are_kept_and_given_back),

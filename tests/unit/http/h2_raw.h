@@ -100,21 +100,27 @@ static inline bool raw_read(struct probe *p, void *to, size_t len)
     return true;
 }
 
-/* The next frame of this type; the others are skipped. False: the connection ended first. */
-static inline bool raw_expect(struct probe *p, unsigned type, struct frame *f)
+/* The next frame. False: the connection ended first. */
+static inline bool raw_next(struct probe *p, struct frame *f)
 {
     unsigned char head[9];
 
+    if (!raw_read(p, head, sizeof(head))) {
+        return false;
+    }
+    f->len = (size_t)head[0] << 16 | (size_t)head[1] << 8 | head[2];
+    f->type = head[3];
+    f->flags = head[4];
+    f->stream = (unsigned)head[6] << 16 | (unsigned)head[7] << 8 | head[8];
+    assert_true(f->len <= sizeof(f->payload));
+    return raw_read(p, f->payload, f->len);
+}
+
+/* The next frame of this type; the others are skipped. False: the connection ended first. */
+static inline bool raw_expect(struct probe *p, unsigned type, struct frame *f)
+{
     do {
-        if (!raw_read(p, head, sizeof(head))) {
-            return false;
-        }
-        f->len = (size_t)head[0] << 16 | (size_t)head[1] << 8 | head[2];
-        f->type = head[3];
-        f->flags = head[4];
-        f->stream = (unsigned)head[6] << 16 | (unsigned)head[7] << 8 | head[8];
-        assert_true(f->len <= sizeof(f->payload));
-        if (!raw_read(p, f->payload, f->len)) {
+        if (!raw_next(p, f)) {
             return false;
         }
     } while (f->type != type);
