@@ -14,13 +14,15 @@
  */
 #include "http/stream.h"
 
-#define HTTP_OUTPUT_HIGH_BYTES ((size_t)4 * (CHUNK_BYTES - CHUNK_HEADROOM)) /* four chunks as they are read */
+/* Four chunks as they are read. */
+#define HTTP_OUTPUT_HIGH_BYTES ((size_t)4 * (CHUNK_BYTES - CHUNK_HEADROOM))
 
 struct http_limits {            /* zero means the default in brackets */
     size_t head_bytes_max;      /* [HTTP_HEAD_BYTES_MAX] */
     size_t output_high_bytes;   /* unsent bytes a connection holds before streams lose room
                                    [HTTP_OUTPUT_HIGH_BYTES];
-                                   h2: each stream as many too, less when there are more than 32 */
+                                   h2: each stream as many too, less when there are more than 32, and
+                                   four times as many are made for one write while chunks are plenty */
     uint64_t head_timeout_ns;   /* server: from first byte of a head to its end [0: none] */
     uint64_t idle_timeout_ns;   /* server: without a stream [0: none] */
     unsigned streams_max;       /* h2: concurrent peer streams [server 1000; client: the peer's word] */

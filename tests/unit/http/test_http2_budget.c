@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What exchanges on one connection may cost (design 4): those of one turn share a read and a write a
- * side, and there is no call of the general heap. Nor is a byte of a large body copied. Seen where it is done,
- * by the linker's --wrap.
+ * side, and there is no call of the general heap. Nor is a byte of a large body copied. Seen where it is
+ * done, by the linker's --wrap.
  */
 #include "tests/unit/http/h2_probe.h"
 
