@@ -165,7 +165,7 @@ static void into_the_pod(void **state)
         .poll = 1,
         .recvmsg = 2,
         .sendmsg = 2,
-        .mem_new = 7, /* three of the endpoint that the application is */
+        .mem_new = 5, /* one of the endpoint that the application is */
     };
 
     (void)state;
