@@ -255,11 +255,14 @@ class World:
 
     def tune(self, pod):
         """
-        Many new connections must not run out of ports. Congestion control is what most machines have: with BBR,
+        Many new connections must not run out of ports, nor wait for those of closed ones (in sockets, and in
+        connection tracking, which remembers them for two minutes). Congestion control is what most machines have: with BBR,
         whose pacing costs a timer for each segment, bytes cost twice as much and peers come closer together.
         """
         self.run(pod, "sh", "-c", "echo 2000 65000 >/proc/sys/net/ipv4/ip_local_port_range && "
                                   "echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse && "
+                                  "echo 1000 >/proc/sys/net/ipv4/tcp_max_tw_buckets && "
+                                  "echo 1 >/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_time_wait && "
                                   "echo 4096 >/proc/sys/net/core/somaxconn")
         set_it = self.run(pod, "sh", "-c", "echo cubic >/proc/sys/net/ipv4/tcp_congestion_control", check=False)
         if set_it.returncode != 0 and not self.told:

@@ -446,17 +446,11 @@ static size_t send_bytes_max(const struct h2_conn *c)
     return c->limits->output_high_bytes * marks;
 }
 
-static void conn_late_run(struct task *task)
+/* What nghttp2 has to say, written at once. */
+static void conn_write(struct h2_conn *c)
 {
-    struct h2_conn *c = CONTAINER_OF(task, struct h2_conn, late);
-    int rc = 0, filled;
+    int rc = 0, filled = h2_send_fill(c, send_bytes_max(c));
 
-    assert(c->magic == H2_CONN_MAGIC);
-    h2_stream_recycle(c);
-    if (c->session == NULL) {
-        return;
-    }
-    filled = h2_send_fill(c, send_bytes_max(c));
     if (filled != 0 && filled != E_LIMIT) {
         h2_conn_fail(c, filled);
         return;
@@ -472,6 +466,17 @@ static void conn_late_run(struct task *task)
     } else if (rc == 0 && (h2_send_pending(c) || nghttp2_session_want_read(c->session) == 0)) {
         h2_conn_wake(c); /* more than a turn's share, or the end */
     }
+}
+
+static void conn_late_run(struct task *task)
+{
+    struct h2_conn *c = CONTAINER_OF(task, struct h2_conn, late);
+
+    assert(c->magic == H2_CONN_MAGIC);
+    if (c->session != NULL) {
+        conn_write(c);
+    }
+    h2_stream_recycle(c);
 }
 
 void h2_conn_init(struct h2_conn *c, const struct h2_role *role, bool is_server, struct io **io,

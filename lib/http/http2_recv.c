@@ -382,6 +382,9 @@ static int on_stream_close(nghttp2_session *session UNUSED, int32_t id, uint32_t
     }
     both_ended = s->wire_end && s->super.sent_end;
     h2_stream_off_wire(s);
+    if (both_ended && h2_stream_let_go(s)) {
+        return 0;
+    }
     if (!c->is_server && s->wire_end) {
         /* RFC 9113 8.1: the response is complete, the rest of the request unwanted; no failure. */
         s->sink = true;

@@ -118,8 +118,9 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
     assert(length <= chain_size(&s->out) && frame->data.padlen == 0);
     put_data(c, s, head, length);
     /* Windows shrank by as much as the queue did, so more room can only come from the high mark. */
-    if (nghttp2_session_get_stream_remote_window_size(session, s->id) - (int64_t)length >
-        (int64_t)(chain_size(&s->out) + s->super.room)) {
+    if (!s->super.sent_end &&
+        nghttp2_session_get_stream_remote_window_size(session, s->id) - (int64_t)length >
+            (int64_t)(chain_size(&s->out) + s->super.room)) {
         s->check_room = true;
         h2_stream_ready(s);
     }

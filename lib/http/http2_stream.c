@@ -87,12 +87,12 @@ void h2_stream_off_wire(struct h2_stream *s)
 }
 
 /* Neither its user nor the wire knows it: what it holds goes now, itself at the end of the turn. */
-static void stream_release(struct h2_stream *s)
+static bool stream_forget(struct h2_stream *s)
 {
     struct h2_conn *c = s->conn;
 
     if (s->held || s->on_wire || s->is_new || s->running) {
-        return;
+        return false;
     }
     list_unlink(&s->ready);
     list_unlink(&s->node);
@@ -105,8 +105,20 @@ static void stream_release(struct h2_stream *s)
     if (c->stream_count == 0) {
         c->idle_ns = c->loop->now_ns;
     }
-    h2_conn_wake(c);
-    h2_conn_flush(c);
+    return true;
+}
+
+static void stream_release(struct h2_stream *s)
+{
+    if (stream_forget(s)) {
+        h2_conn_wake(s->conn);
+        h2_conn_flush(s->conn);
+    }
+}
+
+bool h2_stream_let_go(struct h2_stream *s)
+{
+    return s->conn->is_server && stream_forget(s);
 }
 
 void h2_stream_recycle(struct h2_conn *c)
