@@ -17,6 +17,12 @@
 
 /* --- a queue that stands -------------------------------------------------------------------------- */
 
+/* By the clock: after the crowd nobody may have come for long. */
+bool listener_is_behind(const struct listener *ln)
+{
+    return ln->behind_ns > ln->loop->now_ns;
+}
+
 static void saw_empty(struct listener *ln)
 {
     ln->crowded_ns = 0;
@@ -31,18 +37,13 @@ static void saw_more(struct listener *ln)
     uint64_t now_ns = ln->loop->now_ns;
 
     ln->crowded_ns = ln->crowded_ns != 0 ? ln->crowded_ns : now_ns;
-    if (ln->behind_ns != 0) {
+    if (listener_is_behind(ln)) {
         ln->behind_ns = now_ns + BEHIND_NS;
     } else if (now_ns - ln->crowded_ns >= CROWD_NS) {
         ln->behind_ns = now_ns + BEHIND_NS;
         log_warn("connections come faster than they can be accepted, and clients give up waiting: more "
                  "CPU is needed, or clients that keep their connections");
     }
-}
-
-bool listener_is_behind(const struct listener *ln)
-{
-    return ln->behind_ns != 0;
 }
 
 /* --- accepting ------------------------------------------------------------------------------------ */

@@ -50,7 +50,7 @@ struct listener {
     void *user;
     bool stopped;
     uint64_t crowded_ns; /* its queue was not seen empty since then; 0: it was in the last turn */
-    uint64_t behind_ns;  /* until then it counts as behind; 0: it does not */
+    uint64_t behind_ns;  /* until then it counts as behind; 0: and that is told */
 };
 /* Takes fd, also when it fails. `on_accept` may close the listener, not free it before the turn ends. */
 int listener_open(struct listener *ln, struct loop *l, int fd,
