@@ -264,10 +264,10 @@ static int listen_problem(const struct addr *at, enum direction d, int rc, char 
     return rc;
 }
 
-static void add_listener(struct proxy *p, unsigned worker, enum direction d, int fd)
+static int add_listener(struct proxy *p, unsigned worker, enum direction d, int fd)
 {
-    proxy_worker_add_listener(&p->workers[worker], d, fd);
     proxy_add_socket(p, fd);
+    return proxy_worker_add_listener(&p->workers[worker], d, fd);
 }
 
 /*
@@ -281,11 +281,11 @@ static int listen_at(struct proxy *p, struct handover_taken *t, enum direction d
 {
     int backlog = (d == INBOUND ? &p->config.inbound : &p->config.outbound)->backlog;
     unsigned taken = 0;
-    int fd, rc;
+    int fd, rc = 0;
 
-    while ((fd = handover_claim(t, at)) >= 0) {
+    while (rc == 0 && (fd = handover_claim(t, at)) >= 0) {
         (void)listen(fd, backlog); /* only changes its backlog */
-        add_listener(p, taken++ % p->config.workers, d, fd);
+        rc = add_listener(p, taken++ % p->config.workers, d, fd);
     }
     if (taken == 0) {
         rc = sock_listen(at, false, 1, &fd);
@@ -294,14 +294,13 @@ static int listen_at(struct proxy *p, struct handover_taken *t, enum direction d
         }
         (void)close(fd);
     }
-    for (unsigned i = taken; i < p->config.workers; i++) {
+    for (unsigned i = taken; rc == 0 && i < p->config.workers; i++) {
         rc = sock_listen(at, true, backlog, &fd);
-        if (rc != 0) {
-            return listen_problem(at, d, rc, problem, problem_bytes);
+        if (rc == 0) {
+            rc = add_listener(p, i, d, fd);
         }
-        add_listener(p, i, d, fd);
     }
-    return 0;
+    return rc == 0 ? 0 : listen_problem(at, d, rc, problem, problem_bytes);
 }
 
 static int bind_all(struct proxy *p, struct handover_taken *t, char *problem, size_t problem_bytes)

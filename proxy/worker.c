@@ -26,10 +26,12 @@
 
 /* --- listening -------------------------------------------------------------------------------- */
 
-void proxy_worker_add_listener(struct proxy_worker *w, enum direction side, int fd)
+int proxy_worker_add_listener(struct proxy_worker *w, enum direction side, int fd)
 {
     w->listeners = mem_resize(w->listeners, w->listen_count + 1, sizeof(*w->listeners));
     w->listeners[w->listen_count++] = (struct worker_listener){.fd = fd, .side = side};
+    /* Now, not with the first certificate: who comes before it waits in the backlog. */
+    return sock_set_accept_opts(fd, &worker_side(w, side)->accept_opts);
 }
 
 static void on_accept(struct listener *ln, int fd, const struct addr *peer)
@@ -51,11 +53,8 @@ static void start_listening(struct proxy_worker *w)
         if (l->fd < 0) {
             continue;
         }
-        rc = sock_set_accept_opts(l->fd, &worker_side(w, l->side)->accept_opts);
-        if (rc == 0) {
-            rc = listener_open(&l->listener, w->loop, l->fd, on_accept, w);
-            l->fd = -1;
-        }
+        rc = listener_open(&l->listener, w->loop, l->fd, on_accept, w);
+        l->fd = -1;
         if (rc != 0) {
             log_error("a worker cannot accept connections: the proxy is of no use; err=%s",
                       err_text(rc));

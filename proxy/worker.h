@@ -107,8 +107,8 @@ void proxy_worker_at_rest(struct proxy_worker *w); /* no request is in flight */
 void proxy_worker_conn_gone(
     struct proxy_worker *w); /* a connection is gone; was it the last one that drains? */
 
-/* Before it runs. Takes `fd`, a listening socket. */
-void proxy_worker_add_listener(struct proxy_worker *w, enum direction side, int fd);
+/* Before it runs; its config is set. Takes `fd`, a listening socket, also when it fails. */
+int proxy_worker_add_listener(struct proxy_worker *w, enum direction side, int fd) MUST_USE;
 void proxy_worker_drop_listeners(struct proxy_worker *w); /* idempotent */
 void proxy_worker_want_look(struct proxy_worker *w); /* has memory become short? */
 int proxy_worker_start(struct proxy_worker *w,

@@ -114,7 +114,7 @@ static inline void rig_listen(struct rig *r, enum direction d)
 
     assert_int_equal(sock_listen(&any, true, 128, &fd), 0);
     assert_int_equal(sock_local(fd, &r->at[d]), 0);
-    proxy_worker_add_listener(w, d, fd);
+    assert_int_equal(proxy_worker_add_listener(w, d, fd), 0);
 }
 
 static void hub_free(struct snapshot *s UNUSED)
@@ -136,13 +136,13 @@ static inline void rig_open(size_t chunks_max)
     }
     assert_int_equal(loop_open(&r->w.worker.loop, 1, chunks_max > 0 ? chunks_max : RIG_CHUNKS), 0);
     r->l = &r->w.worker.loop;
+    r->w.config = &r->config;
     rig_listen(r, INBOUND);
     rig_listen(r, OUTBOUND);
     r->config.inbound.listen[0] = r->at[INBOUND];
     r->config.outbound.listen[0] = addr_v4(0x7f000001, 1);
     snapshot_init(&r->hub.ref, hub_free);
     r->discovery.hub = &r->hub;
-    r->w.config = &r->config;
     r->w.control = r->l;
     r->w.discovery = &r->discovery;
     proxy_worker_open(&r->w);

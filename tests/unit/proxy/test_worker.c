@@ -5,6 +5,8 @@
  */
 #include "app.h"
 
+#include <netinet/tcp.h>
+
 #define GET "GET / HTTP/1.1\r\nHost: web\r\n\r\n"
 #define OK  "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 #define MIB ((size_t)1 << 20)
@@ -341,6 +343,36 @@ static void more_streams_than_one_connection_has(void **state)
     h2_free(two);
 }
 
+/* The sockets are bound before there is a certificate, and clients come meanwhile. */
+static void who_came_before_the_first_certificate_has_all_options(void **state UNUSED)
+{
+    static const int options[][2] = {{IPPROTO_TCP, TCP_NODELAY}, {SOL_SOCKET, SO_KEEPALIVE}};
+    struct proxy_worker w = {.config = &rig.config};
+    struct sockaddr_storage sa;
+    struct addr at = addr_v4(0x7f000001, 0);
+    int listening, client, accepted;
+
+    rig.config.inbound.accept_opts.keepalive_ms = 10000;
+    assert_int_equal(sock_listen(&at, false, 8, &listening), 0);
+    assert_int_equal(sock_local(listening, &at), 0);
+    assert_int_equal(proxy_worker_add_listener(&w, INBOUND, listening), 0);
+    client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(client >= 0);
+    assert_int_equal(connect(client, (struct sockaddr *)&sa, addr_to_sockaddr(&at, &sa)), 0);
+    accepted = accept(listening, NULL, NULL);
+    assert_true(accepted >= 0);
+    for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+        int value = 0;
+        socklen_t len = sizeof(value);
+
+        assert_int_equal(getsockopt(accepted, options[i][0], options[i][1], &value, &len), 0);
+        assert_int_equal(value, 1);
+    }
+    close(accepted);
+    close(client);
+    proxy_worker_drop_listeners(&w);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -356,6 +388,7 @@ int main(int argc, char **argv)
         TEST(an_upgrade_through_the_mesh),
         TEST(a_request_that_http1_cannot_say),
         TEST(more_streams_than_one_connection_has),
+        TEST(who_came_before_the_first_certificate_has_all_options),
     };
 
     return rig_run(tests, argc, argv);
