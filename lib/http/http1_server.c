@@ -208,7 +208,8 @@ static enum step step_discard(struct http1_server *sv)
     return step_read(sv);
 }
 
-/* All is written: close the sending half. Not 0: the connection is gone. */
+/* All is written: close the sending half. What the io has not passed on yet is not limited to the time
+ * of lingering; it wakes us when that has gone. Not 0: the connection is gone. */
 static int server_shut(struct http1_server *sv)
 {
     int rc = io_shut(sv->c.io);
@@ -217,7 +218,7 @@ static int server_shut(struct http1_server *sv)
         server_fail(sv, RESET_CONNECTION, sv->close_err);
         return rc;
     }
-    sv->is_shut = true;
+    sv->is_shut = rc == 0;
     return 0;
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/http/http_probe.h"
 
+#include "http/http1_server.h"
+
 static struct probe p;
 static struct http_server *server;
 static void (*on_stream_extra)(void);
@@ -747,6 +749,72 @@ static void a_client_that_goes_on_after_its_last_request_gets_its_answer(void **
     assert_int_equal(p.peer_err, 0);
 }
 
+/* A layer that has not passed on all it took, as TLS before a client that is slow to read. */
+static struct io slow;
+static bool slow_is_behind;
+
+static int slow_recv(struct io *io, struct chain *to, size_t bytes_max, size_t *out_bytes)
+{
+    int rc = io_recv(io->below, to, bytes_max, out_bytes);
+
+    io->readable = io->below->readable;
+    return rc;
+}
+
+static int slow_send(struct io *io, struct chain *from)
+{
+    return io_send(io->below, from);
+}
+
+static int slow_shut(struct io *io)
+{
+    return slow_is_behind ? E_AGAIN : io_shut(io->below);
+}
+
+static void slow_close(struct io *io)
+{
+    io_close(io->below);
+}
+
+static void slow_set_owner(struct io *io, struct task *owner)
+{
+    io_set_owner(io->below, owner);
+}
+
+static const struct io_ops slow_ops = {
+    .name = "slow",
+    .recv = slow_recv,
+    .send = slow_send,
+    .shut = slow_shut,
+    .close = slow_close,
+    .set_owner = slow_set_owner,
+    .has_end = true,
+};
+
+static void what_a_layer_holds_is_not_cut_after_the_linger_time(void **state UNUSED)
+{
+    struct http1_server *sv;
+
+    assert_int_equal(teardown(NULL), 0);
+    slow = (struct io){.ops = &slow_ops};
+    slow_is_behind = true;
+    probe_open(&p, &slow.below);
+    slow.loop = &p.loop;
+    p.credit_at_once = 1 << 20;
+    server = http1_server_new(&slow, NULL, NULL, &events, &p);
+    sv = CONTAINER_OF(server, struct http1_server, base);
+    probe_send(&p, "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
+    answer_and_close_stream();
+    assert_answer(OK_CLOSE, 1);
+    assert_int_equal(sv->state, SERVER_LINGER);
+    assert_int_equal(sv->timer_for, TIMER_STALL); /* it has not begun to linger */
+    slow_is_behind = false;
+    task_wake(&p.loop, &sv->c.run); /* as such a layer does */
+    probe_settle(&p);
+    assert_true(p.peer_eof);
+    assert_int_equal(sv->timer_for, TIMER_LINGER);
+}
+
 static void the_owner_can_end_a_connection_after_a_stream(void **state UNUSED)
 {
     probe_send(&p, GET_A);
@@ -1053,6 +1121,7 @@ int main(void)
         TEST(a_clients_last_request_is_not_lingered_for),
         TEST(a_last_request_that_is_not_read_is_lingered_for),
         TEST(a_client_that_goes_on_after_its_last_request_gets_its_answer),
+        TEST(what_a_layer_holds_is_not_cut_after_the_linger_time),
         TEST(the_owner_can_end_a_connection_after_a_stream),
         TEST(an_unread_request_is_dropped_for_the_next),
         TEST(an_unread_request_is_not_dropped_for_ever),
