@@ -201,8 +201,8 @@ struct h2_stream *h2_stream_find(struct h2_conn *c, int32_t id); /* NULL when we
 void h2_stream_on_wire(struct h2_stream *s, int32_t id);
 void h2_stream_off_wire(struct h2_stream *s);
 void h2_stream_ready(struct h2_stream *s);
-/* Its user has let go, and so did the wire in this moment, both directions having ended: as good as a turn, without
- * one. False: something is left to be told. */
+/* Its user has let go, and so did the wire in this moment, both directions having ended: as good as a
+ * turn, without one. False: something is left to be told. */
 bool h2_stream_let_go(struct h2_stream *s);
 void h2_stream_reset_later(struct h2_stream *s, enum reset why, int err); /* first one wins */
 void h2_stream_refuse(struct h2_stream *s, uint32_t code, enum reset why, int err);
