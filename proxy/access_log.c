@@ -279,9 +279,6 @@ void access_log_exchange(struct access_log *a, const struct exchange *ex)
     uint64_t now_ns = ex->conn->w->loop->now_ns;
     uint64_t first_ns = ex->first_byte_ns != 0 ? ex->first_byte_ns : now_ns;
 
-    if (h == NULL) {
-        return; /* there was no request */
-    }
     access_log_write(
         a, &(struct access){
                .client = ex->conn->peer,

@@ -185,12 +185,25 @@ void exchange_attempt_over(struct exchange *ex)
     ex->sent_ns = ex->ended_ns = ex->first_byte_ns = ex->retry_after_ns = 0;
 }
 
+void exchange_leave_request(struct exchange *ex)
+{
+    if (ex->request == NULL) {
+        return;
+    }
+    /* Of policies that edited the request, the plan holds the last reference. */
+    if (UNLIKELY(ex->conn->w->access_log != NULL) && ex->conn->dir == INBOUND) {
+        access_log_exchange(ex->conn->w->access_log, ex);
+    }
+    exchange_unplan(ex);
+    ex->request = NULL;
+}
+
 void exchange_end(struct exchange *ex, enum reset a_why, enum reset d_why)
 {
     struct stream *a = ex->a, *d = ex->d;
     struct response_facts f = facts_of(ex);
 
-    exchange_unplan(ex);
+    exchange_leave_request(ex);
     profile_wait_cancel(ex);
     exchange_record(ex, &f);
     if (ex->profile.view != NULL && !is_nobodys(ex)) {
@@ -201,9 +214,6 @@ void exchange_end(struct exchange *ex, enum reset a_why, enum reset d_why)
 
         outcome_of(ex, ex->start_ns, &o);
         route_stats_end(ex->route_stats, &o);
-    }
-    if (UNLIKELY(ex->conn->w->access_log != NULL) && ex->conn->dir == INBOUND) {
-        access_log_exchange(ex->conn->w->access_log, ex);
     }
     ex->a = ex->d = NULL;
     if (d != NULL) {

@@ -94,6 +94,8 @@ void exchange_redirect(struct exchange *ex, unsigned status, struct bytes locati
 void exchange_attempt_over(struct exchange *ex);
 /* The failure is told to nobody by an answer: count and log alone. */
 void exchange_note(struct exchange *ex, enum failure why, const char *detail);
+/* Tell of its request what is to be told, for it goes with the accepted stream: before that. Idempotent. */
+void exchange_leave_request(struct exchange *ex);
 /* End both sides: `a_why` resets what the client still waits for, `d_why` what the server still
  * does. */
 void exchange_end(struct exchange *ex, enum reset a_why, enum reset d_why);

@@ -190,7 +190,7 @@ static void exchange_upgrade(struct exchange *ex, struct head *head)
     exchange_outcome_body(ex, true);
     rc = stream_send_head(ex->a, head, false);
     ex->response_begun = rc == 0;
-    exchange_unplan(ex); /* it goes with the stream */
+    exchange_leave_request(ex);
     if (rc == 0) {
         rc = stream_take(ex->a, &client, &to_client, &unread_client);
     }

@@ -135,12 +135,12 @@ void exchange_unplan(struct exchange *ex)
     struct plan *p = ex->plan;
     struct loop *l = ex->conn->w->loop;
 
+    if (p != NULL && p->trace != NULL) {
+        exchange_trace_end(ex); /* of fields that may point into the policies */
+    }
     exchange_leave_name(ex);
     if (p == NULL) {
         return;
-    }
-    if (p->trace != NULL) {
-        exchange_trace_end(ex);
     }
     ex->plan = NULL;
     timer_cancel(l, &p->lifetime);

@@ -5,6 +5,10 @@
  */
 #include "peers.h"
 
+#include "proxy/access_log.h"
+
+#include <fcntl.h>
+
 static struct app app;
 
 /* The inbound listener stands before `app`. */
@@ -126,6 +130,32 @@ static void an_upgrade_becomes_a_tunnel(void **state)
     rig_settle();
     assert_int_equal(rig_sum("response_total", "status_code=\"101\"", NULL), 1);
     assert_int_equal(rig_sum("tcp_open_connections", NULL, NULL), 0);
+    app_close(&app);
+}
+
+/* The stream, and the request with it, are gone when the tunnel begins. */
+static void an_upgrade_is_in_the_access_log(void **state)
+{
+    struct peer *client, *server;
+    char line[4096];
+    int log[2];
+
+    (void)state;
+    assert_int_equal(pipe2(log, O_CLOEXEC), 0);
+    rig.w.access_log = access_log_new(rig.l, &rig.w.stats, ACCESS_APACHE, log[1]);
+    inbound_opens();
+    client = peer_dial(INBOUND);
+    peer_send(client,
+              "GET /ws HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    peer_send(server, "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+    RIG_UNTIL(peer_has(client, "\r\n\r\n"));
+    rig_settle();
+    assert_true(read(log[0], line, sizeof(line)) > 0);
+    assert_non_null(strstr(line, "\"GET /ws HTTP/1.1\" 101\n"));
+    (void)close(log[0]);
+    (void)close(log[1]);
     app_close(&app);
 }
 
@@ -319,6 +349,7 @@ int main(int argc, char **argv)
         RIG_TEST(a_meshed_hop),
         RIG_TEST(a_refused_dial_is_answered_and_closes),
         RIG_TEST(an_upgrade_becomes_a_tunnel),
+        RIG_TEST(an_upgrade_is_in_the_access_log),
         RIG_TEST(an_upgrade_before_the_request_ended),
         RIG_TEST(bytes_are_counted_to_the_last),
         RIG_TEST(a_stale_connection_is_replaced),
