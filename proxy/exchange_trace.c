@@ -73,20 +73,19 @@ void exchange_trace_sent(struct exchange *ex)
 {
     struct trace *t = ex->plan->trace;
     struct trace_context ours = t->from;
+    bool is_repeated = t->is_attempt; /* with the id that it had */
 
-    if (t->is_attempt) {
-        return; /* it is repeated, with the id that it had */
+    if (!is_repeated) {
+        new_id(&ex->conn->w->loop->rand, t->client_id);
     }
-    new_id(&ex->conn->w->loop->rand, t->client_id);
     memcpy(ours.span_id, t->client_id, sizeof(ours.span_id));
-    if (trace_context_write(&ex->forward.fields, &ours) != 0) {
-        return; /* who is called becomes the child of the server span */
+    if (trace_context_write(&ex->forward.fields, &ours) != 0 || is_repeated ||
+        !trace_context_is_sampled(&t->from)) {
+        return; /* without room, who is called becomes the child of the server span */
     }
-    if (trace_context_is_sampled(&t->from)) {
-        t->is_attempt = true;
-        t->attempt_ns = clock_mono_ns();
-        span_request_note(&t->sent, &ex->forward);
-    }
+    t->is_attempt = true;
+    t->attempt_ns = clock_mono_ns();
+    span_request_note(&t->sent, &ex->forward);
 }
 
 void exchange_trace_attempt(struct exchange *ex, unsigned status)

@@ -7,6 +7,7 @@
 
 #include "proxy/forwarded.h"
 #include "proxy/gateway.h"
+#include "proxy/span_queue.h"
 
 #define GET  "GET /a HTTP/1.1\r\nHost: web\r\n\r\n"
 #define NAME "web.west.svc.cluster.local:8080"
@@ -271,6 +272,52 @@ static void a_client_that_does_not_wait(void **state)
     assert_true(app_has_nobody(&app));
 }
 
+static void on_batch(struct span_queue *q UNUSED, struct span_batch *b)
+{
+    span_batch_free(b);
+}
+
+/* A span tells of fields that a filter wrote, and the policy of that filter may have gone by then. */
+static void a_policy_goes_before_the_spans(void **state)
+{
+    struct span_queue queue = {.loop = rig.l, .on_batch = on_batch};
+    uint16_t port = rig.at[INBOUND].port;
+    struct server_policy *policy = server_policy_new_default(DEFAULT_ALL_AUTHENTICATED, NULL, 0, false,
+                                                             10 * NS_PER_S, port);
+    struct rule *rule = policy->routes[0].route.rules;
+    const char *const traced[] = {"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                                  NULL};
+    struct h2_peer *client, *server;
+
+    (void)state;
+    rule->filters = arena_new(&policy->arena, sizeof(*rule->filters));
+    rule->filters_count = 1;
+    rule->filters->kind = FILTER_REQUEST_HEADERS;
+    rule->filters->set = arena_new(&policy->arena, sizeof(*rule->filters->set));
+    rule->filters->set_count = 1;
+    rule->filters->set->name = BYTES("user-agent");
+    assert_int_equal(arena_copy(&policy->arena, BYTES("the gateway"), &rule->filters->set->value), 0);
+    rig_know_server(port, policy);
+    rig.w.spans = span_writer_new(rig.l, &rig.w.stats, &queue);
+    the_name_is(endpoint_at(&app.at, NULL));
+    rig_know_target(&rig.target[OUTBOUND], policy_to(PROTOCOL_DETECT, mirrored(), NULL));
+    client = h2_dial(OUTBOUND);
+    (void)h2_call(client, "GET", "/a", true, traced);
+    server = h2_accept(&app, NULL);
+    RIG_UNTIL(server->count == 1 && server->calls[0].head != NULL);
+    assert_non_null(strstr(server->calls[0].fields.at, "user-agent: the gateway\n"));
+    rig_know_default(port, DEFAULT_ALL_AUTHENTICATED, false);
+    (void)h2_call(client, "GET", "/b", true, NULL);
+    RIG_UNTIL(server->count == 2);
+    call_close(&server->calls[0], RESET_INTERNAL);
+    RIG_UNTIL(client->calls[0].log_len > 0);
+    h2_free(client);
+    h2_free(server);
+    span_writer_free(rig.w.spans);
+    rig.w.spans = NULL;
+    rig_settle();
+}
+
 /* --- what is read ----------------------------------------------------------------------------- */
 
 static void suffixes(void **state)
@@ -329,8 +376,8 @@ int main(int argc, char **argv)
         TEST(a_name_of_another_domain),       TEST(a_request_of_ourselves),
         TEST(a_request_that_may_not),         TEST(an_opaque_connection_that_may_not_any_more),
         TEST(a_name_that_nobody_knows),       TEST(a_name_with_a_profile_alone),
-        TEST(a_client_that_does_not_wait),    cmocka_unit_test(suffixes),
-        cmocka_unit_test(forwarded_elements),
+        TEST(a_client_that_does_not_wait),    TEST(a_policy_goes_before_the_spans),
+        cmocka_unit_test(suffixes),           cmocka_unit_test(forwarded_elements),
     };
 
     return rig_run(tests, argc, argv);

@@ -314,6 +314,36 @@ static void each_attempt_is_a_child(void **state UNUSED)
     assert_true(CLIENT(0)->end_time_unix_nano <= CLIENT(1)->start_time_unix_nano);
 }
 
+/* The filters of a backend edit a copy of the fields, which has to get the attempt's id each time. */
+static void a_repeated_attempt_has_its_id(void **state UNUSED)
+{
+    static struct header_edit near = {.name = {"x-near", 6}, .value = {"1", 1}};
+    static struct filter edit = {.kind = FILTER_REQUEST_HEADERS, .add = &near, .add_count = 1};
+    struct outbound_policy *policy = policy_of_web();
+    struct weighted_backend *backend = &policy->http1.at[0].rules->backends[0];
+    struct peer *client, *server;
+    char want[128];
+
+    backend->filters = &edit;
+    backend->filters_count = 1;
+    know(policy);
+    client = ask(OUTBOUND, "");
+    server = serve(OK);
+    RIG_UNTIL(peer_has(client, "ok"));
+    text_reset(&client->in);
+    /* The request is on its way before the close is seen. */
+    server->is_lazy = true;
+    peer_send(client, "GET / HTTP/1.1\r\nHost: web\r\n" SAMPLED "\r\n");
+    rig_settle();
+    peer_abort(server);
+    server = serve(OK);
+    RIG_UNTIL(peer_has(client, "ok"));
+    collect(2);
+    assert_child(CLIENT(0), hex(SERVER->span_id));
+    snprintf(want, sizeof(want), "traceparent: 00-" TRACE "-%s-01\r\n", hex(CLIENT(0)->span_id));
+    assert_true(peer_has(server, want));
+}
+
 /* --- failures --------------------------------------------------------------------------------- */
 
 static void a_broken_endpoint_is_named_as_the_cause(void **state UNUSED)
@@ -442,6 +472,7 @@ int main(int argc, char **argv)
         TEST(without_a_collector_all_is_left_alone),
         TEST(inbound_spans_name_the_proxys_side),
         TEST(each_attempt_is_a_child),
+        TEST(a_repeated_attempt_has_its_id),
         TEST(a_broken_endpoint_is_named_as_the_cause),
         TEST(a_refused_client_is_told_of_without_an_attempt),
         TEST(a_client_that_goes_away_ends_its_spans),
