@@ -107,11 +107,16 @@ void gateway_policy_known(struct conn *c)
 
 /* --- requests --------------------------------------------------------------------------------- */
 
+void gateway_address(struct exchange *ex)
+{
+    ex->request->authority = ex->conn->gateway->authority; /* the connection outlives its requests */
+}
+
 /* Who we are, for whom, and what they asked for. What had been HTTP/1 before it came here has a host
  * of where it came from. */
 static int readdress(struct exchange *ex)
 {
-    struct bytes authority = ex->conn->gateway->authority, copy;
+    struct bytes copy;
     struct head *h = ex->request;
     char element[FORWARDED_BYTES_MAX];
     struct text t;
@@ -119,7 +124,7 @@ static int readdress(struct exchange *ex)
     text_init_fixed(&t, element, sizeof(element));
     text_printf(&t, "by=%s;for=" BYTES_FMT ";host=" BYTES_FMT ";proto=https",
                 ex->conn->w->config->local_name, BYTES_ARG(conn_client_id(ex->conn)),
-                BYTES_ARG(authority));
+                BYTES_ARG(ex->conn->gateway->authority));
     if (t.err != 0) {
         return E_LIMIT;
     }
@@ -128,8 +133,7 @@ static int readdress(struct exchange *ex)
     if (ex->a->version == HTTP_2 && !ex->is_orig_proto) {
         return 0;
     }
-    h->authority = authority; /* the connection outlives its requests */
-    return fields_set(&h->fields, BYTES("host"), authority);
+    return fields_set(&h->fields, BYTES("host"), h->authority);
 }
 
 static bool has_looped(const struct exchange *ex)

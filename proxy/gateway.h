@@ -32,6 +32,9 @@ struct gateway {                   /* of a connection; owned by it */
 /* An inbound connection to our own port, whose header has a name. */
 void gateway_begin(struct conn *c, const struct transport_header *header);
 void gateway_policy_known(struct conn *c); /* of the inbound port */
+/* Before the inbound port judges a request: it is for the name that the connection is for, whichever
+ * one it says itself. */
+void gateway_address(struct exchange *ex);
 /* A request that the inbound port lets in. `held`: what edited it; kept while the request may point
  * into it, NULL: nothing did. */
 void gateway_request(struct exchange *ex, const struct snapshot *held);

@@ -212,6 +212,9 @@ void inbound_request(struct exchange *ex)
     int rc;
 
     (void)conn_refresh_policy(c);
+    if (UNLIKELY(c->gateway != NULL)) {
+        gateway_address(ex);
+    }
     rc = policy_authorize(inbound_policy(c), &facts, ex->request, &choice, NULL);
     if (rc != 0) {
         refuse(ex, rc, &choice);

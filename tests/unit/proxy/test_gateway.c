@@ -5,6 +5,7 @@
  */
 #include "app.h"
 
+#include "api/names.h"
 #include "proxy/forwarded.h"
 #include "proxy/gateway.h"
 #include "proxy/span_queue.h"
@@ -272,6 +273,46 @@ static void a_client_that_does_not_wait(void **state)
     assert_true(app_has_nobody(&app));
 }
 
+/* As a proxy would, but with a word of its own for the authority. */
+static struct h2_peer *impostor_dial(void)
+{
+    struct h2_peer *p = mem_new(sizeof(*p));
+    int fd = dial_fd(&rig.at[INBOUND]);
+    struct chain header;
+    struct io *io;
+
+    set_nonblocking(fd);
+    io = io_tls_client_new(rig.w.tls_client, tcp_io(rig.l, fd), BYTES(SERVER_ID), BYTES(SERVER_ID),
+                           BYTES(ALPN_TRANSPORT));
+    RIG_UNTIL(io_handshake(io) == 0);
+    chain_init(&header);
+    assert_int_equal(transport_print(&header, &rig.l->chunks, 1, NAME, TRANSPORT_HTTP2), 0);
+    assert_int_equal(io_send(io, &header), 0);
+    p->client = http2_client_new(io, NULL, &h2_peer_client_events, p);
+    return p;
+}
+
+/* A route of the gateway's port that is for one host does not let requests for another one in. */
+static void a_request_for_another_name_than_it_says(void **state)
+{
+    uint16_t port = rig.at[INBOUND].port;
+    struct server_policy *policy = server_policy_new_default(DEFAULT_ALL_AUTHENTICATED, NULL, 0, false,
+                                                             10 * NS_PER_S, port);
+    struct host_match host = {.host = BYTES("web.app.svc.cluster.local")}; /* h2_call() says so */
+    struct h2_peer *client;
+
+    (void)state;
+    policy->routes[0].route.hosts = &host;
+    policy->routes[0].route.hosts_count = 1;
+    rig_know_server(port, policy);
+    the_name_is(endpoint_at(&app.at, NULL));
+    client = impostor_dial();
+    (void)h2_call(client, "GET", "/a", true, NULL);
+    RIG_UNTIL(client->calls[0].status == 404);
+    assert_true(app_has_nobody(&app));
+    h2_free(client);
+}
+
 static void on_batch(struct span_queue *q UNUSED, struct span_batch *b)
 {
     span_batch_free(b);
@@ -377,6 +418,7 @@ int main(int argc, char **argv)
         TEST(a_request_that_may_not),         TEST(an_opaque_connection_that_may_not_any_more),
         TEST(a_name_that_nobody_knows),       TEST(a_name_with_a_profile_alone),
         TEST(a_client_that_does_not_wait),    TEST(a_policy_goes_before_the_spans),
+        TEST(a_request_for_another_name_than_it_says),
         cmocka_unit_test(suffixes),           cmocka_unit_test(forwarded_elements),
     };
 
