@@ -414,11 +414,6 @@ int proxy_open(struct proxy *p, char *problem, size_t problem_bytes)
         snprintf(problem, problem_bytes, "cannot set up the control thread: %s", err_text(rc));
         return rc;
     }
-    if (p->config.ingress_mode) {
-        log_warn(
-            "ingress mode is not supported: requests go where their connection was going, whatever "
-            "l5d-dst-override says");
-    }
     open_control(p);
     init_workers(p);
     TRY(open_sockets(p, problem, problem_bytes));

@@ -384,8 +384,10 @@ def test_an_ingress_names_the_service(home, override, want):
     assert field(request, "l5d-dst-override") == []
     assert field(request, "host") == ["shop.example"]
     # It is meshed traffic of the named service.
-    metrics = home.proxy_metrics("t", home.pod("t", "edge")["name"])
+    pod = home.pod("t", "edge")["name"]
+    metrics = home.proxy_metrics("t", pod)
     assert metrics.sum("request_total", direction="outbound", tls="true", dst_service=want) > 0
+    assert "not supported" not in home.log("t", pod, "linkerd-proxy")
 
 
 def test_an_ingress_has_the_routes_of_the_name(home):
