@@ -133,14 +133,18 @@ static void opaque_join(struct opaque *o, struct io *client, struct chain *to_se
                         struct io *server, struct chain *to_client)
 {
     struct conn *c = o->conn;
+    bool has_policy = c->dir == INBOUND && c->entry != NULL;
 
     conn_next(c, CONN_TUNNEL);
     o->is_joined = true;
-    if (c->dir == INBOUND && c->entry != NULL) {
+    if (has_policy) {
         o->follow.on_change = on_policy_changed;
         discovery_follow(c->entry, &o->follow);
     }
     tunnel_open(&o->tunnel, c->w->loop, client, to_server, server, to_client, 0, on_tunnel_end, o);
+    if (has_policy && c->entry->answer != c->policy) {
+        inbound_policy_changed(c); /* while there was no server yet */
+    }
 }
 
 /* --- before the client has spoken ------------------------------------------------------------- */

@@ -191,6 +191,21 @@ static void an_opaque_connection_that_may_not_any_more(void **state)
     assert_int_equal(rig_sum("inbound_tcp_authz_terminate_total", NULL, NULL), 1);
 }
 
+/* The policy changes while the control plane is asked for the name: nobody is told of that later. */
+static void an_opaque_connection_that_may_not_when_the_name_is_known(void **state)
+{
+    struct peer *client;
+
+    (void)state;
+    client = dial(PROTOCOL_OPAQUE);
+    peer_send(client, "PING\r\n");
+    RIG_UNTIL(rig_sum("inbound_tcp_authz_allow_total", NULL, NULL) == 1);
+    nobody_may();
+    the_name_is(endpoint_at(&app.at, NULL));
+    RIG_UNTIL(client->eof || client->err != 0);
+    assert_int_equal(rig_sum("tulle_failures_total", "cause=\"denied\"", NULL), 1);
+}
+
 /* Nobody knows the name: there is no address to forward to, and no other meaning to the name. */
 static void a_name_that_nobody_knows(void **state)
 {
@@ -418,6 +433,7 @@ int main(int argc, char **argv)
         TEST(a_request_that_may_not),         TEST(an_opaque_connection_that_may_not_any_more),
         TEST(a_name_that_nobody_knows),       TEST(a_name_with_a_profile_alone),
         TEST(a_client_that_does_not_wait),    TEST(a_policy_goes_before_the_spans),
+        TEST(an_opaque_connection_that_may_not_when_the_name_is_known),
         TEST(a_request_for_another_name_than_it_says),
         cmocka_unit_test(suffixes),           cmocka_unit_test(forwarded_elements),
     };
