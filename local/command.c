@@ -74,7 +74,9 @@ struct pod *client_pod(struct client *c, const json_t *request)
         }
     }
     if (found == NULL) {
-        client_refuse(c, "there is no pod or Deployment called %s in namespace %s",
+        client_refuse(c,
+                      "there is no pod or Deployment called %s in namespace %s; `tulle local "
+                      "status` lists them",
                       name != NULL ? name : "", ns);
     }
     return found;
@@ -120,7 +122,9 @@ static void do_restart(struct client *c, const json_t *request)
     }
     if (count == 0 &&
         cluster_get(h->cluster, KIND_DEPLOYMENT, ns, name != NULL ? name : "") == NULL) {
-        client_refuse(c, "there is no Deployment or pod called %s in namespace %s",
+        client_refuse(c,
+                      "there is no Deployment or pod called %s in namespace %s; `tulle local "
+                      "status` lists them",
                       name != NULL ? name : "", ns);
         return;
     }

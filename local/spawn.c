@@ -115,15 +115,17 @@ static void enter(const struct child *k)
     }
 }
 
-static void execute(const struct child *k, char *const *argv, const char *path)
+static void execute(const struct child *k, char *const *argv)
 {
     int err;
 
     (void)execvp(argv[0], argv);
     err = errno;
-    die(k, err == ENOENT ? STATUS_NOPROG : STATUS_NOEXEC, "\"%s\" cannot be run: %s%s%s", argv[0],
-        err_text(-err), strchr(argv[0], '/') == NULL ? "; PATH is " : "",
-        strchr(argv[0], '/') == NULL ? path : "");
+    die(k, err == ENOENT ? STATUS_NOPROG : STATUS_NOEXEC, "\"%s\" cannot be run: %s%s", argv[0],
+        err_text(-err),
+        strchr(argv[0], '/') != NULL
+            ? ""
+            : "; it is looked for in PATH, that of `tulle local up` unless env sets another");
 }
 
 /* What this one process gets besides what its container's manifest says. */
@@ -178,8 +180,7 @@ static void child(const struct child *k)
     reset_signals();
     (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     environ = args.env; /* whose PATH is searched */
-    execute(k, k->spawn->argv != NULL ? k->spawn->argv : args.argv,
-            getenv("PATH") != NULL ? getenv("PATH") : "not set");
+    execute(k, k->spawn->argv != NULL ? k->spawn->argv : args.argv);
     _exit(STATUS_SETUP);
 }
 

@@ -361,7 +361,8 @@ void client_upgrade(struct client *client, const json_t *request)
     } else if (json_array_size(pods) == 0) {
         client_refuse(client,
                       exists ? "no proxy runs in the pods of %s in namespace %s"
-                             : "there is no Deployment or pod called %s in namespace %s",
+                             : "there is no Deployment or pod called %s in namespace %s; "
+                               "`tulle local status` lists them",
                       name != NULL ? name : "any Deployment", ns != NULL ? ns : "(all)");
     } else {
         u = mem_new(sizeof(*u));

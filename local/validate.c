@@ -303,12 +303,16 @@ int validate_object(const struct object *o, char *path, size_t path_bytes, char 
     case KIND_DAEMON_SET:
     case KIND_JOB:
     case KIND_CRON_JOB:
+        validate_refuse(&k, E_UNSUPPORTED, "kind",
+                        "the kind %s is not supported by the local home; a Deployment is",
+                        kind_info(o->kind)->name);
+        break;
     case KIND_NODE:
     case KIND_LEASE:
     case KIND_ENDPOINT_SLICE:
     case KIND_EXTERNAL_WORKLOAD:
         validate_refuse(&k, E_UNSUPPORTED, "kind",
-                        "the kind %s is not supported by the local home; a Deployment is",
+                        "the kind %s is not supported by the local home",
                         kind_info(o->kind)->name);
         break;
     default: /* data for the control plane */
