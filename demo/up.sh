@@ -59,22 +59,22 @@ echo
 cat <<TEXT
 
 The demo is at ${address:-an address that "$tulle local status --home $home" shows}
-Every vote for cashmere fails on purpose: that is why web and voting are below 100 %.
+Every vote for cashmere fails on purpose: web and voting are below 100 %.
 TEXT
 
 echo
 echo "Try next:"
 line() { printf '  %-56s  %s\n' "$1" "$2"; }
-line "export TULLE_HOME=$home" "the home that the commands are about"
-line "$tulle stat deploy -n demo" "success rates, request rates, latencies, now"
-line "$tulle stat po -n demo -o wide" "the same for each pod"
-line "$tulle stat deploy/web -n demo --to svc/voting" "what web sends to voting"
-line "$tulle stat-outbound deploy/web -n demo" "the same by route and backend, with retries"
-line "$tulle check --proxy" "what works and what does not"
+line "export TULLE_HOME=$home" "the home to ask"
+line "$tulle stat deploy -n demo" "figures of services"
+line "$tulle stat po -n demo -o wide" "of each pod"
+line "$tulle stat deploy/web -n demo --to svc/voting" "from web to voting"
+line "$tulle stat-outbound deploy/web -n demo" "by route and backend"
+line "$tulle check --proxy" "what does not work"
 line "$tulle local status" "the pods"
-line "$tulle local logs web -n demo -f" "what the application says"
-line "$tulle local logs web -n demo -c linkerd-proxy" "what its sidecar says"
-line "$tulle diagnostics proxy-metrics deploy/web -n demo" "all that a proxy measures"
+line "$tulle local logs web -n demo -f" "what web writes"
+line "$tulle local logs web -n demo -c linkerd-proxy" "what its proxy says"
+line "$tulle diagnostics proxy-metrics deploy/web -n demo" "all of its metrics"
 if [ "$home" = demo ]; then
     line "make demo-down" "end it"
 else
