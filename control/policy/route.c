@@ -39,6 +39,7 @@ static uint64_t timeout_read(struct reading *r, const json_t *rule, const char *
 
     if (text != NULL && !gateway_duration(text, &ns)) {
         reading_refuse(r, "%s is no duration: %.100s", path, text);
+        reading_advise(r, "write whole numbers and their units: 500ms, 10s, 1m30s");
     }
     return ns;
 }
