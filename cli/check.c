@@ -82,11 +82,14 @@ void checker_clear(struct checker *c)
 
 /* --- running ------------------------------------------------------------------------------------- */
 
-/* Say what is waited for, where somebody watches; an empty line takes it away. */
+/* Say what is waited for, where somebody watches; an empty text takes it away. */
 static void show_waiting(const char *what, const char *problem)
 {
     if (isatty(STDERR_FILENO)) {
-        (void)fprintf(stderr, "\r\033[K%s%s%.100s", what, problem[0] != '\0' ? ": " : "", problem);
+        bool is_any = what[0] != '\0';
+
+        (void)fprintf(stderr, "\r\033[K%s%s%s%.100s", is_any ? "waiting until " : "", what,
+                      problem[0] != '\0' ? ": " : "", problem);
         (void)fflush(stderr);
     }
 }
@@ -175,7 +178,8 @@ int cli_check(int argc, char **argv)
     const struct opt opts[] = {
         {"proxy", 0, OPT_BOOL, NULL, "check the data plane, too", &proxies},
         {"namespace", 'n', OPT_STRING, "NS", "with --proxy: of this namespace (all)", &c.ns},
-        {"wait", 0, OPT_DURATION, "TIME", "how long to try what may still come (5m)", &wait_ns},
+        {"wait", 0, OPT_DURATION, "TIME",
+         "how long to wait for what may still come (5m)", &wait_ns},
         {"output", 'o', OPT_STRING, "FORMAT", "table, short (failures only) or json", &output},
         CLI_TARGET_OPTS(&c.target),
     };

@@ -22,8 +22,8 @@ struct cli_target { /* which control plane: options that every command takes */
     bool verbose;
 };
 #define CLI_TARGET_OPTS(t)                                                                             \
-    {"home", 0, OPT_STRING, "NAME", "the local home to talk to (TULLE_HOME, or default)", &(t)->home}, \
-    {"state", 0, OPT_STRING, "DIR", "where homes are kept (TULLE_STATE, or /var/lib/tulle)",           \
+    {"home", 0, OPT_STRING, "NAME", "the local home to ask (TULLE_HOME, or default)", &(t)->home}, \
+    {"state", 0, OPT_STRING, "DIR", "folder of homes (TULLE_STATE, or /var/lib/tulle)",                \
      &(t)->state},                                                                                     \
     {"api-addr", 0, OPT_STRING, "HOST:PORT", "a public API to ask directly", &(t)->api_addr},          \
     {"linkerd-namespace", 'L', OPT_STRING, "NS", "the control plane's (linkerd)", &(t)->control_ns},   \

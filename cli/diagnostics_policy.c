@@ -382,9 +382,10 @@ static int read_request(struct policy_options *o, char *problem, size_t problem_
 
 static const char usage[] =
     "diagnostics policy RESOURCE PORT [options]\n\n"
-    "RESOURCE is a pod or a workload (what its proxy lets in), a service or an address (what proxies do\n"
-    "with requests to it). With any option that describes a request, the decision about it and all that\n"
-    "was tried are shown in place of the policy.\n\n"
+    "RESOURCE is a pod or a workload (what its proxy lets in), a service or an\n"
+    "address (what proxies do with requests to it). With any option that describes a\n"
+    "request, the decision about it and all that was tried are shown in place of the\n"
+    "policy.\n\n"
     "  tulle diagnostics policy po/web-1 8080 -n demo\n"
     "  tulle diagnostics policy svc/web 80 -n demo --path /api --method POST\n"
     "  tulle diagnostics policy deploy/web 8080 -n demo --path /admin \\\n"
@@ -405,7 +406,7 @@ int diagnostics_policy(int argc, char **argv)
         {"sni", 0, OPT_STRING, "NAME", "server name of TLS traffic to a service", &r->sni},
         {"client-id", 0, OPT_STRING, "ID", "identity of the client of a pod", &r->client_id},
         {"client-address", 0, OPT_STRING, "IP", "of the client of a pod (10.0.0.1)", &o.client_addr},
-        {"tls", 0, OPT_BOOL, NULL, "the client speaks mesh TLS, also without an identity",
+        {"tls", 0, OPT_BOOL, NULL, "the client speaks mesh TLS",
          &r->is_tls},
         {"policy-addr", 0, OPT_STRING, "IP:PORT", "a policy service to ask directly", &o.addr},
         {"token", 0, OPT_STRING, "JSON", "the workload that a proxy would name: ns, pod", &o.token},

@@ -4,6 +4,8 @@
 #include "net/addr.h"
 
 #include <ctype.h>
+#include <float.h>
+#include <stdlib.h>
 
 /*
  * protobuf-c keeps a message as a struct whose descriptor tells where each field is; this walks it.
@@ -86,6 +88,20 @@ static size_t value_bytes(ProtobufCType type)
     }
 }
 
+/* The shortest decimal that is this float: 0.2 is no 0.200000003 to who reads it. */
+static json_t *float_json(float value)
+{
+    char text[32];
+
+    for (int digits = FLT_DIG; digits <= FLT_DECIMAL_DIG; digits++) {
+        (void)snprintf(text, sizeof(text), "%.*g", digits, (double)value);
+        if (strtof(text, NULL) == value) {
+            break;
+        }
+    }
+    return json_real(strtod(text, NULL));
+}
+
 static json_t *value_json(const ProtobufCFieldDescriptor *f, const void *at, unsigned depth)
 {
     switch (f->type) {
@@ -104,7 +120,7 @@ static json_t *value_json(const ProtobufCFieldDescriptor *f, const void *at, uns
     case PROTOBUF_C_TYPE_FIXED64:
         return json_integer((json_int_t) * (const uint64_t *)at);
     case PROTOBUF_C_TYPE_FLOAT:
-        return json_real((double)*(const float *)at);
+        return float_json(*(const float *)at);
     case PROTOBUF_C_TYPE_DOUBLE:
         return json_real(*(const double *)at);
     case PROTOBUF_C_TYPE_BOOL:

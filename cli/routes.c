@@ -292,11 +292,11 @@ static int read_options(struct routes_options *o, const struct opt_list *args,
 
 static const char usage[] =
     "routes RESOURCE... [options]\n\n"
-    "Routes of ServiceProfiles. RESOURCE is TYPE, TYPE NAME... or TYPE/NAME; TYPE is one of deploy, po,\n"
-    "ns, svc, sts, ds, rs, rc, job, cj.\n\n"
+    "Routes of ServiceProfiles. RESOURCE is TYPE, TYPE NAME... or TYPE/NAME;\n"
+    "TYPE is one of deploy, po, ns, svc, sts, ds, rs, rc, job, cj.\n\n"
     "  tulle routes svc/web -n demo                  what was asked of web, by route\n"
     "  tulle routes deploy/bot -n demo --to svc/web  what bot asked of web\n"
-    "  tulle routes deploy/bot -n demo --to svc/web -o wide   the same, retries counted, too";
+    "  tulle routes deploy/bot -n demo --to svc/web -o wide   retries, too";
 
 int cli_routes(int argc, char **argv)
 {

@@ -235,9 +235,8 @@ static int run(const struct stat_options *o, const struct resource_arg *resource
 
 static const char usage[] =
     "stat RESOURCE... [options]\n\n"
-    "RESOURCE is TYPE, TYPE NAME... or TYPE/NAME; TYPE is one of deploy, po, ns, svc, sts, ds, rs, "
-    "rc,\n"
-    "job, cj, au, all.\n\n"
+    "RESOURCE is TYPE, TYPE NAME... or TYPE/NAME; TYPE is one of deploy, po, ns, svc,\n"
+    "sts, ds, rs, rc, job, cj, au, all.\n\n"
     "  tulle stat deploy -n demo              what the deployments of demo received\n"
     "  tulle stat deploy/web --to svc/voting  what web sent to voting\n"
     "  tulle stat po --from deploy/web        what each pod got from web\n"

@@ -444,10 +444,11 @@ static const struct direction {
     {
         "stat-inbound",
         "stat-inbound RESOURCE... [options]\n\n"
-        "What the proxies of a workload let in, by Server and route. RESOURCE is TYPE, TYPE NAME... or\n"
-        "TYPE/NAME; TYPE is one of deploy, po, ns, sts, ds, rs, rc, job, cj.\n\n"
+        "What the proxies of a workload let in, by Server and route.\n"
+        "RESOURCE is TYPE, TYPE NAME... or TYPE/NAME; TYPE is one of deploy, po, ns, sts,\n"
+        "ds, rs, rc, job, cj.\n\n"
         "  tulle stat-inbound deploy/web -n demo\n"
-        "  tulle stat-inbound deploy/web -n demo -o wide   also by authorization, and what was denied",
+        "  tulle stat-inbound deploy/web -n demo -o wide   also what was denied",
         "table, wide or json",
         true,
         ask_inbound,
@@ -456,8 +457,12 @@ static const struct direction {
   outbound = {
       "stat-outbound",
       "stat-outbound RESOURCE... [options]\n\n"
-      "What the proxies of a workload sent, by route, and below each route by backend. RESOURCE is TYPE,\n"
-      "TYPE NAME... or TYPE/NAME; TYPE is one of deploy, po, ns, sts, ds, rs, rc, job, cj.\n\n"
+      "What the proxies of a workload sent, by route, and below each route by\n"
+      "backend. RESOURCE is TYPE, TYPE NAME... or TYPE/NAME; TYPE is one of deploy, po,\n"
+      "ns, sts, ds, rs, rc, job, cj.\n\n"
+      "Latencies are coarse: as in Linkerd, the first bucket of routes reaches to 50 ms\n"
+      "and that of backends to 25 ms, and within it nothing is told apart. `tulle stat\n"
+      "--from` has finer ones.\n\n"
       "  tulle stat-outbound deploy/web -n demo",
       "table or json",
       false,
