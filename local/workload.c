@@ -230,8 +230,8 @@ static bool make_pod(struct home *h, const struct object *d, const char *hash)
     }
     (void)snprintf(about, sizeof(about), "pods of %s/%s", d->ns, d->name);
     if (rc != 0) {
-        home_problem(h, about, "deployment %s/%s: a pod cannot be started: %s", d->ns, d->name,
-                     problem);
+        home_problem(h, about, "%s%sDeployment %s/%s: a pod cannot be started: %s", d->source,
+                     d->source[0] != '\0' ? ": " : "", d->ns, d->name, problem);
         timer_arm_in(&h->loop, &h->retry, RETRY_NS);
     } else {
         home_problem_over(h, about);
