@@ -38,7 +38,7 @@ static void a_profile_reads_as_protobuf_has_it(void **state UNUSED)
     google__protobuf__duration__init(&ttl);
     ttl.seconds = 10;
     ttl.nanos = 250000000;
-    budget.retry_ratio = 0.25f;
+    budget.retry_ratio = 0.2f; /* whose nearest double is 0.20000000298 */
     budget.ttl = &ttl;
     ip.ipv4 = 174063617; /* wire 3.1: 10.96.0.1 */
     ip.ip_case = IO__LINKERD__PROXY__NET__IPADDRESS__IP_IPV4;
@@ -58,7 +58,7 @@ static void a_profile_reads_as_protobuf_has_it(void **state UNUSED)
     p.retry_budget = &budget;
     p.endpoint = &endpoint;
     assert_json(&p.base,
-                "{\"retryBudget\":{\"retryRatio\":0.25,\"ttl\":\"10.25s\"},\"opaqueProtocol\":true,"
+                "{\"retryBudget\":{\"retryRatio\":0.2,\"ttl\":\"10.25s\"},\"opaqueProtocol\":true,"
                 "\"fullyQualifiedName\":\"web.demo.svc.cluster.local\","
                 "\"endpoint\":{\"addr\":{\"ip\":\"10.96.0.1\",\"port\":8080},\"weight\":10000,"
                 "\"metricLabels\":{\"pod\":\"web-1\"},\"protocolHint\":{\"h2\":{}}}}");
