@@ -50,7 +50,7 @@ struct h2_stream {
     unsigned magic;
     struct h2_conn *conn;
     struct list node;  /* in conn->streams, ->gone or ->spare */
-    struct list ready; /* in conn->ready while something is to be done */
+    struct list ready; /* in conn->ready while something is to be done, or in conn->fresh */
     int32_t id;
 
     bool held;    /* by its user */
@@ -132,6 +132,7 @@ struct h2_conn {
     struct grave grave;
 
     struct list streams, ready, gone, spare;
+    struct list fresh; /* accepted streams that wait for a turn that shows them to their user */
     unsigned stream_count, held_count, wire_count, spare_count, wide_count;
 
     struct chain first; /* bytes that came before we did */
@@ -162,6 +163,8 @@ struct h2_conn {
     uint64_t idle_ns;  /* since when there is no stream */
     uint64_t head_ns;  /* when the unfinished head began; 0: none */
     uint64_t drain_at_ns, linger_at_ns, retry_at_ns;
+    uint64_t begin_ns;   /* the turn of the loop that `begin_left` counts in */
+    unsigned begin_left; /* new streams that it may show */
 };
 
 /* --- http2_conn.c -------------------------------------------------------------------------------- */
@@ -206,6 +209,7 @@ void h2_stream_ready(struct h2_stream *s);
 bool h2_stream_let_go(struct h2_stream *s);
 void h2_stream_reset_later(struct h2_stream *s, enum reset why, int err); /* first one wins */
 void h2_stream_refuse(struct h2_stream *s, uint32_t code, enum reset why, int err);
+bool h2_stream_is_due(const struct h2_stream *s); /* a new one: it would be shown to its user */
 void h2_stream_run(struct h2_stream *s);
 void h2_stream_init_room(struct h2_stream *s);
 void h2_stream_recycle(struct h2_conn *c); /* end of a turn */

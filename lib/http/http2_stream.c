@@ -161,6 +161,9 @@ void h2_stream_reset_later(struct h2_stream *s, enum reset why, int err)
         s->why = why;
         s->why_err = err;
     }
+    if (s->is_new) {
+        list_unlink(&s->ready); /* it waits no longer to be shown */
+    }
     h2_stream_ready(s);
 }
 
@@ -340,7 +343,13 @@ static void deliver_reset(struct h2_stream *s)
     s->super.events->on_reset(s->super.user, why, s->why_err);
 }
 
-/* Tell the user of a new accepted stream. One that was reset in the same breath is never shown. */
+/* One that was reset in the same breath is never shown, and one whose head is not complete not yet. */
+bool h2_stream_is_due(const struct h2_stream *s)
+{
+    return s->why == RESET_NONE && s->heads != NULL;
+}
+
+/* Tell the user of a new accepted stream. */
 static void announce(struct h2_stream *s)
 {
     struct h2_conn *c = s->conn;
@@ -349,8 +358,8 @@ static void announce(struct h2_stream *s)
         s->is_new = false;
         return;
     }
-    if (s->heads == NULL) {
-        return; /* the head is not complete */
+    if (!h2_stream_is_due(s)) {
+        return;
     }
     s->is_new = false;
     s->held = true;

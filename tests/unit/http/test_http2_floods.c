@@ -119,6 +119,84 @@ static void frames_that_crossed_our_reset_are_ignored(void **state UNUSED)
     probe_free(p);
 }
 
+/* --- more requests than a turn can begin ------------------------------------------------------------ */
+
+/* In one write, so that a turn of the loop reads them all. Streams from `first` on, `count` of them. */
+static void burst(struct probe *p, unsigned type, unsigned first, unsigned count, const char *payload,
+                  size_t len)
+{
+    struct text t;
+
+    text_init(&t, 1 << 20);
+    for (unsigned i = 0; i < count; i++) {
+        raw_frame(&t, type, type == HEADERS ? END_STREAM | END_HEADERS : 0, first + 2 * i, payload, len);
+    }
+    assert_int_equal(write(p->raw_fd, t.at, t.len), t.len);
+    text_clear(&t);
+    (void)loop_turn(&p->loop, 0);
+}
+
+static void a_turn_begins_a_few_of_many_requests(void **state UNUSED)
+{
+    struct probe *p = raw_server_greeted(NULL);
+    unsigned before = 0;
+
+    burst(p, HEADERS, 1, 1000, GET_HEAD, GET_BYTES);
+    assert_in_range(p->accepted_count, 1, 32);
+    while (p->accepted_count < 1000) {
+        assert_in_range(p->accepted_count - before, 1, 32);
+        before = p->accepted_count;
+        (void)loop_turn(&p->loop, 0);
+    }
+    for (unsigned i = 0; i < 1000; i++) {
+        user_answer(p->accepted[i], 200, true);
+        user_close(p->accepted[i], RESET_NONE);
+    }
+    probe_settle(p);
+    expect_service(p, 2001);
+    probe_free(p);
+}
+
+static void what_is_reset_before_it_began_is_never_shown(void **state UNUSED)
+{
+    struct probe *p = raw_server_greeted(NULL);
+    unsigned begun;
+
+    burst(p, HEADERS, 1, 1000, GET_HEAD, GET_BYTES);
+    burst(p, RST_STREAM, 1, 1000, "\0\0\0\x08", 4);
+    begun = p->accepted_count;
+    assert_in_range(begun, 1, 64);
+    probe_settle(p);
+    assert_int_equal(p->accepted_count, begun);
+    for (unsigned i = 0; i < begun; i++) {
+        assert_int_equal(p->accepted[i]->why, RESET_CANCEL);
+        user_close(p->accepted[i], RESET_NONE);
+    }
+    expect_service(p, 2001);
+    probe_free(p);
+}
+
+/* Who came last does not wait for all that came before, and who came first is not forgotten for them. */
+static void the_last_that_came_are_begun_before_most(void **state UNUSED)
+{
+    struct probe *p = raw_server_greeted(NULL);
+    unsigned before, late = 0;
+
+    burst(p, HEADERS, 1, 500, GET_HEAD, GET_BYTES);
+    before = p->accepted_count;
+    burst(p, HEADERS, 1001, 10, "\x82\x86\x84\x41\x01" "b", GET_BYTES);
+    assert_in_range(p->accepted_count - before, 14, 32);
+    for (unsigned i = before; i < p->accepted_count; i++) {
+        late += p->accepted[i]->head->authority.at[0] == 'b';
+    }
+    assert_int_equal(late, 10);
+    assert_int_equal(p->accepted[before]->head->authority.at[0], 'a');
+    while (p->accepted_count < 510) {
+        (void)loop_turn(&p->loop, 0);
+    }
+    probe_free(p);
+}
+
 /* --- floods -------------------------------------------------------------------------------------- */
 
 /* CVE-2024-28182 and its kin: a field block without end, in pieces that each cost a frame. */
@@ -413,6 +491,9 @@ static void a_peer_that_asks_for_all_and_reads_nothing(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_last_that_came_are_begun_before_most),
+        cmocka_unit_test(what_is_reset_before_it_began_is_never_shown),
+        cmocka_unit_test(a_turn_begins_a_few_of_many_requests),
         cmocka_unit_test(frames_on_a_stream_that_the_peer_ended),
         cmocka_unit_test(a_request_on_a_stream_below_the_last_one),
         cmocka_unit_test(frames_that_crossed_our_reset_are_ignored),
