@@ -493,7 +493,7 @@ def test_what_cannot_be_started_is_said_at_once(refused, change, words):
 def test_a_volume_of_nothing(refused):
     d = bare("app", ["sleep", "infinity"], volumes=[{"name": "v", "secret": {"secretName": "gone"}}])
     said = refused({"app.yaml": [namespace(), d]})
-    assert "deployment t/app" in said and 'Secret "gone"' in said
+    assert "app.yaml:" in said and "Deployment t/app" in said and 'Secret "gone"' in said
 
 
 def test_a_publication_of_nothing(refused):
