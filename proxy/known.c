@@ -2,11 +2,8 @@
 #include "proxy/known.h"
 
 #include "core/alloc.h"
-#include "core/clock.h"
 #include "proxy/profile_use.h"
 #include "proxy/worker.h"
-
-#define IDLE_NS NS_PER_S
 
 struct known_key {
     const void *policy, *without_tls;
@@ -21,44 +18,6 @@ static struct bytes key_of(struct known_key *to, const struct snapshot *policy,
     to->without_tls = without_tls;
     to->target = *target;
     return bytes_of((const char *)to, sizeof(*to));
-}
-
-static struct known *known_new(struct proxy_worker *w, const struct snapshot *policy,
-                               const struct addr *target, const char *without_tls)
-{
-    struct known *k = mem_new(sizeof(*k));
-
-    k->w = w;
-    k->refs = 1;
-    k->policy = policy;
-    k->target = *target;
-    k->without_tls = without_tls;
-    snapshot_ref((struct snapshot *)(uintptr_t)policy);
-    return k;
-}
-
-struct known *known_get(struct proxy_worker *w, const struct snapshot *policy,
-                        const struct addr *target, const char *without_tls)
-{
-    struct known_key key;
-    struct bytes key_bytes = key_of(&key, policy, target, without_tls);
-    struct known *k;
-
-    if (without_tls == NULL) {
-        return known_new(w, policy, target, NULL);
-    }
-    k = map_get(&w->known, key_bytes);
-    if (k == NULL) {
-        k = known_new(w, policy, target, without_tls);
-        map_put(&w->known, key_bytes, k);
-        return k;
-    }
-    if (k->refs == 0) {
-        list_unlink(&k->idle_node);
-        w->known_idle_count--;
-    }
-    k->refs++;
-    return k;
 }
 
 static void known_free(struct known *k)
@@ -93,28 +52,53 @@ static void known_free(struct known *k)
     mem_free(k);
 }
 
-static void drop_idle(struct known *k)
+static void parked_free(struct parked *p)
 {
-    struct proxy_worker *w = k->w;
+    struct known *k = CONTAINER_OF(p, struct known, parked);
     struct known_key key;
 
-    list_unlink(&k->idle_node);
-    w->known_idle_count--;
-    map_remove(&w->known, key_of(&key, k->policy, &k->target, k->without_tls));
+    map_remove(&k->w->known, key_of(&key, k->policy, &k->target, k->without_tls));
     known_free(k);
 }
 
-/* NULL: there is none. */
-static struct known *idle_longest(struct proxy_worker *w)
+static struct known *known_new(struct proxy_worker *w, const struct snapshot *policy,
+                               const struct addr *target, const char *without_tls)
 {
-    return list_is_empty(&w->known_idle) ? NULL
-                                         : LIST_ITEM(w->known_idle.next, struct known, idle_node);
+    struct known *k = mem_new(sizeof(*k));
+
+    k->w = w;
+    k->refs = 1;
+    k->policy = policy;
+    k->target = *target;
+    k->without_tls = without_tls;
+    k->parked.free = parked_free;
+    snapshot_ref((struct snapshot *)(uintptr_t)policy);
+    return k;
+}
+
+struct known *known_get(struct proxy_worker *w, const struct snapshot *policy,
+                        const struct addr *target, const char *without_tls)
+{
+    struct known_key key;
+    struct bytes key_bytes = key_of(&key, policy, target, without_tls);
+    struct known *k;
+
+    if (without_tls == NULL) {
+        return known_new(w, policy, target, NULL);
+    }
+    k = map_get(&w->known, key_bytes);
+    if (k == NULL) {
+        k = known_new(w, policy, target, without_tls);
+        map_put(&w->known, key_bytes, k);
+        return k;
+    }
+    parking_take(&w->known_parked, &k->parked);
+    k->refs++;
+    return k;
 }
 
 void known_unref(struct known *k)
 {
-    struct proxy_worker *w;
-
     if (k == NULL) {
         return;
     }
@@ -126,32 +110,19 @@ void known_unref(struct known *k)
         known_free(k);
         return;
     }
-    w = k->w;
-    k->idle_since_ns = w->loop->now_ns;
-    list_append(&w->known_idle, &k->idle_node);
-    if (++w->known_idle_count > KNOWN_IDLE_MAX) {
-        drop_idle(idle_longest(w));
-    }
-    proxy_worker_want_sweep(w);
+    parking_put(&k->w->known_parked, &k->parked);
+    proxy_worker_want_sweep(k->w);
 }
 
-bool known_sweep(struct proxy_worker *w)
+void known_open(struct proxy_worker *w)
 {
-    struct known *k;
-
-    while ((k = idle_longest(w)) != NULL && w->loop->now_ns - k->idle_since_ns >= IDLE_NS) {
-        drop_idle(k);
-    }
-    return k != NULL;
+    map_init(&w->known);
+    parking_init(&w->known_parked, KNOWN_IDLE_MAX);
 }
 
 void known_clear(struct proxy_worker *w)
 {
-    struct known *k;
-
-    while ((k = idle_longest(w)) != NULL) {
-        drop_idle(k);
-    }
+    parking_clear(&w->known_parked);
     assert(map_count(&w->known) == 0);
     map_clear(&w->known);
 }

@@ -8,8 +8,8 @@
  * connections that are open, and those that come within the next second or two, so that one that
  * carries a single request prints no labels.
  *
- * Ownership: connections hold a reference. What nobody holds is dropped by the worker's sweep, or
- * when there are more than KNOWN_IDLE_MAX; it holds its policy, destinations and figures till then.
+ * Ownership: connections hold a reference. What nobody holds is parked, until the worker's second
+ * sweep, or when there are more than KNOWN_IDLE_MAX; it holds its policy, destinations and figures till then.
  * Limits: the newest KNOWN_ROUTES routes, KNOWN_BACKENDS backends and KNOWN_REQUESTS kinds of
  * requests of a policy; more are found anew.
  * Threads: one worker's.
@@ -17,6 +17,7 @@
 #include "mesh/route.h"
 #include "net/addr.h"
 #include "proxy/dest.h"
+#include "proxy/parking.h"
 #include "proxy/stats_bundle.h"
 
 #define KNOWN_ROUTES    4
@@ -46,9 +47,8 @@ struct known_backend { /* outbound, of a route */
 
 struct known {
     struct proxy_worker *w;
-    struct list idle_node; /* in the worker's list, while nobody holds it */
+    struct parked parked; /* while nobody holds it */
     unsigned refs;
-    uint64_t idle_since_ns;
     const struct snapshot *policy; /* reference */
     struct addr target;
     const char *without_tls;
@@ -70,7 +70,7 @@ struct known {
 struct known *known_get(struct proxy_worker *w, const struct snapshot *policy,
                         const struct addr *target, const char *without_tls);
 void known_unref(struct known *k); /* NULL is fine */
-bool known_sweep(struct proxy_worker *w); /* true: some are left that will be idle long enough */
+void known_open(struct proxy_worker *w);
 void known_clear(struct proxy_worker *w); /* at the worker's end; nobody holds one */
 
 #endif

@@ -98,7 +98,7 @@ void proxy_worker_drop_listeners(struct proxy_worker *w)
 static void on_sweep(struct timer *t)
 {
     struct proxy_worker *w = CONTAINER_OF(t, struct proxy_worker, sweep);
-    bool is_more = known_sweep(w); /* it holds some of the others */
+    bool is_more = parking_round(&w->known_parked); /* they hold some of the others */
 
     is_more = dest_sweep(w) || is_more;
     is_more = upstream_sweep(w) || is_more;
@@ -161,8 +161,7 @@ void proxy_worker_open(struct proxy_worker *w)
     list_init(&w->scrapes);
     map_init(&w->dests);
     map_init(&w->upstreams);
-    map_init(&w->known);
-    list_init(&w->known_idle);
+    known_open(w);
     map_init(&w->profiles);
     profile_names_open(w);
     app_start_open(&w->app_start, clock_mono_ns());

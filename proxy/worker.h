@@ -64,8 +64,7 @@ struct proxy_worker {
     struct map dests;     /* balanced destinations, by kind and path */
     struct map upstreams; /* single endpoints: forwards and applications */
     struct map known;     /* what connections found out: known.h */
-    struct list known_idle;
-    size_t known_idle_count;
+    struct parking known_parked;
     struct map profiles;  /* service profiles in use, by direction and name: profile_use.c */
     struct map profile_names; /* by which inbound requests come: profile_inbound.c */
     struct parking profile_names_parked;

@@ -64,10 +64,9 @@ static void what_nobody_needs_goes_with_the_sweep(void **state UNUSED)
     snapshot_unref(&b);
     known_unref(idle);
     assert_true(timer_is_armed(&rig.w.sweep));
-    assert_true(known_sweep(&rig.w)); /* not yet */
+    assert_true(parking_round(&rig.w.known_parked)); /* not yet */
     assert_int_equal(freed, 0);
-    rig.l->now_ns += 2 * NS_PER_S;
-    assert_false(known_sweep(&rig.w));
+    assert_false(parking_round(&rig.w.known_parked));
     assert_int_equal(freed, 1);
     known_unref(held);
     assert_int_equal(freed, 1);
