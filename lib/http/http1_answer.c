@@ -116,14 +116,8 @@ static int server_stream_take(struct stream *s, struct io **out_io, struct chain
     if (sv->state != SERVER_EXCHANGE || !sv->sent_upgrade || !s->got_end || c->tx_err != 0) {
         return E_UNSUPPORTED;
     }
-    chain_init(out_unsent);
-    chain_init(out_unread);
-    chain_move_all(out_unsent, &c->out);
-    chain_move_all(out_unread, &c->in);
-    io_set_owner(c->io, NULL);
-    *out_io = c->io;
-    c->io = sv->base.io = NULL;
-    http1_stream_end(c);
+    http1_give(c, out_io, out_unsent, out_unread);
+    sv->base.io = NULL;
     http1_server_set_state(sv, SERVER_CLOSED);
     http1_conn_wake(c);
     return 0;

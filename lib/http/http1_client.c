@@ -324,14 +324,8 @@ static int client_stream_take(struct stream *s, struct io **out_io, struct chain
     if (cl->state != CLIENT_DONE || !cl->got_upgrade || c->tx_err != 0 || !s->sent_end) {
         return E_UNSUPPORTED;
     }
-    chain_init(out_unsent);
-    chain_init(out_unread);
-    chain_move_all(out_unsent, &c->out);
-    chain_move_all(out_unread, &c->in);
-    io_set_owner(c->io, NULL);
-    *out_io = c->io;
-    c->io = cl->base.io = NULL;
-    http1_stream_end(c);
+    http1_give(c, out_io, out_unsent, out_unread);
+    cl->base.io = NULL;
     set_state(cl, CLIENT_CLOSED);
     http1_conn_wake(c);
     return 0;

@@ -228,6 +228,19 @@ void http1_credit(struct stream *s, size_t bytes)
 
 /* --- receiving a body ---------------------------------------------------------------------------- */
 
+void http1_give(struct http1_conn *c, struct io **out_io, struct chain *out_unsent,
+                struct chain *out_unread)
+{
+    chain_init(out_unsent);
+    chain_init(out_unread);
+    chain_move_all(out_unsent, &c->out);
+    chain_move_all(out_unread, &c->in);
+    io_set_owner(c->io, NULL);
+    *out_io = c->io;
+    c->io = NULL;
+    http1_stream_end(c);
+}
+
 void http1_body_begin(struct http1_conn *c)
 {
     c->rx = http1_framing_of(&c->head);

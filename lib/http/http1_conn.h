@@ -70,6 +70,9 @@ int http1_take_head(struct http1_conn *c, const struct bytes *request_method) MU
 /* Begin a stream: everything but arena, user and the received head is new. */
 void http1_stream_begin(struct http1_conn *c, const struct stream_ops *ops);
 void http1_stream_end(struct http1_conn *c); /* clears the arena, nothing is delivered any more */
+/* The stream ends and the connection leaves the codec: stream_take(). */
+void http1_give(struct http1_conn *c, struct io **out_io, struct chain *out_unsent,
+                struct chain *out_unread);
 void http1_body_begin(struct http1_conn *c); /* the body behind c->head */
 
 /*
