@@ -141,17 +141,6 @@ static int validate_id(const char *flag, const char *value, uint32_t *out_id, st
     return 0;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    if (c >= 'a' && c <= 'f') {
-        return c - 'a' + 10;
-    }
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static int parse_hex32(struct bytes digits, uint64_t *out_value)
 {
     uint64_t value = 0;
@@ -160,7 +149,7 @@ static int parse_hex32(struct bytes digits, uint64_t *out_value)
         return E_SYNTAX;
     }
     for (size_t i = 0; i < digits.len; i++) {
-        int digit = hex_digit(digits.at[i]);
+        int digit = bytes_hex_digit(digits.at[i]);
 
         if (digit < 0) {
             return E_SYNTAX;

@@ -52,21 +52,14 @@ static void read_lines(struct trace_resource *r, struct bytes lines)
 
 /* --- OTEL_RESOURCE_ATTRIBUTES ----------------------------------------------------------------- */
 
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9'                   ? c - '0'
-           : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
-                                                  : -1;
-}
-
 /* Into `to`, which is as long. What is no escape stays as it is. */
 static struct bytes percent_decode(struct bytes b, char *to)
 {
     size_t len = 0;
 
     for (size_t i = 0; i < b.len; i++) {
-        int high = b.at[i] == '%' && b.len - i > 2 ? hex_digit(b.at[i + 1]) : -1;
-        int low = high >= 0 ? hex_digit(b.at[i + 2]) : -1;
+        int high = b.at[i] == '%' && b.len - i > 2 ? bytes_hex_digit(b.at[i + 1]) : -1;
+        int low = high >= 0 ? bytes_hex_digit(b.at[i + 2]) : -1;
 
         to[len++] = (char)(low >= 0 ? high << 4 | low : b.at[i]);
         i += low >= 0 ? 2 : 0;

@@ -201,3 +201,14 @@ int bytes_to_u64(struct bytes b, uint64_t max, uint64_t *out_value)
     *out_value = value;
     return 0;
 }
+
+struct bytes bytes_from_u64(char to[BYTES_U64_MAX], uint64_t value)
+{
+    size_t at = BYTES_U64_MAX;
+
+    do {
+        to[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    return bytes_of(to + at, BYTES_U64_MAX - at);
+}

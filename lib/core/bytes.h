@@ -51,7 +51,19 @@ bool bytes_find(struct bytes b, struct bytes needle, size_t *out_offset);
 uint64_t bytes_hash(struct bytes b);                       /* keyed per process; not stable */
 char *bytes_dup(struct bytes b);                           /* NUL-terminated, caller frees */
 
+static inline int bytes_hex_digit(char c) /* 0 to 15, of either case; -1: it is none */
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 /* Whole input must be a decimal (no sign, no space), at most `max`; else E_SYNTAX or E_RANGE. */
 int bytes_to_u64(struct bytes b, uint64_t max, uint64_t *out_value) MUST_USE;
+#define BYTES_U64_MAX 20 /* digits of the largest */
+/* The decimal, written into the end of `to`. Without printf: most of a large scrape are such numbers. */
+struct bytes bytes_from_u64(char to[BYTES_U64_MAX], uint64_t value);
 
 #endif

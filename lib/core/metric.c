@@ -378,12 +378,7 @@ void label_add(struct text *t, const char *key, struct bytes value)
 
 void label_add_u64(struct text *t, const char *key, uint64_t value)
 {
-    char digits[20];
-    size_t at = sizeof(digits);
+    char digits[BYTES_U64_MAX];
 
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
-    label_add(t, key, bytes_of(digits + at, sizeof(digits) - at));
+    label_add(t, key, bytes_from_u64(digits, value));
 }

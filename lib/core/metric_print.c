@@ -27,17 +27,11 @@ static void print_double(struct text *to, double value)
     }
 }
 
-/* Most of a large scrape are such numbers. */
 static void print_u64(struct text *to, uint64_t value)
 {
-    char digits[20];
-    size_t at = sizeof(digits);
+    char digits[BYTES_U64_MAX];
 
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
-    text_add(to, bytes_of(digits + at, sizeof(digits) - at));
+    text_add(to, bytes_from_u64(digits, value));
 }
 
 /*

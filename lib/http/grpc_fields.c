@@ -136,25 +136,14 @@ void grpc_text_encode(struct text *to, struct bytes plain)
     }
 }
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    if (c >= 'a' && c <= 'f') {
-        return c - 'a' + 10;
-    }
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 void grpc_text_decode(struct text *to, struct bytes encoded)
 {
     for (size_t i = 0; i < encoded.len; i++) {
         int high = -1, low = -1;
 
         if (encoded.at[i] == '%' && encoded.len - i > 2) {
-            high = hex_value(encoded.at[i + 1]);
-            low = hex_value(encoded.at[i + 2]);
+            high = bytes_hex_digit(encoded.at[i + 1]);
+            low = bytes_hex_digit(encoded.at[i + 2]);
         }
         if (high < 0 || low < 0) {
             text_char(to, encoded.at[i]);

@@ -44,15 +44,6 @@ void http1_chunks_init(struct http1_chunks *c)
     *c = (struct http1_chunks){.state = CHUNK_SIZE_FIRST};
 }
 
-static inline int hex_value(unsigned char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static inline bool is_token_byte(unsigned char c)
 {
     return scan_lower[c] != 0;
@@ -76,7 +67,7 @@ static enum chunk_state after_word(unsigned char c, enum chunk_state on_space)
 
 static enum chunk_state size_digit(struct http1_chunks *c, unsigned char byte)
 {
-    int digit = hex_value(byte);
+    int digit = bytes_hex_digit((char)byte);
 
     if (digit < 0) {
         /* A size has a digit; what is no digit ends it. */

@@ -25,15 +25,6 @@ static bool is_complete(const struct trace_context *c)
 
 /* --- hexadecimal ------------------------------------------------------------------------------ */
 
-static int nibble(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* All of `text`, into the end of `to`, which is zeroed before it. */
 static bool hex_read(struct bytes text, uint8_t *to, size_t bytes)
 {
@@ -44,7 +35,7 @@ static bool hex_read(struct bytes text, uint8_t *to, size_t bytes)
     }
     memset(to, 0, pad);
     for (size_t i = 0; i < text.len; i += 2) {
-        int high = nibble(text.at[i]), low = nibble(text.at[i + 1]);
+        int high = bytes_hex_digit(text.at[i]), low = bytes_hex_digit(text.at[i + 1]);
 
         if (high < 0 || low < 0) {
             return false;

@@ -96,8 +96,16 @@ static void numbers(void **state UNUSED)
 {
     static const char *const malformed[] = {"",    "-1", "+1", " 1", "1 ",
                                             "0x1", "1a", "/",  ":",  "99999999999999999999999x"};
+    static const char hex[] = "0123456789abcdefABCDEF", not_hex[] = "/:@G`g\x10\xb0";
+    char digits[BYTES_U64_MAX];
     uint64_t value = 7;
 
+    for (int i = 0; i < 22; i++) {
+        assert_int_equal(bytes_hex_digit(hex[i]), i < 16 ? i : i - 6);
+    }
+    for (size_t i = 0; i < sizeof(not_hex); i++) {
+        assert_int_equal(bytes_hex_digit(not_hex[i]), -1);
+    }
     assert_int_equal(bytes_to_u64(BYTES("0"), 10, &value), 0);
     assert_true(value == 0);
     assert_int_equal(bytes_to_u64(BYTES("18446744073709551615"), UINT64_MAX, &value), 0);
@@ -105,6 +113,8 @@ static void numbers(void **state UNUSED)
     assert_int_equal(bytes_to_u64(BYTES("007"), 7, &value), 0);
     assert_true(value == 7);
     assert_int_equal(bytes_to_u64(BYTES("8"), 7, &value), E_RANGE);
+    assert_true(bytes_eq(bytes_from_u64(digits, 0), BYTES("0")));
+    assert_true(bytes_eq(bytes_from_u64(digits, UINT64_MAX), BYTES("18446744073709551615")));
     assert_int_equal(bytes_to_u64(BYTES("18446744073709551616"), UINT64_MAX, &value), E_RANGE);
     assert_int_equal(bytes_to_u64(BYTES("99999999999999999999999"), UINT64_MAX, &value), E_RANGE);
     for (size_t i = 0; i < ARRAY_LEN(malformed); i++) {
