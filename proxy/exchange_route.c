@@ -71,7 +71,8 @@ static void on_link(struct dial *d, struct link *link, enum failure why, const c
     if (ex->give_up_ns == 0) {
         ex->give_up_ns = w->loop->now_ns + w->config->outbound.failfast_ns;
     }
-    if (ex->dest != NULL && w->loop->now_ns < ex->give_up_ns && ++ex->attempts < ATTEMPTS_MAX) {
+    if (why != FAILURE_OVERLOAD && ex->dest != NULL && w->loop->now_ns < ex->give_up_ns &&
+        ++ex->attempts < ATTEMPTS_MAX) {
         exchange_leave(ex);
         exchange_dispatch(ex);
     } else if (ex->plan == NULL || ex->dest == NULL || !plan_takes_failure(ex->plan, why)) {

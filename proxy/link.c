@@ -147,6 +147,7 @@ static void link_opened(struct link *l)
         .ping_interval_ns = u->endpoint->ping_interval_ns,
         .ping_timeout_ns = u->endpoint->ping_timeout_ns,
         .ping_while_idle = u->endpoint->ping_while_idle,
+        .rtt_ns = upstream_uses_tls(u) ? l->rtt_ns : 0, /* a proxy: it reads for itself */
     };
     struct io *io;
 
@@ -202,6 +203,7 @@ static void link_run(struct task *t)
     }
     rc = io_handshake(l->io);
     if (rc == 0 && l->state == LINK_CONNECT) {
+        l->rtt_ns = MAX(l->up->w->loop->now_ns - l->dialed_ns, 1);
         rc = link_start_tls(l);
     }
     if (rc == 0 && l->state == LINK_TLS && io_tls_alpn_selected(l->io)) {
@@ -222,6 +224,8 @@ static void on_timeout(struct timer *t)
         link_look(l);
     } else if (l->state == LINK_OPEN) { /* idle in the pool for long enough */
         link_close(l, 0);
+    } else if (list_is_linked(&l->task.node)) { /* it came in time: it is we who are late */
+        timer_arm(l->up->w->loop, t, 0);
     } else {
         link_fail(l, E_TIMEOUT);
     }
@@ -241,6 +245,7 @@ struct link *link_dial(struct upstream *u, enum link_kind kind, struct dial *d)
     l->up = u;
     l->kind = kind;
     l->dial = d;
+    l->dialed_ns = u->w->loop->now_ns;
     l->is_upgrade = d != NULL && d->is_upgrade;
     l->task.run = link_run;
     l->timer.run = on_timeout;
@@ -294,7 +299,7 @@ static void on_capacity(void *user)
     struct link *l = user;
 
     if (l->kind == LINK_H2) {
-        upstream_serve_waiting(l->up);
+        upstream_h2_serve(l->up);
     }
 }
 

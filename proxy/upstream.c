@@ -7,11 +7,6 @@
 #include "core/log.h"
 #include "proxy/link.h"
 
-#define H2_LINKS_MAX 16               /* to one endpoint, when its streams are used up */
-#define H2_MORE_NS   (20 * NS_PER_MS) /* a wait for a stream that asks for another link */
-#define H2_AGAIN_NS                                                                                \
-    (10 * NS_PER_S) /* until another successor of an old link is dialed, should that fail */
-
 /* --- labels ----------------------------------------------------------------------------------- */
 
 bool upstream_uses_tls(const struct upstream *u)
@@ -60,26 +55,6 @@ static void on_backoff(struct timer *t)
     }
 }
 
-static bool is_dialing_h2(const struct upstream *u)
-{
-    LIST_FOREACH(node, &u->h2)
-    {
-        if (LIST_ITEM(node, struct link, node)->state < LINK_OPEN) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void on_more(struct timer *t)
-{
-    struct upstream *u = CONTAINER_OF(t, struct upstream, more);
-
-    if (!list_is_empty(&u->waiting) && !is_dialing_h2(u) && u->h2_count < H2_LINKS_MAX) {
-        (void)link_dial(u, LINK_H2, NULL);
-    }
-}
-
 /* Most of ten thousand endpoints may never be used: they are not to fill the metrics with zeros. */
 static NOINLINE void begin_to_count(struct upstream *u)
 {
@@ -113,12 +88,10 @@ struct upstream *upstream_new(struct proxy_worker *w, enum direction dir, const 
     endpoint_ref(e);
     u->is_local = dir == OUTBOUND && config_is_local_ip(w->config, &e->addr);
     u->backoff.run = on_backoff;
-    u->more.run = on_more;
     u->idle_since_ns = w->loop->now_ns;
-    list_init(&u->h2);
     list_init(&u->h1_idle);
     list_init(&u->other);
-    list_init(&u->waiting);
+    upstream_h2_init(u);
     list_append(&w->all_upstreams, &u->all_node);
     return u;
 }
@@ -281,43 +254,10 @@ enum link_kind upstream_kind(const struct upstream *u, enum http_version version
     return LINK_H2;
 }
 
-/* An old link serves while nothing better stands, and its successor is dialed meanwhile; not too
- * often, should that fail. */
-static struct link *use_old_link(struct upstream *u, struct link *l)
-{
-    if (!is_dialing_h2(u) && u->h2_count < H2_LINKS_MAX) {
-        l->has_successor = true;
-        l->old_at_ns = u->w->loop->now_ns + H2_AGAIN_NS;
-        (void)link_dial(u, LINK_H2, NULL);
-    }
-    l->is_used = true;
-    return l;
-}
-
-static struct link *h2_link(struct upstream *u)
-{
-    struct link *old = NULL;
-
-    LIST_FOREACH(node, &u->h2)
-    {
-        struct link *l = LIST_ITEM(node, struct link, node);
-
-        if (l->state != LINK_OPEN || http_client_capacity(l->client) == 0) {
-            continue;
-        }
-        if (!link_is_old(l)) {
-            l->is_used = true;
-            return l;
-        }
-        old = l;
-    }
-    return old != NULL ? use_old_link(u, old) : NULL;
-}
-
 struct link *upstream_link(struct upstream *u, enum link_kind kind)
 {
-    if (kind == LINK_H2) {
-        return h2_link(u);
+    if (kind == LINK_H2) { /* those who wait come first */
+        return list_is_empty(&u->waiting) ? upstream_h2_link(u) : NULL;
     }
     if (kind == LINK_H1) {
         while (!list_is_empty(&u->h1_idle)) {
@@ -353,14 +293,8 @@ void upstream_dial(struct upstream *u, struct dial *d)
         note_probe(u, d->link);
         return;
     }
-    list_append(&u->waiting, &d->node);
-    if (is_dialing_h2(u)) {
-        return;
-    }
-    if (u->h2_count == 0) {
+    if (upstream_h2_wait(u, d)) {
         note_probe(u, link_dial(u, LINK_H2, NULL));
-    } else if (!timer_is_armed(&u->more)) {
-        timer_arm_in(u->w->loop, &u->more, H2_MORE_NS);
     }
 }
 
@@ -379,26 +313,12 @@ void upstream_dial_cancel(struct dial *d)
 
 /* --- what links report ------------------------------------------------------------------------ */
 
-/* A successor stands: those that waited for it take no new stream. */
-static void retire_old_links(struct upstream *u)
-{
-    LIST_FOREACH(node, &u->h2)
-    {
-        struct link *l = LIST_ITEM(node, struct link, node);
-
-        if (l->has_successor && l->state == LINK_OPEN) {
-            l->old_at_ns = u->w->loop->now_ns;
-            link_return(l);
-        }
-    }
-}
-
 void upstream_link_open(struct upstream *u, struct link *l)
 {
     struct dial *d = l->dial;
 
     if (l->kind == LINK_H2) {
-        retire_old_links(u);
+        upstream_h2_retire(u);
     }
     u->failures = 0;
     u->probe = NULL;
@@ -415,22 +335,7 @@ void upstream_link_open(struct upstream *u, struct link *l)
         d->on_link(d, l, FAILURE_NONE, NULL);
         return;
     }
-    upstream_serve_waiting(u);
-}
-
-/* Streams can be opened on an HTTP/2 link: serve those who wait. */
-void upstream_serve_waiting(struct upstream *u)
-{
-    struct link *l;
-
-    while (!list_is_empty(&u->waiting) && (l = upstream_link(u, LINK_H2)) != NULL) {
-        struct dial *d = LIST_ITEM(list_pop(&u->waiting), struct dial, node);
-
-        d->on_link(d, l, FAILURE_NONE, NULL);
-    }
-    if (!list_is_empty(&u->waiting) && !timer_is_armed(&u->more)) {
-        timer_arm_in(u->w->loop, &u->more, H2_MORE_NS);
-    }
+    upstream_h2_serve(u);
 }
 
 /* Many dials may fail at once; together they are one failure. */

@@ -58,12 +58,14 @@ struct link {
     bool is_used;    /* HTTP/2: a stream was opened since the last look */
     bool has_successor; /* HTTP/2: another one was dialed in its place */
     uint64_t old_at_ns;
+    uint64_t dialed_ns, rtt_ns; /* to connect took so long */
 };
 
 struct dial { /* somebody who waits for a link; embedded; zeroed before first use */
     struct list node;
     enum link_kind kind;
     bool is_upgrade;
+    uint64_t since_ns; /* HTTP/2: it waits */
     struct link *link; /* the one that is being dialed for this one, when exclusive */
     /* From a task or timer. link NULL: `why` and `detail` say what failed. */
     void (*on_link)(struct dial *d, struct link *link, enum failure why, const char *detail);
@@ -83,7 +85,9 @@ struct upstream {
     struct list h2, h1_idle, other;  /* links */
     unsigned h2_count, h1_idle_count;
     struct list waiting; /* dials that any HTTP/2 link will serve */
-    struct timer more;   /* another HTTP/2 link, if some wait for too long */
+    uint64_t wait_first_ns; /* since when they come again and again */
+    uint64_t wait_last_ns;  /* when the last one came */
+    struct timer more;   /* another HTTP/2 link, if some wait for too long; or 503 for them */
     enum upstream_state state;
     struct timer backoff;
     unsigned failures;

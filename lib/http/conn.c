@@ -65,6 +65,11 @@ unsigned http_client_capacity(const struct http_client *c)
     return c->ops->capacity(c);
 }
 
+enum http_pace http_client_pace(const struct http_client *c)
+{
+    return c->ops->pace != NULL ? c->ops->pace(c) : HTTP_PACE_FREE;
+}
+
 unsigned http_client_streams(const struct http_client *c)
 {
     return c->ops->streams(c);

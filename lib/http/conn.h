@@ -31,6 +31,8 @@ struct http_limits {            /* zero means the default in brackets */
     uint64_t ping_interval_ns;  /* h2 keepalive while streams are open [0: none] */
     uint64_t ping_timeout_ns;   /* h2 [3 s when an interval is set] */
     bool ping_while_idle;
+    uint64_t rtt_ns; /* h2 client: to connect took so long; it sends no more requests ahead than the
+                        peer reads in time (http2_pace.h) [0: as many as the peer allows] */
 };
 
 /* --- servers ----------------------------------------------------------------------------------- */
@@ -75,6 +77,12 @@ struct http_client *http2_client_new(struct io *io, const struct http_limits *li
                                      const struct http_client_events *events, void *user);
 unsigned http_client_capacity(const struct http_client *c); /* streams that may be opened now; h1: 0 or 1 */
 unsigned http_client_streams(const struct http_client *c);  /* open now */
+enum http_pace {
+    HTTP_PACE_FREE,   /* capacity is what the peer allows */
+    HTTP_PACE_BOUND,  /* there is none until it has read what was sent */
+    HTTP_PACE_BEHIND, /* there is none, for it reads late */
+};
+enum http_pace http_client_pace(const struct http_client *c);
 /*
  * Open a stream and send its request head. `ends`: no body. E_LIMIT without capacity; E_SYNTAX or
  * E_LIMIT for a head that cannot be sent. The stream's events follow from tasks.

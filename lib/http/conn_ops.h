@@ -29,6 +29,7 @@ struct http_server {
 struct http_client_ops {
     unsigned (*capacity)(const struct http_client *c);
     unsigned (*streams)(const struct http_client *c);
+    enum http_pace (*pace)(const struct http_client *c); /* NULL: never bound */
     int (*open)(struct http_client *c, const struct head *h, bool ends,
                 const struct stream_events *events, void *user, struct stream **out);
     void (*close)(struct http_client *c, int err);

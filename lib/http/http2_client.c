@@ -11,6 +11,7 @@
 struct http2_client {
     struct http_client super; /* first */
     struct h2_conn conn;
+    struct h2_pace pace;
     bool told_closed;  /* on_closed was called, or nobody is to be told */
     bool had_capacity; /* as the user knows */
     bool was_busy;     /* since the last on_idle */
@@ -40,7 +41,19 @@ static unsigned client_capacity(const struct http_client *super)
     if (super->limits.streams_max != 0) {
         max = MIN(max, super->limits.streams_max);
     }
-    return max > c->wire_count ? max - c->wire_count : 0;
+    max = max > c->wire_count ? max - c->wire_count : 0;
+    return MIN(max, h2_pace_room(c));
+}
+
+static enum http_pace client_pace(const struct http_client *super)
+{
+    return h2_pace(&((const struct http2_client *)(const void *)super)->conn);
+}
+
+/* While the pace is watched room may vanish and come back without a turn in between. */
+static void client_note_capacity(struct http2_client *client)
+{
+    client->had_capacity = client_capacity(&client->super) > 0 && !h2_pace_is_watched(&client->conn);
 }
 
 static unsigned client_streams(const struct http_client *super)
@@ -86,7 +99,7 @@ static void client_settle(struct h2_conn *c)
             client->super.events->on_capacity(client->super.user);
         }
     }
-    client->had_capacity = client_capacity(&client->super) > 0;
+    client_note_capacity(client);
     if (client->was_busy && c->held_count == 0 && c->session != NULL && !client->told_closed) {
         client->was_busy = false;
         if (client->super.events->on_idle != NULL) {
@@ -141,7 +154,8 @@ static int client_open(struct http_client *super, const struct head *h, bool end
     s->super.sent_end = ends;
     h2_stream_init_room(s);
     client->was_busy = true;
-    client->had_capacity = client_capacity(super) > 0;
+    h2_pace_opened(c);
+    client_note_capacity(client);
     h2_conn_flush(c);
     *out = &s->super;
     return 0;
@@ -158,6 +172,7 @@ static void client_close(struct http_client *super, int err)
 static const struct http_client_ops client_ops = {
     .capacity = client_capacity,
     .streams = client_streams,
+    .pace = client_pace,
     .open = client_open,
     .close = client_close,
 };
@@ -211,6 +226,9 @@ struct http_client *http2_client_new(struct io *io, const struct http_limits *li
     h2_conn_init(&client->conn, &client_role, false, &client->super.io, &client->super.limits,
                  NULL);
     client->conn.session = session_new(&client->conn);
+    if (client->super.limits.rtt_ns != 0) {
+        h2_pace_init(&client->conn, &client->pace, client->super.limits.rtt_ns);
+    }
     client_settings(client);
     return &client->super;
 }

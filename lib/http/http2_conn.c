@@ -10,8 +10,6 @@
 #define READ_BYTES_MAX   262144 /* of one turn; less than a chunk of it is left to the next one */
 #define SEND_HIGH_MARKS  4      /* as many are written at once while the socket takes all */
 #define QUEUE_FRAMES_MAX 20000  /* that wait in nghttp2 because the peer does not read */
-#define BEGIN_MAX        32     /* new streams that a turn of the loop shows to their user */
-#define BEGIN_OLDEST     4      /* of them, if some wait: those that have waited longest */
 
 #define DRAIN_NS  NS_PER_S         /* between the two GOAWAYs when the PING is not answered */
 #define LINGER_NS NS_PER_S         /* reading on after our last word */
@@ -377,22 +375,6 @@ static void conn_linger(struct h2_conn *c)
 
 /* --- the turn ------------------------------------------------------------------------------------ */
 
-/*
- * A read may bring a thousand requests. To begin all of them before any could be answered would take a
- * connection to the application for each, and would begin what its sender has given up meanwhile. So a turn
- * of the loop begins a few; the rest waits, and what is reset in that time is never begun. Of those that
- * wait the last that came go first, except for a share: who came last is sure to be waiting still.
- */
-static void conn_begin_some(struct h2_conn *c, unsigned count, bool oldest)
-{
-    while (count-- > 0 && !list_is_empty(&c->fresh)) {
-        struct list *node = oldest ? c->fresh.next : c->fresh.prev;
-
-        list_unlink(node);
-        h2_stream_run(LIST_ITEM(node, struct h2_stream, ready));
-    }
-}
-
 static void conn_deliver(struct h2_conn *c)
 {
     struct list turn;
@@ -408,28 +390,19 @@ static void conn_deliver(struct h2_conn *c)
             h2_stream_ready(s);
         }
     }
-    if (c->begin_ns != c->loop->now_ns) {
-        c->begin_ns = c->loop->now_ns;
-        c->begin_left = BEGIN_MAX - BEGIN_OLDEST;
-        conn_begin_some(c, BEGIN_OLDEST, true);
-    }
+    h2_begin_waiting(c);
     list_init(&turn);
     list_move(&turn, &c->ready);
     while ((node = list_pop(&turn)) != NULL) {
         struct h2_stream *s = LIST_ITEM(node, struct h2_stream, ready);
 
-        if (s->is_new && h2_stream_is_due(s)) {
-            if (c->begin_left == 0) {
-                list_append(&c->fresh, node);
-                continue;
-            }
-            c->begin_left--;
+        if (s->is_new && h2_stream_is_due(s) && !h2_begin_now(c)) {
+            list_append(&c->begin.waiting, node);
+            continue;
         }
         h2_stream_run(s);
     }
-    if (!list_is_empty(&c->fresh)) {
-        conn_begin_some(c, c->begin_left, false);
-        c->begin_left = 0;
+    if (c->is_server && h2_begin_done(c)) {
         c->retry_at_ns = c->loop->now_ns + 1; /* the next turn of the loop, whatever wakes us in this one */
         h2_conn_arm(c);
     }
@@ -489,6 +462,10 @@ static void conn_write(struct h2_conn *c)
 {
     int rc = 0, filled = h2_send_fill(c, send_bytes_max(c));
 
+    if (filled == 0 && c->pace != NULL && c->pace->is_due) {
+        h2_pace_written(c);
+        filled = h2_send_fill(c, send_bytes_max(c));
+    }
     if (filled != 0 && filled != E_LIMIT) {
         h2_conn_fail(c, filled);
         return;
@@ -534,7 +511,7 @@ void h2_conn_init(struct h2_conn *c, const struct h2_role *role, bool is_server,
     h2_past_init(&c->past);
     list_init(&c->streams);
     list_init(&c->ready);
-    list_init(&c->fresh);
+    list_init(&c->begin.waiting);
     list_init(&c->gone);
     list_init(&c->spare);
     chain_init(&c->first);

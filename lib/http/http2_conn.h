@@ -11,6 +11,8 @@
  *   http2_stream.c  streams: the calls of stream.h, and the delivery of what was recorded
  *   http2_head.c    heads to and from field blocks, reset codes
  *   http2_past.c    streams on which the peer may send nothing any more
+ *   http2_begin.c   which accepted streams a turn shows to their user
+ *   http2_pace.c    how many requests are sent ahead of what the peer reads
  *   http2_mem.c     nghttp2's allocator
  *   http2_server.c, http2_client.c   the two roles
  *
@@ -29,6 +31,8 @@
 #include <nghttp2/nghttp2.h>
 
 #include "http/conn_ops.h"
+#include "http/http2_begin.h"
+#include "http/http2_pace.h"
 
 #define H2_CONN_MAGIC   0x4832434eu
 #define H2_STREAM_MAGIC 0x48325354u
@@ -50,8 +54,9 @@ struct h2_stream {
     unsigned magic;
     struct h2_conn *conn;
     struct list node;  /* in conn->streams, ->gone or ->spare */
-    struct list ready; /* in conn->ready while something is to be done, or in conn->fresh */
+    struct list ready; /* in conn->ready while something is to be done, or conn->begin.waiting */
     int32_t id;
+    uint64_t came_ns; /* of an accepted one: its HEADERS */
 
     bool held;    /* by its user */
     bool on_wire; /* nghttp2 knows it */
@@ -132,7 +137,6 @@ struct h2_conn {
     struct grave grave;
 
     struct list streams, ready, gone, spare;
-    struct list fresh; /* accepted streams that wait for a turn that shows them to their user */
     unsigned stream_count, held_count, wire_count, spare_count, wide_count;
 
     struct chain first; /* bytes that came before we did */
@@ -147,6 +151,8 @@ struct h2_conn {
 
     struct h2_bucket control, resets;
     struct h2_past past; /* server */
+    struct h2_begin begin; /* server */
+    struct h2_pace *pace;  /* client: of the role's; NULL: it sends as many as the peer allows */
     int32_t peer_reset;  /* the stream that the peer reset last; 0: none */
     uint32_t fault;      /* the peer's, for which the connection ends: code of the GOAWAY; 0: none */
     bool got_settings;
@@ -163,8 +169,6 @@ struct h2_conn {
     uint64_t idle_ns;  /* since when there is no stream */
     uint64_t head_ns;  /* when the unfinished head began; 0: none */
     uint64_t drain_at_ns, linger_at_ns, retry_at_ns;
-    uint64_t begin_ns;   /* the turn of the loop that `begin_left` counts in */
-    unsigned begin_left; /* new streams that it may show */
 };
 
 /* --- http2_conn.c -------------------------------------------------------------------------------- */

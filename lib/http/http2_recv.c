@@ -68,6 +68,8 @@ static int on_begin_headers(nghttp2_session *session UNUSED, const nghttp2_frame
     if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
         s = h2_stream_new(c);
         s->is_new = true;
+        s->came_ns = c->loop->now_ns;
+        c->begin.unshown++;
         h2_stream_on_wire(s, frame->hd.stream_id);
         head_begin(s);
         return 0;
@@ -305,6 +307,14 @@ static void on_window_update(struct h2_conn *c, const nghttp2_frame *frame)
     }
 }
 
+static void on_ping(struct h2_conn *c, const uint8_t *opaque)
+{
+    count_control(c);
+    if (c->is_server && h2_begin_ping(c, opaque) != 0) {
+        conn_fault(c, NGHTTP2_ENHANCE_YOUR_CALM);
+    }
+}
+
 static int on_frame(nghttp2_session *session UNUSED, const nghttp2_frame *frame, void *user)
 {
     struct h2_conn *c = conn_of(user);
@@ -332,7 +342,9 @@ static int on_frame(nghttp2_session *session UNUSED, const nghttp2_frame *frame,
         break;
     case NGHTTP2_PING:
         if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) {
-            count_control(c);
+            on_ping(c, frame->ping.opaque_data);
+        } else if (!c->is_server) {
+            h2_pace_answered(c, frame->ping.opaque_data);
         } else if (c->draining && !c->drain_final) {
             c->drain_at_ns = c->loop->now_ns; /* the peer has seen our first GOAWAY */
         }

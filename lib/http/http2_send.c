@@ -140,6 +140,9 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
         }
         return 0;
     }
+    if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
+        h2_pace_head_left(c);
+    }
     if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) {
         return 0;
     }

@@ -104,6 +104,7 @@ static nghttp2_session *session_new(struct h2_conn *c)
     h2_send_callbacks(callbacks);
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_no_closed_streams(option, 1);
+    nghttp2_option_set_no_auto_ping_ack(option, 1);
     nghttp2_option_set_stream_reset_rate_limit(option, RESET_BURST, RESET_RATE);
     rc = nghttp2_session_server_new3(&session, callbacks, c, option, h2_mem_open());
     assert(rc == 0);

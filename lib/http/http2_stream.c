@@ -349,19 +349,25 @@ bool h2_stream_is_due(const struct h2_stream *s)
     return s->why == RESET_NONE && s->heads != NULL;
 }
 
+static void no_longer_new(struct h2_stream *s)
+{
+    s->is_new = false;
+    h2_begin_shown(s->conn);
+}
+
 /* Tell the user of a new accepted stream. */
 static void announce(struct h2_stream *s)
 {
     struct h2_conn *c = s->conn;
 
     if (s->why != RESET_NONE || (!s->on_wire && s->heads == NULL)) {
-        s->is_new = false;
+        no_longer_new(s);
         return;
     }
     if (!h2_stream_is_due(s)) {
         return;
     }
-    s->is_new = false;
+    no_longer_new(s);
     s->held = true;
     c->held_count++;
     h2_stream_init_room(s);

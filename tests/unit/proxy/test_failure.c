@@ -83,7 +83,7 @@ static void the_table(void **state)
         {FAILURE_FIRST_BYTE, 502, 14, true},
         {FAILURE_BAD_RESPONSE, 502, 14, true},
         {FAILURE_TLS_IDENTITY, 502, 14, true},
-        {FAILURE_OVERLOAD, 503, 14, true},
+        {FAILURE_OVERLOAD, 503, 14, false},
         {FAILURE_MEMORY, 503, 14, true},
         {FAILURE_BACKLOG, 503, 14, true},
         {FAILURE_NO_ENDPOINT, 504, 4, true},
