@@ -7,7 +7,7 @@
 #include "net/tls.h"
 #include "proxy/accept.h"
 #include "proxy/early.h"
-#include "proxy/failure_log.h"
+#include "proxy/failure_scope.h"
 #include "proxy/gateway.h"
 #include "proxy/metered.h"
 #include "proxy/profile_route.h"
@@ -107,12 +107,21 @@ void conn_close(struct conn *c, int err)
 
 void conn_fail(struct conn *c, enum failure why, int err, const char *detail)
 {
+    conn_fail_for(c, why, err, detail, NULL);
+}
+
+void conn_fail_for(struct conn *c, enum failure why, int err, const char *detail,
+                   const struct meta *backend)
+{
     const struct failure_info *info = failure_info(why);
+    struct failure_scope scope;
     struct labels l;
 
     if (c->state == CONN_CLOSED) {
         return;
     }
+    scope = conn_scope(c);
+    scope.backend = backend;
     failure_log(&(struct failure_facts){
         .why = why,
         .is_outbound = c->dir == OUTBOUND,
@@ -121,6 +130,7 @@ void conn_fail(struct conn *c, enum failure why, int err, const char *detail)
         .target = &c->target,
         .detail = detail,
         .err = err,
+        .scope = scope,
     });
     labels_init(&l);
     label_add(&l.text, "error", bytes_str(info->label));

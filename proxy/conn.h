@@ -92,8 +92,10 @@ struct conn {
 
 /* conn.c; the listener is under sock_set_accept_opts() */
 void conn_accept(struct proxy_worker *w, enum direction dir, int fd, const struct addr *peer);
-/* Log, count, close. */
+/* Log, count, close. `backend`: for which it failed; NULL: none, or not known. */
 void conn_fail(struct conn *c, enum failure why, int err, const char *detail);
+void conn_fail_for(struct conn *c, enum failure why, int err, const char *detail,
+                   const struct meta *backend);
 void conn_close(struct conn *c, int err); /* orderly end; idempotent */
 void conn_drain(struct conn *c);
 /* TLS and peer are known: it is counted from here. Inbound with the labels of the server. */

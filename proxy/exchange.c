@@ -5,7 +5,7 @@
 #include "core/err.h"
 #include "http/grpc.h"
 #include "proxy/access_log.h"
-#include "proxy/failure_log.h"
+#include "proxy/failure_scope.h"
 #include "proxy/profile_route.h"
 
 #define FREE_EXCHANGES_MAX 256
@@ -227,7 +227,8 @@ void exchange_end(struct exchange *ex, enum reset a_why, enum reset d_why)
 
 /* --- failures --------------------------------------------------------------------------------- */
 
-static void log_failure(const struct exchange *ex, enum failure why, const char *detail)
+static void log_failure(const struct exchange *ex, enum failure why, const char *detail,
+                        const struct failure_scope *scope)
 {
     const struct conn *c = ex->conn;
 
@@ -242,10 +243,12 @@ static void log_failure(const struct exchange *ex, enum failure why, const char 
         .endpoint = ex->up != NULL ? &ex->up->endpoint->addr : NULL,
         .authority = ex->request != NULL ? ex->request->authority : BYTES_NONE,
         .detail = detail,
+        .scope = exchange_scope(ex, scope),
     });
 }
 
-void exchange_note(struct exchange *ex, enum failure why, const char *detail)
+static void note(struct exchange *ex, enum failure why, const char *detail,
+                 const struct failure_scope *scope)
 {
     struct conn *c = ex->conn;
     struct labels l;
@@ -256,7 +259,12 @@ void exchange_note(struct exchange *ex, enum failure why, const char *detail)
     stat_count(&c->w->stats,
                c->dir == INBOUND ? STAT_INBOUND_HTTP_ERRORS : STAT_OUTBOUND_HTTP_ERRORS, &l);
     failure_count(&c->w->stats, direction_name(ex->dir), why);
-    log_failure(ex, why, detail);
+    log_failure(ex, why, detail, scope);
+}
+
+void exchange_note(struct exchange *ex, enum failure why, const char *detail)
+{
+    note(ex, why, detail, NULL);
 }
 
 /* The last endpoint that was tried has this failure to its name, though it never saw the
@@ -279,7 +287,8 @@ static void note_filtered(struct exchange *ex, const struct failure_info *info, 
     }
 }
 
-static void fail(struct exchange *ex, enum failure why, struct failure_answer how)
+static void fail(struct exchange *ex, enum failure why, struct failure_answer how,
+                 const struct failure_scope *scope)
 {
     const struct failure_info *info = failure_info(why);
     struct conn *c = ex->conn;
@@ -288,8 +297,8 @@ static void fail(struct exchange *ex, enum failure why, struct failure_answer ho
 
     how.is_grpc = ex->is_grpc;
     how.with_headers = c->dir == OUTBOUND ? !c->w->config->hide_headers : c->client_id != NULL;
-    exchange_note(ex, why, how.detail);
-    if (why == FAILURE_INJECTED || why == FAILURE_REDIRECTED) {
+    note(ex, why, how.detail, scope);
+    if (why == FAILURE_INJECTED || why == FAILURE_INVALID_BACKEND || why == FAILURE_REDIRECTED) {
         note_filtered(ex, info, how.code);
     }
     count_unsent(ex);
@@ -307,11 +316,17 @@ static void fail(struct exchange *ex, enum failure why, struct failure_answer ho
 
 void exchange_fail(struct exchange *ex, enum failure why, unsigned code, const char *detail)
 {
-    fail(ex, why, (struct failure_answer){.code = code, .detail = detail});
+    exchange_fail_by(ex, why, code, detail, NULL);
+}
+
+void exchange_fail_by(struct exchange *ex, enum failure why, unsigned code, const char *detail,
+                      const struct failure_scope *scope)
+{
+    fail(ex, why, (struct failure_answer){.code = code, .detail = detail}, scope);
 }
 
 void exchange_redirect(struct exchange *ex, unsigned status, struct bytes location)
 {
     fail(ex, FAILURE_REDIRECTED,
-         (struct failure_answer){.code = ex->is_grpc ? 0 : status, .location = location});
+         (struct failure_answer){.code = ex->is_grpc ? 0 : status, .location = location}, NULL);
 }

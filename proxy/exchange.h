@@ -17,6 +17,7 @@
  * which closes both streams. Holds a use of its upstream, its destination and its figures.
  */
 #include "proxy/conn.h"
+#include "proxy/failure_log.h"
 #include "proxy/plan.h"
 #include "proxy/profile_use.h"
 #include "proxy/trace.h"
@@ -88,6 +89,9 @@ void exchange_count(struct exchange *ex, struct request_stats *stats);
 /* Answer with a failure (or break off when the response has begun), count, log once. `code` is
  * an HTTP status, or a gRPC code where the request is gRPC; 0: the failure's own. */
 void exchange_fail(struct exchange *ex, enum failure why, unsigned code, const char *detail);
+/* The same, by a route or for a backend that the exchange does not know of. NULL is fine. */
+void exchange_fail_by(struct exchange *ex, enum failure why, unsigned code, const char *detail,
+                      const struct failure_scope *scope);
 /* Answer with a redirect, which counts as a failure of its own. */
 void exchange_redirect(struct exchange *ex, unsigned status, struct bytes location);
 /* The response of an attempt that the client does not get: count it, and forget it. */

@@ -2,25 +2,46 @@
 #include "proxy/exchange.h"
 
 #include "core/err.h"
+#include "proxy/failure_time.h"
 
 /* The life of a plan, and its timeouts. */
 
 /* --- timeouts --------------------------------------------------------------------------------- */
 
+static void time_out(struct plan *p, enum failure why, enum timeout_kind kind, uint64_t timeout_ns)
+{
+    char detail[TIMEOUT_TEXT_BYTES];
+
+    exchange_fail(p->ex, why, 0, timeout_text(p->ex, kind, timeout_ns, detail));
+}
+
+/* The timer runs for the request, or for the attempt at a backend, whichever ends first. */
 static void on_lifetime(struct timer *t)
 {
     struct plan *p = CONTAINER_OF(t, struct plan, lifetime);
-    enum failure why = p->policy.request_timeout_failure;
+    const struct request_policy *policy = &p->policy;
+    enum failure why = policy->request_timeout_failure;
+    uint64_t at_backend_ns = p->backend != NULL ? p->backend->request_timeout_ns : 0;
+    bool is_of_backend =
+        at_backend_ns > 0 &&
+        (policy->request_timeout_ns == 0 ||
+         p->ex->conn->w->loop->now_ns < p->ex->start_ns + policy->request_timeout_ns);
 
-    exchange_fail(p->ex, why != FAILURE_NONE ? why : FAILURE_REQUEST_TIMEOUT, 0, NULL);
+    if (why != FAILURE_NONE) {
+        time_out(p, why, TIMEOUT_PROFILE, policy->request_timeout_ns);
+    } else if (is_of_backend) {
+        time_out(p, FAILURE_REQUEST_TIMEOUT, TIMEOUT_BACKEND, at_backend_ns);
+    } else {
+        time_out(p, FAILURE_REQUEST_TIMEOUT, TIMEOUT_REQUEST, policy->request_timeout_ns);
+    }
 }
 
 static void on_response(struct timer *t)
 {
-    struct exchange *ex = CONTAINER_OF(t, struct plan, response)->ex;
+    struct plan *p = CONTAINER_OF(t, struct plan, response);
 
-    exchange_outcome_broken(ex);
-    exchange_fail(ex, FAILURE_RESPONSE_TIMEOUT, 0, NULL);
+    exchange_outcome_broken(p->ex);
+    time_out(p, FAILURE_RESPONSE_TIMEOUT, TIMEOUT_RESPONSE, p->policy.response_timeout_ns);
 }
 
 static void on_headers(struct timer *t)
@@ -29,7 +50,7 @@ static void on_headers(struct timer *t)
 
     if (!plan_takes_failure(p, FAILURE_HEADERS_TIMEOUT)) {
         exchange_outcome_broken(p->ex);
-        exchange_fail(p->ex, FAILURE_HEADERS_TIMEOUT, 0, NULL);
+        time_out(p, FAILURE_HEADERS_TIMEOUT, TIMEOUT_HEADERS, p->policy.try_timeout_ns);
     }
 }
 
@@ -48,7 +69,7 @@ static void on_idle(struct timer *t)
         p->frame_ns = l->now_ns;
     }
     if (l->now_ns - p->frame_ns >= p->policy.idle_timeout_ns) {
-        exchange_fail(p->ex, FAILURE_IDLE_TIMEOUT, 0, NULL);
+        time_out(p, FAILURE_IDLE_TIMEOUT, TIMEOUT_IDLE, p->policy.idle_timeout_ns);
     } else { /* a frame costs a note of the time, not the timer's move */
         timer_arm(l, t, p->frame_ns + p->policy.idle_timeout_ns);
     }

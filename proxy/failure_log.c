@@ -3,6 +3,12 @@
 
 #include "core/err.h"
 #include "core/log.h"
+#include "core/text.h"
+#include "mesh/policy.h"
+
+#define DETAIL_BYTES 384
+#define NAME_BYTES   253 /* of a DNS name: an identity is one, and so are names of objects */
+#define SCOPE_BYTES  (20 * NAME_BYTES)
 
 static const struct failure_hint hints[FAILURE_COUNT][2] = {
     [FAILURE_NONE] = {{FAULT_NONE, ""}, {FAULT_NONE, ""}},
@@ -48,6 +54,79 @@ static enum log_level level_of(const struct failure_facts *f, const struct failu
     return is_trouble ? LOG_WARN : LOG_INFO;
 }
 
+/* --- texts of others -------------------------------------------------------------------------- */
+
+/* Within quotes only a quote could end it. */
+static void add_quoted(struct text *t, struct bytes b)
+{
+    b = bytes_first(b, MIN(b.len, (size_t)DETAIL_BYTES));
+    for (size_t i = 0; i < b.len; i++) {
+        text_char(t, b.at[i] == '"' ? '\'' : b.at[i]);
+    }
+}
+
+static void add_word(struct text *t, struct bytes b)
+{
+    b = bytes_first(b, MIN(b.len, (size_t)NAME_BYTES));
+    for (size_t i = 0; i < b.len; i++) {
+        unsigned char c = (unsigned char)b.at[i];
+
+        text_char(t, c <= ' ' || c == 0x7f || c == '"' ? '?' : b.at[i]);
+    }
+}
+
+/* " route=HTTPRoute/web.shop", " server=default/deny", " parent=Service/web.shop:80" */
+static void add_object(struct text *t, const char *key, const struct meta *m)
+{
+    if (m == NULL || m->kind.len == 0) {
+        return;
+    }
+    text_printf(t, " %s=", key);
+    add_word(t, m->kind);
+    text_char(t, '/');
+    add_word(t, m->name);
+    if (m->ns.len > 0) {
+        text_char(t, '.');
+        add_word(t, m->ns);
+    }
+    if (m->port != 0) {
+        text_printf(t, ":%u", (unsigned)m->port);
+    }
+}
+
+static void add_scope(struct text *t, const struct failure_scope *s)
+{
+    if (s->client_id != NULL) {
+        text_str(t, " client_id=");
+        add_word(t, s->client_id[0] != '\0' ? bytes_str(s->client_id) : BYTES("-"));
+    }
+    add_object(t, "server", s->server);
+    add_object(t, "parent", s->parent);
+    add_object(t, "route", s->route);
+    add_object(t, "backend", s->backend);
+}
+
+/* ` authority=.. detail=".."`, and the pairs behind them. */
+static void add_details(struct text *t, const struct failure_facts *f, enum fault fault)
+{
+    const char *detail = f->detail;
+
+    if (detail == NULL || detail[0] == '\0') {
+        detail = f->err != 0 ? err_text(f->err) : "";
+    }
+    text_str(t, " authority=");
+    add_word(t, f->authority);
+    text_str(t, " detail=\"");
+    add_quoted(t, bytes_str(detail));
+    text_char(t, '"');
+    if (fault == FAULT_POLICY) {
+        add_scope(t, &f->scope);
+    }
+    assert(t->err == 0);
+}
+
+/* --- the line --------------------------------------------------------------------------------- */
+
 void failure_log(const struct failure_facts *f)
 {
     /* A site each: the limit on lines is per site. */
@@ -64,7 +143,8 @@ void failure_log(const struct failure_facts *f)
     const struct failure_hint *hint = is_early(f) ? &early : failure_hint(f->why, f->is_outbound);
     enum log_level level = level_of(f, hint);
     const char *hop = f->is_outbound ? "outbound" : "inbound";
-    const char *detail = f->detail;
+    char buffer[DETAIL_BYTES + SCOPE_BYTES];
+    struct text details;
 
     if (!log_is_on(site, level)) {
         return;
@@ -72,14 +152,13 @@ void failure_log(const struct failure_facts *f)
     if (f->endpoint != NULL) {
         addr_format(f->endpoint, endpoint);
     }
-    if (detail == NULL || detail[0] == '\0') {
-        detail = f->err != 0 ? err_text(f->err) : "";
-    }
+    text_init_fixed(&details, buffer, sizeof(buffer));
+    add_details(&details, f, hint->fault);
     log_write(site, level,
-              "%s %s failed: %s; hop=%s phase=%s cause=%s client=%s target=%s endpoint=%s "
-              "authority=" BYTES_FMT " detail=\"%s\" fault=%s look=\"%s\"",
+              "%s %s failed: %s; hop=%s phase=%s cause=%s client=%s target=%s endpoint=%s" BYTES_FMT
+              " fault=%s look=\"%s\"",
               hop, f->is_request ? "request" : "connection", info->text, hop,
               phase_name(info->phase), info->cause, addr_format(f->client, client),
-              addr_format(f->target, target), endpoint, BYTES_ARG(f->authority), detail,
+              addr_format(f->target, target), endpoint, BYTES_ARG(text_bytes(&details)),
               fault_name(hint->fault), hint->look);
 }

@@ -6,6 +6,10 @@
  * The one line of a failure (decision D12): what failed, where, whose fault it is, and what to look
  * at. Lines of each cause and hop are limited by themselves, so that a flood of one does not hide
  * another.
+ *
+ * Where a policy decided, the line also says whose: pairs behind `detail`, those that are known.
+ * What comes from elsewhere (names, identities, the detail) is cut, and cannot end a pair that it stands
+ * in: a space in a name, and a quote anywhere, becomes another character.
  */
 #include "net/addr.h"
 #include "proxy/failure.h"
@@ -19,6 +23,13 @@ struct failure_hint {
 const struct failure_hint *failure_hint(enum failure f, bool is_outbound);
 const char *fault_name(enum fault f);
 
+struct meta; /* mesh/policy.h */
+struct failure_scope { /* what is NULL is not told */
+    const char *client_id;      /* "": it has none; its identity in mutual TLS */
+    const struct meta *server;  /* inbound: the Server, or the default policy that stands in for one */
+    const struct meta *parent;  /* outbound: whose policy it is, a Service for example */
+    const struct meta *route, *backend;
+};
 struct failure_facts {
     enum failure why;
     bool is_outbound;
@@ -28,6 +39,7 @@ struct failure_facts {
     struct bytes authority;                        /* of a request */
     const char *detail;                            /* NULL: none */
     int err;                                       /* 0: none */
+    struct failure_scope scope; /* told where a policy is at fault */
 };
 /* Trouble is a warning; what a policy or a client wanted is information, and so is that an application
  * which is starting refuses connections. */

@@ -137,13 +137,15 @@ static bool is_limited(struct exchange *ex, const struct authz_choice *choice)
     label_add(&l.text, "ratelimit_name", p->rate_limit->meta.name);
     label_add(&l.text, "ratelimit_scope", bytes_str(scopes[verdict]));
     stat_count(&c->w->stats, STAT_INBOUND_HTTP_RATE_LIMIT, &l);
-    exchange_fail(ex, FAILURE_RATE_LIMIT, 0, "rate limit exceeded");
+    exchange_fail_by(ex, FAILURE_RATE_LIMIT, 0, "rate limit exceeded",
+                     &(struct failure_scope){.route = &choice->route->route.meta});
     return true;
 }
 
 static void refuse(struct exchange *ex, int rc, const struct authz_choice *choice)
 {
     struct conn *c = ex->conn;
+    struct failure_scope scope = {0};
     struct labels l;
 
     labels_init(&l);
@@ -154,7 +156,8 @@ static void refuse(struct exchange *ex, int rc, const struct authz_choice *choic
     } else {
         request_labels(c, &(struct authz_choice){.route = choice->route}, &l);
         stat_count(&c->w->stats, STAT_INBOUND_HTTP_DENY, &l);
-        exchange_fail(ex, FAILURE_DENIED, 0, "client is not authorized");
+        scope.route = &choice->route->route.meta;
+        exchange_fail_by(ex, FAILURE_DENIED, 0, "client is not authorized", &scope);
     }
 }
 

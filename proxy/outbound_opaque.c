@@ -59,7 +59,8 @@ void outbound_route_closed(struct conn *c, enum failure why, int err)
 
     route_labels(c, &l);
     label_add(&l.text, "error",
-              why == FAILURE_INVALID_BACKEND    ? BYTES("invalid_backend")
+              why == FAILURE_INVALID_BACKEND || why == FAILURE_NO_BACKEND
+                                                ? BYTES("invalid_backend")
               : why == FAILURE_DENIED           ? BYTES("forbidden")
               : why == FAILURE_INVALID_POLICY   ? BYTES("invalid_policy")
               : why != FAILURE_NONE || err != 0 ? BYTES("unexpected")
@@ -74,6 +75,7 @@ void outbound_route_closed(struct conn *c, enum failure why, int err)
 struct way {
     const struct route *route;       /* NULL: there is none */
     const struct backend *backend;   /* NULL: to `endpoint` */
+    const struct meta *invalid;      /* a backend that does not exist; NULL: none */
     const struct endpoint *endpoint; /* NULL: where the connection was going */
     enum failure why;                /* it may not, or cannot */
     const char *detail;
@@ -99,14 +101,14 @@ static void way_by_route(struct conn *c, const struct route *route, struct way *
     }
     rule = &route->rules[0];
     if (route_pick_backend(rule, &c->w->loop->rand, NULL, NULL, &index, NULL) != 0) {
-        out->why = FAILURE_INVALID_BACKEND;
+        out->why = FAILURE_NO_BACKEND;
         out->detail = "the route has no backend";
         return;
     }
     b = &p->backends[rule->backends[index].backend];
     if (b->kind == BACKEND_FAIL) {
         out->why = FAILURE_INVALID_BACKEND;
-        out->detail = "the route's backend does not exist";
+        out->invalid = &b->meta;
     } else if (b->kind == BACKEND_BALANCER) {
         out->backend = b;
     } else {
@@ -173,7 +175,7 @@ void outbound_opaque(struct conn *c, struct bytes sni)
         route_opened(c, w.route);
     }
     if (w.why != FAILURE_NONE) {
-        conn_fail(c, w.why, E_NOT_FOUND, w.detail);
+        conn_fail_for(c, w.why, E_NOT_FOUND, w.detail, w.invalid);
     } else {
         way_go(c, &w);
     }

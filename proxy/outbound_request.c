@@ -176,7 +176,8 @@ static void request_forward(struct exchange *ex, const struct endpoint *e)
     exchange_to_upstream(ex, c->single);
 }
 
-static void request_to_backend(struct exchange *ex, const struct backend *b, struct dest *dest)
+static void request_to_backend(struct exchange *ex, const struct route *route,
+                               const struct backend *b, struct dest *dest)
 {
     switch (b->kind) {
     case BACKEND_BALANCER:
@@ -186,20 +187,30 @@ static void request_to_backend(struct exchange *ex, const struct backend *b, str
         request_forward(ex, b->forward);
         break;
     case BACKEND_FAIL:
-        exchange_fail(ex, FAILURE_INVALID_BACKEND, 0, NULL);
+        exchange_fail_by(ex, FAILURE_NO_BACKEND, 0, NULL,
+                         &(struct failure_scope){.route = &route->meta, .backend = &b->meta});
         break;
     }
 }
 
 /* --- filters ---------------------------------------------------------------------------------- */
 
-static void inject(struct exchange *ex, const struct filter *f)
+/* In place of a backend that does not exist, which `invalid` names, the control plane gives a filter
+ * that says so (wire 9.6). */
+static void inject(struct exchange *ex, const struct filter *f, const struct failure_scope *invalid)
 {
     char *message = bytes_dup(f->message);
+    unsigned code = 0;
 
-    /* One of a gRPC route names a gRPC code, one of an HTTP route a status, for which gRPC gets the
-     * failure's own code (wire 5.7). */
-    exchange_fail(ex, FAILURE_INJECTED, f->is_grpc == ex->is_grpc ? f->status : 0, message);
+    /* One of a gRPC route names a gRPC code, one of an HTTP route a status, for which gRPC gets a code of
+     * its own (wire 5.7). */
+    if (f->is_grpc == ex->is_grpc) {
+        code = f->status;
+    } else if (ex->is_grpc) {
+        code = failure_info(FAILURE_INJECTED)->grpc_code;
+    }
+    exchange_fail_by(ex, invalid != NULL ? FAILURE_INVALID_BACKEND : FAILURE_INJECTED, code, message,
+                     invalid);
     mem_free(message);
 }
 
@@ -221,14 +232,14 @@ static bool redirect(struct exchange *ex, const struct filter *f, const struct r
     return true;
 }
 
-bool request_filtered(struct exchange *ex, const struct filter *filters, size_t count,
-                      const struct route_match *match)
+static bool is_filtered(struct exchange *ex, const struct filter *filters, size_t count,
+                        const struct route_match *match, const struct failure_scope *invalid)
 {
     for (size_t i = 0; i < count; i++) {
         const struct filter *f = &filters[i];
 
         if (f->kind == FILTER_FAIL && filter_strikes(f, &ex->conn->w->loop->rand)) {
-            inject(ex, f);
+            inject(ex, f, invalid);
             return true;
         }
         if (f->kind == FILTER_REDIRECT && redirect(ex, f, match)) {
@@ -236,6 +247,12 @@ bool request_filtered(struct exchange *ex, const struct filter *filters, size_t 
         }
     }
     return false;
+}
+
+bool request_filtered(struct exchange *ex, const struct filter *filters, size_t count,
+                      const struct route_match *match)
+{
+    return is_filtered(ex, filters, count, match, NULL);
 }
 
 /* --- the choice among backends ---------------------------------------------------------------- */
@@ -272,11 +289,33 @@ static int choose_backend(struct exchange *ex, const struct outbound_policy *p,
                               NULL);
 }
 
+/* To a backend with filters, or a timeout. */
+static void to_governed(struct exchange *ex, const struct snapshot *held,
+                        const struct route_choice *choice, const struct weighted_backend *to,
+                        const struct backend *b, struct dest *dest)
+{
+    struct failure_scope invalid = {.route = &choice->route->meta, .backend = &b->meta};
+    struct plan *plan = exchange_plan(ex, held);
+
+    if (plan == NULL) {
+        exchange_fail(ex, FAILURE_MEMORY, 0, NULL);
+        return;
+    }
+    plan->choice = *choice;
+    plan->backend = to;
+    if (!is_filtered(ex, to->filters, to->filters_count, choice->match,
+                     b->kind == BACKEND_FAIL ? &invalid : NULL)) {
+        exchange_limit_attempt(ex, to->request_timeout_ns);
+        request_to_backend(ex, choice->route, b, dest);
+    }
+}
+
 static void dispatch(struct exchange *ex, const struct outbound_policy *p,
                      const struct route_choice *choice)
 {
     const struct rule *rule = choice->rule;
     const struct weighted_backend *to;
+    const struct backend *b;
     struct known_backend way;
     size_t index = 0;
     bool has_choice = rule->backends_count != 1;
@@ -284,28 +323,20 @@ static void dispatch(struct exchange *ex, const struct outbound_policy *p,
     if (rule->distribution == DISTRIBUTE_EMPTY || rule->backends_count == 0 ||
         (has_choice && choose_backend(ex, p, choice, &index) != 0 &&
          route_pick_backend(rule, &ex->conn->w->loop->rand, NULL, NULL, &index, NULL) != 0)) {
-        exchange_fail(ex, FAILURE_INVALID_BACKEND, 0, "the route has no backend");
+        exchange_fail_by(ex, FAILURE_NO_BACKEND, 0, "the route has no backend",
+                         &(struct failure_scope){.route = &choice->route->meta});
         return;
     }
     to = &rule->backends[index];
-    way_to(ex, p, choice->route, &p->backends[to->backend], &way);
+    b = &p->backends[to->backend];
+    way_to(ex, p, choice->route, b, &way);
     stat_bundle_unref(ex->backend_stats);
     ex->backend_stats = way.stats; /* its reference */
     backend_stats_request(way.stats);
     if (to->filters_count > 0 || to->request_timeout_ns > 0) {
-        struct plan *plan = exchange_plan(ex, &p->ref);
-
-        if (plan == NULL) {
-            exchange_fail(ex, FAILURE_MEMORY, 0, NULL);
-        } else {
-            plan->backend = to;
-            if (!request_filtered(ex, to->filters, to->filters_count, choice->match)) {
-                exchange_limit_attempt(ex, to->request_timeout_ns);
-                request_to_backend(ex, &p->backends[to->backend], way.dest);
-            }
-        }
+        to_governed(ex, &p->ref, choice, to, b, way.dest);
     } else {
-        request_to_backend(ex, &p->backends[to->backend], way.dest);
+        request_to_backend(ex, choice->route, b, way.dest);
     }
     if (way.dest != NULL) {
         dest_release(way.dest);

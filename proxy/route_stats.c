@@ -251,6 +251,7 @@ const char *route_error(enum failure why, enum reset reset)
     switch ((int)why) {
     case FAILURE_NONE:
     case FAILURE_INJECTED: /* an answer that was asked for */
+    case FAILURE_INVALID_BACKEND:
     case FAILURE_REDIRECTED:
         return "";
     case FAILURE_NO_ENDPOINT:

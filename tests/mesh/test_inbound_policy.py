@@ -166,6 +166,29 @@ def test_a_denied_request_leaves_the_connection(home):
     assert [(a["status"], a["body"]) for a in answers] == [(403, "")] * 3
 
 
+def denied(home, *words):
+    return [line for line in proxy_log(home).splitlines()
+            if " cause=denied " in line and all(f" {word} " in line for word in words)]
+
+
+def test_a_denial_names_the_client_the_server_and_the_route(home):
+    set_policy(home, allow("who", meshTLS={"identities": [ID.format("friend")]}), http_route("hidden", rule("/sink")),
+               *allow_route("hidden", ID.format("nobody")), allow("all", unauthenticated=True))
+    wait_for(lambda: over_tcp(home, "outsider"), "everybody may at first")
+    set_policy(home, http_route("hidden", rule("/sink")), *allow_route("hidden", ID.format("nobody")))
+    for way, server in (("http", "http"), ("opaque", "opaque")):
+        for name, who in (("stranger", f"client_id={ID.format('stranger')}"), ("outsider", "client_id=-")):
+            where = [who, f"server=server/{server}", *(["route=HTTPRoute/hidden"] if way == "http" else [])]
+
+            def is_told():
+                if way == "http":
+                    home.driver("t", name).get("server", HTTP, "/sink")
+                else:
+                    over_tcp(home, name)
+                return denied(home, *where)
+            wait_for(is_told, f"{way}: {where}")
+
+
 # --- changes -------------------------------------------------------------------------------------
 
 

@@ -233,13 +233,25 @@ def test_a_split_follows_its_weights(driver, counted):
     expect_count(counted, 400, ROUTE + "request_statuses_total", parent_name="split", http_status="200")
 
 
-def test_a_missing_backend_fails_its_share(driver, counted):
+def told(home, cause, *words):
+    """The client's proxy says so in a line of its log."""
+    def lines():
+        return [line for line in home.log("t", home.pod("t", "client")["name"], "linkerd-proxy").splitlines()
+                if f" cause={cause} " in line and all(word in line for word in words)]
+    wait_for(lines, lambda: f"a line with {cause} and {words}")
+
+
+def test_a_missing_backend_fails_its_share(home, driver, counted):
     answers = driver.http(host="half", port=HTTP, requests=[{"target": "/echo"}] * 100)
     failed = [answer for answer in answers if answer["status"] == 500]
     assert len(answers) == 100 and 20 <= len(failed) <= 80
     assert all(answer["status"] in (200, 500) for answer in answers)
     expect_count(counted, len(failed), ROUTE + "backend_response_statuses_total", parent_name="half", http_status="500",
                  backend_name="missing")
+    assert {tuple(field(answer, "l5d-proxy-error")) for answer in failed} == {("there is no Service t/missing, a backend",)}
+    expect_count(counted, len(failed), "tulle_failures_total", hop="outbound", cause="invalid_backend")
+    told(home, "invalid_backend", 'detail="there is no Service t/missing, a backend" parent=Service/half.t:8080 '
+         'route=HTTPRoute/half.t backend=Service/missing.t:8080 fault=policy ')
 
 
 # --- timeouts ------------------------------------------------------------------------------------
@@ -250,13 +262,18 @@ def test_a_missing_backend_fails_its_share(driver, counted):
     ("limits", "/backend?delay=3", "REQUEST_TIMEOUT"),
     ("response", "/echo?delay=3", "RESPONSE_STREAM_TIMEOUT"),
 ])
-def test_a_late_response_is_a_timeout(driver, counted, host, target, label):
+def test_a_late_response_is_a_timeout(home, driver, counted, host, target, label):
     answer = driver.get(host, HTTP, target)
     assert answer["status"] == 504 and answer["keeps"], answer
     assert field(answer, "l5d-proxy-error")
     expect_count(counted, 1, ROUTE + "request_statuses_total", parent_name=host, http_status="", error=label)
     expect_count(counted, 1, ROUTE + "backend_response_statuses_total", parent_name=host, http_status="", error=label)
     expect_count(counted, 1, "outbound_http_errors_total", error="response timeout")
+    kind = "response timeout" if host == "response" else (
+        "request timeout" if target.startswith("/rule") else "timeout of requests to the backend")
+    told(home, "response_timeout" if host == "response" else "request_timeout",
+         f'detail="the {kind} of 300ms is over: the endpoint got the whole request ', 'ms ago, and has not answered" ',
+         f" parent=Service/{host}.t:8080 route=HTTPRoute/{host}.t fault=policy ")
 
 
 def test_a_body_that_stalls_is_broken_off(driver, counted):

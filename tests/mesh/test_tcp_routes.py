@@ -102,6 +102,9 @@ def test_no_route_no_backend_no_tls(home):
     assert ask(home, "one.elsewhere") == ["no", "answer"]
     assert ask(home, "gone.example") == ["no", "answer"]
     assert count(home, "outbound_tls_route_close_total", route_name="gone", error="invalid_backend") == before + 1
+    log = home.log("t", home.pod("t", "client")["name"], "linkerd-proxy")
+    assert [line for line in log.splitlines() if " cause=invalid_backend " in line and
+            f" parent=Service/front.t:{TLS} route=TLSRoute/gone.t backend=Service/gone.t:{TLS} fault=policy " in line]
     with home.driver("t", "client").session("front", TLS) as s:
         s.send("GET / HTTP/1.1\r\nHost: front\r\n\r\n")
         assert s.receive() == ""

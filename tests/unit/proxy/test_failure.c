@@ -95,7 +95,8 @@ static void the_table(void **state)
         {FAILURE_RESPONSE_TIMEOUT, 504, 4, false},
         {FAILURE_HEADERS_TIMEOUT, 504, 4, false},
         {FAILURE_REDIRECTED, 301, 5, false},
-        {FAILURE_INVALID_BACKEND, 502, 14, true},
+        {FAILURE_INVALID_BACKEND, 500, 14, false},
+        {FAILURE_NO_BACKEND, 502, 14, true},
     };
 
     (void)state;
