@@ -67,17 +67,46 @@ static struct bytes percent_decode(struct bytes b, char *to)
     return bytes_of(to, len);
 }
 
+/*
+ * `key="value"` from the front of `list`, which is then what is behind the comma that follows. A quote can
+ * only be of the lines' form, for in OpenTelemetry's it is to be encoded, as a comma is: so what it has
+ * is taken as in a line, and a comma in it is its own. False: there is no such thing at the front.
+ */
+static bool take_quoted(struct bytes *list, struct bytes *out_key, struct bytes *out_value)
+{
+    const char *end = list->at + list->len;
+    struct bytes pair, rest;
+    size_t quote;
+
+    (void)bytes_split(*list, ',', &pair, &rest);
+    if (!bytes_split(pair, '=', out_key, &rest)) {
+        return false;
+    }
+    rest = bytes_trim(bytes_of(rest.at, (size_t)(end - rest.at)), " \t");
+    if (!bytes_starts(rest, BYTES("\"")) || !bytes_find(bytes_from(rest, 1), BYTES("\""), &quote)) {
+        return false;
+    }
+    *out_value = bytes_of(rest.at + 1, quote);
+    (void)bytes_split(bytes_from(rest, quote + 2), ',', &pair, list);
+    return true;
+}
+
+/* OpenTelemetry's resource SDK, "Specifying resource information via an environment variable": the form of
+ * W3C Baggage without properties. */
 static void read_list(struct trace_resource *r, struct bytes list)
 {
     struct bytes pair, key, value;
     char decoded[TRACE_ATTRIBUTE_BYTES_MAX];
 
     while (list.len > 0) {
+        if (take_quoted(&list, &key, &value)) {
+            set(r, bytes_trim(key, " \t"), value);
+            continue;
+        }
         (void)bytes_split(list, ',', &pair, &list);
         if (bytes_split(bytes_trim(pair, " \t\r"), '=', &key, &value) &&
             value.len <= sizeof(decoded)) {
-            set(r, bytes_trim(key, " \t"),
-                bytes_trim(percent_decode(bytes_trim(value, " \t"), decoded), "\""));
+            set(r, bytes_trim(key, " \t"), percent_decode(bytes_trim(value, " \t"), decoded));
         }
     }
 }

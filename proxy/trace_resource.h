@@ -11,7 +11,8 @@
  *                                          a pod's labels
  *   LINKERD2_PROXY_TRACE_EXTRA_ATTRIBUTES  such lines
  *   OTEL_RESOURCE_ATTRIBUTES               such lines, or key=value,key=value with percent-encoding,
- *                                          as OpenTelemetry has it
+ *                                          as OpenTelemetry has it: a comma in a value is %2C there. A
+ *                                          value in quotes is as in a line, wherever it stands
  *
  * and what cannot be said otherwise: process.pid, process.start_timestamp and host.name (HOSTNAME).
  *

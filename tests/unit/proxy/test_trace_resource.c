@@ -106,6 +106,24 @@ static void otel_attributes_are_a_list_or_lines(void **state UNUSED)
     assert_int_equal(resource.count, 9);
 }
 
+/* In OpenTelemetry's form a comma and a quote are encoded (W3C Baggage 3.2.1): in quotes it is a line's. */
+static void a_comma_in_quotes_is_the_values_own(void **state UNUSED)
+{
+    struct trace_settings s = {.otel_attributes = "team=\"a, b=c,d\"\nx=\"1,2\", y = \"3%2C\" ,z=4%2C5\r\n"
+                                                  "open=\"6,w=7\nq=%226%22,p=\"\""};
+
+    assert_int_equal(trace_resource_read(&resource, &s), 0);
+    expect("team", "a, b=c,d");
+    expect("x", "1,2");
+    expect("y", "3%2C");
+    expect("z", "4,5");
+    expect("open", "\"6"); /* no quote ends it: it is none */
+    expect("w", "7");
+    expect("q", "\"6\"");
+    expect("p", "");
+    assert_int_equal(resource.count, 9);
+}
+
 static void a_file_that_is_not_there_leaves_the_rest(void **state UNUSED)
 {
     struct trace_settings s = {.attributes_path = "/nowhere/at/all", .extra_attributes = "a=b"};
@@ -141,6 +159,7 @@ int main(void)
         TEST(any_source_may_name_the_service),
         TEST(lines_are_pairs),
         TEST(otel_attributes_are_a_list_or_lines),
+        TEST(a_comma_in_quotes_is_the_values_own),
         TEST(a_file_that_is_not_there_leaves_the_rest),
         TEST(there_are_bounds),
     };
