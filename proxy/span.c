@@ -89,44 +89,32 @@ static void add_text(struct writer *w, struct bytes key, struct bytes value)
     add(w, key, clean(w, value, SPAN_TEXT_MAX));
 }
 
-/* Who is called, without who calls. */
-static struct bytes without_user(struct bytes authority, struct bytes *out_user)
-{
-    size_t at;
-
-    if (!bytes_find(authority, BYTES("@"), &at)) {
-        *out_user = BYTES_NONE;
-        return authority;
-    }
-    *out_user = bytes_first(authority, at + 1);
-    return bytes_from(authority, at + 1);
-}
-
-/* Passwords stay where they are. */
+/* An authority has no user information: both codecs refuse it (RFC 9110 4.2.4, RFC 9113 8.3.1). */
 static void add_url(struct writer *w, const struct span_request *r)
 {
     char url[SPAN_URL_MAX + 1];
-    struct bytes user, host = without_user(r->authority, &user);
-    size_t at;
     struct text t;
 
     text_init_fixed(&t, url, sizeof(url));
     if (r->scheme.len > 0) {
         text_utf8(&t, r->scheme, SPAN_TEXT_MAX);
         text_str(&t, "://");
-        if (user.len > 0) {
-            text_str(&t, bytes_find(user, BYTES(":"), &at) ? "REDACTED:REDACTED@" : "REDACTED@");
-        }
-        text_utf8(&t, host, SPAN_TEXT_MAX);
+        text_utf8(&t, r->authority, SPAN_TEXT_MAX);
     }
     text_utf8(&t, r->path, SPAN_URL_MAX - t.len);
     add(w, BYTES("url.full"), clean(w, text_bytes(&t), SPAN_URL_MAX));
 }
 
+/* X-Forwarded-Host may hold anything; a password in it stays where it is. */
 static void add_server(struct writer *w, struct bytes host)
 {
-    struct bytes user, port, name = authority_host(without_user(host, &user), &port);
+    struct bytes port, name;
+    size_t at;
 
+    if (bytes_find(host, BYTES("@"), &at)) {
+        host = bytes_from(host, at + 1);
+    }
+    name = authority_host(host, &port);
     add_text(w, BYTES("server.address"), name);
     add_text(w, BYTES("server.port"), port);
 }

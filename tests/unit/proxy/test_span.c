@@ -65,16 +65,16 @@ static void times_and_ids(void **state UNUSED)
     assert_bytes(value("http.response.status_code"), "(none)");
 }
 
+/* Of X-Forwarded-Host, which no codec looks at. */
 static void passwords_are_left_out(void **state UNUSED)
 {
-    request.authority = request.host = BYTES("me:secret@web:80");
+    request.host = BYTES("me:secret@web:80");
     (void)pack();
-    assert_bytes(value("url.full"), "http://REDACTED:REDACTED@web:80/");
+    assert_bytes(value("url.full"), "http://web/");
     assert_bytes(value("server.address"), "web");
     assert_bytes(value("server.port"), "80");
-    request.authority = request.host = BYTES("token@[::1]:81");
+    request.host = BYTES("token@[::1]:81");
     (void)pack();
-    assert_bytes(value("url.full"), "http://REDACTED@[::1]:81/");
     assert_bytes(value("server.address"), "[::1]");
     assert_bytes(value("server.port"), "81");
 }
