@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/clock.h"
+#include "core/err.h"
 #include "proxy/exchange.h"
 #include "proxy/span_queue.h"
 
@@ -69,6 +70,23 @@ void exchange_trace(struct exchange *ex)
     plan->trace = t;
 }
 
+/*
+ * The fields of the head that is sent are those of the request as long as nothing was added for the
+ * endpoint. A filter may have added another field of ours, which goes: from both then, or the next
+ * attempt would send the last field twice.
+ */
+static int write_sent(struct exchange *ex, const struct trace_context *ours)
+{
+    struct fields *sent = &ex->forward.fields, *asked = &ex->request->fields;
+
+    if (sent->at != asked->at) {
+        return trace_context_write(sent, ours);
+    }
+    TRY(trace_context_write(asked, ours));
+    *sent = *asked;
+    return 0;
+}
+
 void exchange_trace_sent(struct exchange *ex)
 {
     struct trace *t = ex->plan->trace;
@@ -79,7 +97,7 @@ void exchange_trace_sent(struct exchange *ex)
         new_id(&ex->conn->w->loop->rand, t->client_id);
     }
     memcpy(ours.span_id, t->client_id, sizeof(ours.span_id));
-    if (trace_context_write(&ex->forward.fields, &ours) != 0 || is_repeated ||
+    if (write_sent(ex, &ours) != 0 || is_repeated ||
         !trace_context_is_sampled(&t->from)) {
         return; /* without room, who is called becomes the child of the server span */
     }

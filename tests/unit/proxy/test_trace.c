@@ -314,6 +314,46 @@ static void each_attempt_is_a_child(void **state UNUSED)
     assert_true(CLIENT(0)->end_time_unix_nano <= CLIENT(1)->start_time_unix_nano);
 }
 
+/* A field that a filter of the route adds goes, and takes no other one's place in the next attempt. */
+static void a_filter_that_adds_a_context_adds_none(void **state UNUSED)
+{
+    static struct header_edit more[] = {
+        {.name = {"traceparent", 11}, .value = {"00-" TRACE "-" PARENT "-00", 55}},
+        {.name = {"x-last", 6}, .value = {"1", 1}}};
+    static struct filter edit = {.kind = FILTER_REQUEST_HEADERS, .add = more, .add_count = 2};
+    struct outbound_policy *policy = policy_of_web();
+    struct rule *rule = policy->http1.at[0].rules;
+    struct peer *client, *server;
+
+    rule->retry = (struct retry){
+        .is_on = true,
+        .max_retries = 2,
+        .max_request_bytes = 65536,
+        .ranges = (struct status_range *)(uintptr_t)&server_errors,
+        .ranges_count = 1,
+        .backoff_min_ns = NS_PER_MS,
+        .backoff_max_ns = NS_PER_MS,
+    };
+    rule->filters = &edit;
+    rule->filters_count = 1;
+    know(policy);
+    client = ask(OUTBOUND, SAMPLED);
+    server = app_accept(&app);
+    for (unsigned i = 0; i < 3; i++) {
+        const char *trace, *last;
+
+        RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+        trace = strstr(server->in.at, "traceparent: 00-" TRACE "-");
+        last = strstr(server->in.at, "x-last: 1\r\n");
+        assert_true(trace != NULL && strstr(trace + 1, "traceparent") == NULL);
+        assert_true(last != NULL && strstr(last + 1, "x-last") == NULL);
+        text_reset(&server->in);
+        peer_send(server, i < 2 ? BUSY : OK);
+    }
+    RIG_UNTIL(peer_has(client, "ok"));
+    collect(4);
+}
+
 /* The filters of a backend edit a copy of the fields, which has to get the attempt's id each time. */
 static void a_repeated_attempt_has_its_id(void **state UNUSED)
 {
@@ -472,6 +512,7 @@ int main(int argc, char **argv)
         TEST(without_a_collector_all_is_left_alone),
         TEST(inbound_spans_name_the_proxys_side),
         TEST(each_attempt_is_a_child),
+        TEST(a_filter_that_adds_a_context_adds_none),
         TEST(a_repeated_attempt_has_its_id),
         TEST(a_broken_endpoint_is_named_as_the_cause),
         TEST(a_refused_client_is_told_of_without_an_attempt),
