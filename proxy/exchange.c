@@ -143,10 +143,17 @@ static struct response_facts facts_of(const struct exchange *ex)
     return f;
 }
 
-/* What a client did not wait for is nobody's response (stats.h). */
+static bool is_app_starting(const struct conn *c)
+{
+    return app_is_starting(&c->w->app_start, c->target.port, c->w->loop->now_ns);
+}
+
+/* What a client did not wait for is nobody's response, and neither is what a probe learns of an
+ * application that does not listen yet: that is what it asks (stats.h). */
 static bool is_nobodys(const struct exchange *ex)
 {
-    return ex->failure == FAILURE_CLIENT && !ex->response_begun;
+    return (ex->failure == FAILURE_CLIENT && !ex->response_begun) ||
+           (ex->failure == FAILURE_CONNECT && ex->is_probe && is_app_starting(ex->conn));
 }
 
 /* The response of an attempt, once. */
@@ -235,8 +242,7 @@ static void log_failure(const struct exchange *ex, enum failure why, const char 
     failure_log(&(struct failure_facts){
         .why = why,
         .is_outbound = ex->dir == OUTBOUND,
-        .is_starting =
-            app_is_starting(&c->w->app_start, c->target.port, c->w->loop->now_ns),
+        .is_starting = is_app_starting(c),
         .is_request = true,
         .client = &c->peer,
         .target = &c->target,

@@ -54,6 +54,7 @@ struct exchange {
     bool is_orig_proto; /* came as HTTP/1 inside HTTP/2 */
     bool is_prepared;   /* headers_prepare() was done */
     bool is_continued;  /* the client was told to send its body */
+    bool is_probe;      /* inbound: of its pod's own probes */
     /* how far it is */
     struct chain held;       /* of the request's body, not passed on yet */
     struct fields *trailers; /* of the request */

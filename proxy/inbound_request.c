@@ -44,6 +44,13 @@ static void request_labels(const struct conn *c, const struct authz_choice *choi
     conn_tls_labels(c, l);
 }
 
+/* Wire 9.4: the controller's own route, for the probes that it knows of. */
+static bool is_probe(const struct server_route *r)
+{
+    return bytes_eq(r->route.meta.kind, BYTES("default")) &&
+           bytes_eq(r->route.meta.name, BYTES("probe"));
+}
+
 static NOINLINE const struct known_requests *know_requests(struct conn *c,
                                                            const struct authz_choice *choice)
 {
@@ -60,6 +67,7 @@ static NOINLINE const struct known_requests *know_requests(struct conn *c,
     stat_bundle_unref(known->answered);
     known->route = choice->route;
     known->authz = choice->authz;
+    known->is_probe = is_probe(choice->route);
     labels_init(&l);
     request_labels(c, choice, &l);
     known->allowed = stat_series(&c->w->stats, STAT_INBOUND_HTTP_ALLOW, &l);
@@ -105,16 +113,10 @@ static void log_audit(const struct exchange *ex, const struct authz_choice *choi
              BYTES_ARG(ex->request->method), BYTES_ARG(ex->request->authority));
 }
 
-/* Wire 9.4: the controller's own route, for the probes that it knows of. */
-static bool is_probe(const struct server_route *r)
-{
-    return bytes_eq(r->route.meta.kind, BYTES("default")) &&
-           bytes_eq(r->route.meta.name, BYTES("probe"));
-}
-
 /* Does the request exceed a limit? Then it was answered. Probes have none: busy is not dead, and a
  * pod that is restarted for it leaves its load to the others. */
-static bool is_limited(struct exchange *ex, const struct authz_choice *choice)
+static bool is_limited(struct exchange *ex, const struct authz_choice *choice,
+                       const struct known_requests *known)
 {
     static const char *const scopes[] = {
         [RATE_TOTAL] = "total", [RATE_IDENTITY] = "identity", [RATE_OVERRIDE] = "override"};
@@ -123,7 +125,7 @@ static bool is_limited(struct exchange *ex, const struct authz_choice *choice)
     enum rate_verdict verdict;
     struct labels l;
 
-    if (is_probe(choice->route)) {
+    if (known->is_probe) {
         return false;
     }
     verdict = rate_limiter_take(p->limiter, p->rate_limit, conn_client_id(c), c->w->loop->now_ns);
@@ -228,7 +230,7 @@ void inbound_request(struct exchange *ex)
     }
     known = known_requests(c, &choice);
     series_add(known->allowed, 1);
-    if (UNLIKELY(inbound_policy(c)->limiter != NULL) && is_limited(ex, &choice)) {
+    if (UNLIKELY(inbound_policy(c)->limiter != NULL) && is_limited(ex, &choice, known)) {
         return;
     }
     ex->is_orig_proto =
@@ -240,6 +242,7 @@ void inbound_request(struct exchange *ex)
     if (UNLIKELY(choice.rule->filters_count > 0) && is_filtered(ex, &choice)) {
         return;
     }
+    ex->is_probe = known->is_probe;
     exchange_count(ex, known->requests);
     count_route(ex, known);
     profile_inbound(ex, to_application);

@@ -30,6 +30,7 @@
 struct profile_view;
 struct known_requests { /* inbound: of one route, let in by one authorization */
     const void *route, *authz;
+    bool is_probe; /* the route is the one for a pod's probes */
     struct request_stats *requests; /* reference */
     struct series *allowed;         /* reference */
     struct stat_bundle *asked, *answered; /* references: route_stats.h */

@@ -11,7 +11,8 @@
  *   - a request, when its labels are known: inbound when it was authorised, outbound when it was
  *     given to an endpoint, or had failed to reach the last one that was tried;
  *   - its response, once, when it has ended or failed. A client that gives up before the
- *     response began leaves none; later, the response counts by its status;
+ *     response began leaves none; later, the response counts by its status. None either leaves a
+ *     probe of the pod's own for which its application does not listen yet (app_start.h);
  *   - a latency with each response, from the request's head to the first byte of the response's
  *     body, or to its end when there is none;
  *   - a connection's bytes: those of the application, without TLS and transport header.

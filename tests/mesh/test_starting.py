@@ -23,3 +23,8 @@ def test_a_probe_before_the_application_listens_is_no_trouble(homes):
     go.touch()
     home.wait_ready("t", "late", 1)
     assert not [line for line in home.log("t", pod, "linkerd-proxy").splitlines() if " WARN proxy." in line]
+    figures = home.proxy_metrics("t", pod)
+    late = {"direction": "inbound", "target_port": str(HTTP)}
+    assert figures.sum("tulle_failures_total", hop="inbound", cause="connect") >= 1
+    assert figures.sum("response_total", classification="success", **late) >= 1
+    assert figures.sum("response_total", classification="failure", **late) == 0

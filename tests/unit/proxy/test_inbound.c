@@ -187,6 +187,43 @@ static void a_probe_has_no_limit(void **state)
     assert_int_equal(rig_sum("inbound_http_local_ratelimit_total", NULL, NULL), 0);
 }
 
+/* What a probe asks is whether the application is there: that it is not yet is no failed response, and later
+ * it is. Other requests fail as ever. */
+static void a_probe_of_an_application_that_starts(void **state)
+{
+    struct peer *client;
+
+    (void)state;
+    policy->routes[0].route.meta =
+        (struct meta){.kind = BYTES("default"), .name = BYTES("probe")};
+    know();
+    app_close(&app);
+    for (unsigned i = 0; i < 3; i++) {
+        client = peer_dial(INBOUND);
+        peer_send(client, GET);
+        RIG_UNTIL(peer_has(client, "HTTP/1.1 502 "));
+        rig_settle();
+        assert_int_equal(rig_sum("request_total", "direction=\"inbound\"", NULL), i + 1);
+        assert_int_equal(rig_sum("tulle_failures_total", "cause=\"connect\"", NULL), i + 1);
+        assert_int_equal(rig_sum("response_total", "classification=\"failure\"", NULL), i);
+        rig.w.app_start.until_ns = 0; /* the minute is over */
+    }
+}
+
+static void a_request_to_an_application_that_starts(void **state)
+{
+    struct peer *client;
+
+    (void)state;
+    know();
+    app_close(&app);
+    client = peer_dial(INBOUND);
+    peer_send(client, GET);
+    RIG_UNTIL(peer_has(client, "HTTP/1.1 502 "));
+    rig_settle();
+    assert_int_equal(rig_sum("response_total", "classification=\"failure\"", NULL), 1);
+}
+
 /* A filter that answers counts against the limit as any request. */
 static void a_filter_does_not_pass_the_limit(void **state)
 {
@@ -287,6 +324,8 @@ int main(int argc, char **argv)
         TEST(edits_of_the_request),
         TEST(a_limit_that_is_used_up),
         TEST(a_probe_has_no_limit),
+        TEST(a_probe_of_an_application_that_starts),
+        TEST(a_request_to_an_application_that_starts),
         TEST(a_filter_does_not_pass_the_limit),
         TEST(a_denied_request_takes_no_token),
         TEST(a_route_is_counted),
