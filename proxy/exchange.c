@@ -77,7 +77,9 @@ void exchange_free_all(struct proxy_worker *w)
 
 void exchange_abort(struct exchange *ex)
 {
-    if (ex->failure == FAILURE_NONE && !ex->response_ended) {
+    if (ex->failure == FAILURE_NONE && !ex->response_ended && ex->conn->w->is_cut) {
+        exchange_note(ex, FAILURE_SHUTDOWN, NULL);
+    } else if (ex->failure == FAILURE_NONE && !ex->response_ended) {
         ex->failure = FAILURE_CLIENT;
     }
     exchange_end(ex, RESET_CANCEL, RESET_CANCEL);

@@ -16,6 +16,7 @@
 
 #define CONTROL_CHUNKS_MAX 4096
 #define CONTROL_SERIES_MAX 2000
+#define CUT_NS             (3 * NS_PER_S) /* for what is cut to be told of, and its spans to be sent */
 
 /* --- orders to the workers -------------------------------------------------------------------- */
 
@@ -61,8 +62,14 @@ static void on_grace(struct timer *t)
 {
     struct proxy *p = CONTAINER_OF(t, struct proxy, grace);
 
+    if (p->is_cut || p->drained == p->started) {
+        loop_stop(&p->loop);
+        return;
+    }
     log_warn("connections were still open when the grace period ended: closed");
-    loop_stop(&p->loop);
+    p->is_cut = true;
+    timer_arm_in(&p->loop, &p->grace, CUT_NS);
+    proxy_order(p, WORKER_CUT);
 }
 
 static void drain(struct proxy *p, bool gently)

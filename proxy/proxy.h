@@ -37,6 +37,7 @@ struct proxy {
     struct shed shed;
     struct timer grace;
     bool is_serving;
+    bool is_cut; /* the grace period is over, and the workers end what was open */
     bool is_draining, is_gentle; /* gentle: another process goes on with our sockets */
     bool has_failed;             /* the process is to end with a failure */
 };

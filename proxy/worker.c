@@ -332,6 +332,21 @@ static void worker_drain(struct proxy_worker *w, bool gently)
     }
 }
 
+/* What is in flight is told of, and told as drained once it is gone. */
+static void worker_cut(struct proxy_worker *w)
+{
+    w->is_cut = true;
+    while (!list_is_empty(&w->conns)) {
+        struct conn *c = LIST_ITEM(w->conns.next, struct conn, node);
+
+        if (c->state == CONN_TUNNEL) {
+            conn_fail(c, FAILURE_SHUTDOWN, E_CANCELED, NULL);
+        } else {
+            conn_close(c, E_CANCELED);
+        }
+    }
+}
+
 static void worker_obey(struct proxy_worker *w, enum worker_order order)
 {
     switch (order) {
@@ -348,6 +363,9 @@ static void worker_obey(struct proxy_worker *w, enum worker_order order)
     case WORKER_DRAIN:
     case WORKER_DRAIN_GENTLY:
         worker_drain(w, order == WORKER_DRAIN_GENTLY);
+        break;
+    case WORKER_CUT:
+        worker_cut(w);
         break;
     }
 }

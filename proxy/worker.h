@@ -40,6 +40,7 @@ enum worker_order {
     WORKER_RESUME,        /* after a pause */
     WORKER_DRAIN,         /* accept nothing any more, finish what is open: the pod ends */
     WORKER_DRAIN_GENTLY,  /* the same; another proxy goes on here, so idle clients may take their time */
+    WORKER_CUT,           /* of one that drains: what is still open ends now */
 };
 
 struct proxy_worker {
@@ -94,6 +95,7 @@ struct proxy_worker {
     bool draining;       /* from either order to drain */
     bool draining_gently;
     bool said_drained;
+    bool is_cut; /* what ends from now on does so because the time to drain is over */
 };
 
 /* On the worker's own thread: what proxy_worker_start() does before the first turn of its loop

@@ -104,6 +104,7 @@ def home(homes, messages):
         service("again", [HTTP], app="server", annotations={"retry.linkerd.io/http": "503", "retry.linkerd.io/limit": "3"}),
         *server("beside", {"http": HTTP}, annotations=tracing(f"localhost:{OTLP}", None), containers=[beside]),
         client(annotations=tracing(remote)), client("once", annotations=tracing(remote)), client("plain"),
+        client("cut", annotations={**tracing(remote), "config.linkerd.io/shutdown-grace-period": "1s"}),
         client("misled", annotations={"config.linkerd.io/trace-collector": f"collector.t:{OTLP}",
                                       "config.linkerd.io/trace-collector-service-account": "somebody-else"}),
     ])
@@ -400,3 +401,16 @@ def test_a_proxy_that_ends_exports_what_it_has(home):
     assert ask(home, trace.w3c(), workload="once")["status"] == 200
     os.kill(home.proxy_pid("t", "once"), signal.SIGTERM)
     chain(home.remote.wait(trace.id, 4), trace.parent, 4)
+
+
+def test_what_the_end_of_the_grace_period_cuts_is_exported(home):
+    """Also when the request would take longer than the proxy may: its spans say why it ended."""
+    trace = Trace()
+    with home.driver("t", "cut").session("server", HTTP) as s:
+        s.send(f"GET /echo?delay=30 HTTP/1.1\r\nHost: server\r\ntraceparent: {trace.w3c()[0][1]}\r\n\r\n")
+        wait_for(lambda: count_of(home, "request_total", "cut", direction="outbound") == 1, "the request is under way")
+        os.kill(home.proxy_pid("t", "cut"), signal.SIGTERM)
+        spans = chain(home.remote.wait(trace.id, 4), trace.parent, 4)
+    assert [s["attributes"].get("error.type") for s in spans[:2]] == ["shutdown"] * 2
+    assert [s["status"] for s in spans[:2]] == ["STATUS_CODE_ERROR"] * 2
+    assert " cause=shutdown " in log_of(home, "cut")

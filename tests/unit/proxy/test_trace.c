@@ -440,6 +440,27 @@ static void a_client_that_goes_away_ends_its_spans(void **state UNUSED)
     assert_string_equal(attribute(SERVER, "error.type"), "client");
 }
 
+/* The end of the grace period breaks off what is open; it is told of before the worker counts as drained. */
+static void what_is_cut_leaves_its_spans(void **state UNUSED)
+{
+    struct peer *server;
+
+    know(policy_of_web());
+    (void)ask(OUTBOUND, SAMPLED);
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    proxy_worker_order(&rig.w, WORKER_DRAIN, 1);
+    RIG_UNTIL(rig.obeyed == 1);
+    assert_int_equal(rig.drained, 0);
+    proxy_worker_order(&rig.w, WORKER_CUT, 2);
+    RIG_UNTIL(rig.drained == 1);
+    assert_int_equal(spans_count, 2); /* nobody flushed them here */
+    assert_string_equal(attribute(SERVER, "error.type"), "shutdown");
+    assert_child(CLIENT(0), hex(SERVER->span_id));
+    RIG_UNTIL(rig.obeyed == 2);
+    assert_int_equal(rig_sum("tulle_failures_total", "cause=\"shutdown\"", NULL), 1);
+}
+
 /* RFC 9110 7.8: the exchange ends with the head, and its stream goes. */
 static void an_upgrade_is_a_response(void **state UNUSED)
 {
@@ -517,6 +538,7 @@ int main(int argc, char **argv)
         TEST(a_broken_endpoint_is_named_as_the_cause),
         TEST(a_refused_client_is_told_of_without_an_attempt),
         TEST(a_client_that_goes_away_ends_its_spans),
+        TEST(what_is_cut_leaves_its_spans),
         TEST(an_upgrade_is_a_response),
         TEST(short_memory_gives_traces_up),
         TEST(a_full_queue_drops_and_counts),
