@@ -12,6 +12,7 @@
 #define DETECT_MAX 1024
 #define RETRY_NS   (5 * NS_PER_MS)
 #define ROOM_NS    (200 * NS_PER_MS) /* until a silent client asks for an early upstream again */
+#define LAST_NS    (500 * NS_PER_MS) /* for a silent client's first byte, once the worker drains */
 
 static const char *const state_doing[] = {
 #define X(id, doing) [CONN_##id] = doing,
@@ -77,6 +78,29 @@ static void step_policy(struct conn *c)
 }
 
 /* Nothing has come, as far as a read can tell just now: without chunks it cannot. */
+/* When a client that has not said anything is not waited for any more: never, but in a drain, in which there
+ * is little time, though what a client has sent may yet be on its way. */
+static uint64_t last_word_ns(const struct conn *c)
+{
+    const struct proxy_worker *w = c->w;
+    bool is_silent = (c->state == CONN_PEEK || c->state == CONN_DETECT) && chain_size(&c->head) == 0;
+
+    return is_silent && w->draining && !w->draining_gently ? MAX(w->draining_ns, c->since_ns) + LAST_NS
+                                                           : UINT64_MAX;
+}
+
+static void look_again(struct conn *c, uint64_t at_ns)
+{
+    timer_arm(c->w->loop, &c->timer, MIN(at_ns, last_word_ns(c)));
+}
+
+void conn_hurry(struct conn *c)
+{
+    if (timer_is_armed(&c->timer)) {
+        look_again(c, c->timer.at_ns);
+    }
+}
+
 static void still_silent(struct conn *c)
 {
     if (!c->is_patient || timer_is_armed(&c->retry)) {
@@ -84,7 +108,7 @@ static void still_silent(struct conn *c)
     }
     c->is_patient = false;
     if (early_grace_ns(c) == 0 || early_begin(c)) {
-        timer_arm(c->w->loop, &c->timer, c->until_ns);
+        look_again(c, c->until_ns);
     }
 }
 
@@ -345,8 +369,7 @@ static void arm_patience(struct conn *c)
         c->until_ns = now_ns + (c->dir == INBOUND ? inbound_detect_timeout_ns(c)
                                                   : c->w->config->outbound.detect_timeout_ns);
     }
-    timer_arm(c->w->loop, &c->timer,
-              grace_ns != 0 ? MIN(c->until_ns, now_ns + grace_ns) : c->until_ns);
+    look_again(c, grace_ns != 0 ? MIN(c->until_ns, now_ns + grace_ns) : c->until_ns);
 }
 
 /* Time to read the first bytes ran out: what came so far is all there is to tell by. A client
@@ -355,9 +378,11 @@ void conn_on_timeout(struct timer *t)
 {
     struct conn *c = CONTAINER_OF(t, struct conn, timer);
 
-    if (c->w->loop->now_ns < c->until_ns) {
+    if (c->w->loop->now_ns >= last_word_ns(c)) {
+        conn_close(c, 0);
+    } else if (c->w->loop->now_ns < c->until_ns) {
         c->is_patient = true;
-        timer_arm(c->w->loop, &c->timer, MIN(c->until_ns, c->w->loop->now_ns + ROOM_NS));
+        look_again(c, MIN(c->until_ns, c->w->loop->now_ns + ROOM_NS));
         task_wake(c->w->loop, &c->task);
     } else if (c->state == CONN_DETECT || (c->state == CONN_PEEK && c->dir == INBOUND &&
                                            chain_size(&c->head) == 0 && !c->is_direct)) {

@@ -171,12 +171,11 @@ static void drain_http(struct conn *c)
 void conn_drain(struct conn *c)
 {
     /* One that is still being looked at is served, and asked to go away after its first answer;
-     * one that has not said anything is not waited for, unless there is all the time. */
+     * one that has not said anything is not waited for long, unless there is all the time. */
     if (c->state == CONN_HTTP && c->server != NULL) {
         drain_http(c);
-    } else if (!c->w->draining_gently && (c->state == CONN_PEEK || c->state == CONN_DETECT) &&
-               chain_size(&c->head) == 0) {
-        conn_close(c, 0);
+    } else {
+        conn_hurry(c);
     }
 }
 

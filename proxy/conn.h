@@ -120,6 +120,7 @@ void conn_run(struct task *t);
 bool conn_may_be_opaque(const struct conn *c);
 void conn_on_timeout(struct timer *t);
 void conn_on_retry(struct timer *t);
+void conn_hurry(struct conn *c); /* its worker drains: a client that is silent has little time left */
 void conn_next(struct conn *c, enum conn_state next); /* change state and run again from the task */
 void conn_wait_policy(struct conn *c, enum question q, const struct addr *key);
 const char *conn_doing(const struct conn *c);

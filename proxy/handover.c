@@ -349,23 +349,27 @@ int handover_open(struct proxy *p, const char *at, struct handover_taken *t, str
     return rc;
 }
 
-void handover_drained(struct handover *h)
+bool handover_drained(struct handover *h)
 {
+    bool is_shared;
+
     if (h == NULL || h->state == STATE_OVER) {
-        return;
+        return h != NULL;
     }
+    is_shared = h->state >= STATE_GIVING;
     hang_up(h); /* a successor that has the sockets goes on alone */
     listener_close(&h->listener);
     if (h->state == STATE_IDLE && h->at[0] != '@') { /* else it is another's as well */
         (void)unlink(h->at);
     }
     set_state(h, STATE_OVER);
+    return is_shared;
 }
 
 void handover_close(struct handover *h)
 {
     if (h != NULL) {
-        handover_drained(h);
+        (void)handover_drained(h);
         listener_close(&h->listener);
         mem_free(h);
     }

@@ -98,6 +98,8 @@ void handover_close(struct handover *h);
 bool handover_is_pending(const struct handover *h);
 void handover_ready(struct handover *h);  /* there is a certificate; idempotent */
 void handover_obeyed(struct handover *h); /* all workers did what was ordered last */
-void handover_drained(struct handover *h); /* the proxy ends: no successor can take from it */
+/* The proxy ends: no successor can take from it. True: another process has the sockets already, and who
+ * waits in their backlogs is for that one to accept. */
+bool handover_drained(struct handover *h);
 
 #endif

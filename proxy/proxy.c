@@ -72,15 +72,15 @@ static void on_grace(struct timer *t)
     proxy_order(p, WORKER_CUT);
 }
 
-static void drain(struct proxy *p, bool gently)
+static void drain(struct proxy *p, enum worker_order order)
 {
     if (!p->is_draining) {
         timer_arm_in(&p->loop, &p->grace, p->config.shutdown_grace_ns);
         p->sockets_count = 0;
     }
     p->is_draining = true;
-    p->is_gentle = gently;
-    proxy_order(p, gently ? WORKER_DRAIN_GENTLY : WORKER_DRAIN);
+    p->is_gentle = order == WORKER_DRAIN_GENTLY;
+    proxy_order(p, order);
     if (p->started == 0) {
         loop_stop(&p->loop);
     }
@@ -92,8 +92,7 @@ void proxy_drain(struct proxy *p, const char *why)
         return;
     }
     log_info("shutting down: %s", why);
-    handover_drained(p->handover);
-    drain(p, false);
+    drain(p, handover_drained(p->handover) ? WORKER_DRAIN_SHARED : WORKER_DRAIN);
 }
 
 static void on_signal(void *user, int signo)
@@ -148,7 +147,7 @@ void proxy_hand_over(struct proxy *p)
 {
     log_info("handed over to a new proxy; this one finishes what is open");
     admin_drain(p);
-    drain(p, true);
+    drain(p, WORKER_DRAIN_GENTLY);
 }
 
 void proxy_give_way(struct proxy *p, const char *why, bool has_accepted)
@@ -157,7 +156,7 @@ void proxy_give_way(struct proxy *p, const char *why, bool has_accepted)
     notify_status(why);
     p->has_failed = true;
     if (has_accepted) {
-        drain(p, true);
+        drain(p, WORKER_DRAIN_GENTLY);
     } else {
         loop_stop(&p->loop);
     }

@@ -90,7 +90,37 @@ void proxy_worker_drop_listeners(struct proxy_worker *w)
     }
     mem_free(w->listeners);
     w->listeners = NULL;
-    w->listen_count = 0;
+    w->listen_count = w->finishing = 0;
+}
+
+static void on_finished(struct listener *ln)
+{
+    struct proxy_worker *w = ln->user;
+
+    assert(w->finishing > 0);
+    if (--w->finishing == 0) {
+        proxy_worker_drop_listeners(w);
+        proxy_worker_conn_gone(w);
+    }
+}
+
+/* Each worker has sockets of its own, and who waits in their queues can be accepted by nobody else. */
+static void finish_listeners(struct proxy_worker *w)
+{
+    if (w->finishing > 0) {
+        return;
+    }
+    for (size_t i = 0; i < w->listen_count; i++) {
+        struct worker_listener *l = &w->listeners[i];
+
+        if (l->fd < 0) { /* it has begun */
+            listener_finish(&l->listener, on_finished);
+            w->finishing++;
+        }
+    }
+    if (w->finishing == 0) {
+        proxy_worker_drop_listeners(w);
+    }
 }
 
 /* --- the worker's life ------------------------------------------------------------------------ */
@@ -303,7 +333,7 @@ void proxy_worker_conn_gone(struct proxy_worker *w)
 {
     struct worker_message *wm;
 
-    if (!w->draining || w->conns_count > 0 || w->loop->stopping || w->said_drained) {
+    if (!w->draining || w->finishing > 0 || w->conns_count > 0 || w->loop->stopping || w->said_drained) {
         return;
     }
     w->said_drained = true;
@@ -316,11 +346,19 @@ void proxy_worker_conn_gone(struct proxy_worker *w)
     loop_post(w->control, &wm->message);
 }
 
-static void worker_drain(struct proxy_worker *w, bool gently)
+static void worker_drain(struct proxy_worker *w, enum worker_order order)
 {
+    bool gently = order == WORKER_DRAIN_GENTLY;
     bool is_news = !w->draining || (w->draining_gently && !gently);
 
-    proxy_worker_drop_listeners(w);
+    if (order == WORKER_DRAIN) {
+        finish_listeners(w);
+    } else {
+        proxy_worker_drop_listeners(w);
+    }
+    if (is_news && !gently) {
+        w->draining_ns = w->loop->now_ns;
+    }
     w->draining_gently = gently && (!w->draining || w->draining_gently);
     w->draining = true;
     if (is_news) {
@@ -361,8 +399,9 @@ static void worker_obey(struct proxy_worker *w, enum worker_order order)
         pause_listening(w, order == WORKER_RESUME);
         break;
     case WORKER_DRAIN:
+    case WORKER_DRAIN_SHARED:
     case WORKER_DRAIN_GENTLY:
-        worker_drain(w, order == WORKER_DRAIN_GENTLY);
+        worker_drain(w, order);
         break;
     case WORKER_CUT:
         worker_cut(w);

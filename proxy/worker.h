@@ -38,8 +38,9 @@ enum worker_order {
     WORKER_LISTEN,        /* accept, as soon as there is a certificate */
     WORKER_PAUSE,         /* accept nothing; what comes waits in the kernel's backlog */
     WORKER_RESUME,        /* after a pause */
-    WORKER_DRAIN,         /* accept nothing any more, finish what is open: the pod ends */
-    WORKER_DRAIN_GENTLY,  /* the same; another proxy goes on here, so idle clients may take their time */
+    WORKER_DRAIN,         /* accept who has connected, then nobody; finish what is open: the pod ends */
+    WORKER_DRAIN_SHARED,  /* the same, but who has not been accepted is left to another process */
+    WORKER_DRAIN_GENTLY,  /* as that; the other one goes on here, so idle clients may take their time */
     WORKER_CUT,           /* of one that drains: what is still open ends now */
 };
 
@@ -51,7 +52,7 @@ struct proxy_worker {
     struct discovery *discovery;
     struct span_queue *span_queue; /* NULL: there is no collector */
     struct worker_listener *listeners; /* proxy_worker_add_listener(); fixed once it runs */
-    size_t listen_count;
+    size_t listen_count, finishing; /* finishing: of them, those that accept for the last time */
     bool is_limited; /* memory has a ceiling: proxy_on_want_look() is to be called */
     bool is_held; /* set before it runs: a certificate alone does not make it accept */
 
@@ -92,10 +93,11 @@ struct proxy_worker {
     struct task shed_task;
     struct timer shed_timer; /* armed while memory is tight */
 
-    bool draining;       /* from either order to drain */
+    bool draining;       /* from any order to drain */
     bool draining_gently;
     bool said_drained;
     bool is_cut; /* what ends from now on does so because the time to drain is over */
+    uint64_t draining_ns; /* since when, ungently */
 };
 
 /* On the worker's own thread: what proxy_worker_start() does before the first turn of its loop

@@ -2,6 +2,7 @@
 #include "net/sock.h"
 
 #include <errno.h>
+#include <linux/filter.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -14,6 +15,9 @@
 #define PAUSE_NS         (100 * NS_PER_MS)
 #define CROWD_NS         (500 * NS_PER_MS) /* a queue that stands so long is more than a burst */
 #define BEHIND_NS        NS_PER_S
+#define SETTLE_NS        (200 * NS_PER_MS) /* for the last step of handshakes that are under way */
+#define FINISH_NS        (5 * NS_PER_S)    /* for all that stands in the queue */
+#define FINISH_LOOK_NS   (10 * NS_PER_MS)
 
 /* --- a queue that stands -------------------------------------------------------------------------- */
 
@@ -128,6 +132,54 @@ static void listener_pause_over(struct timer *timer)
     task_wake(ln->loop, &ln->task);
 }
 
+/* --- the end -------------------------------------------------------------------------------------- */
+
+/*
+ * Drop SYNs, and nothing else: a handshake under way goes on. What is accepted inherits the filter, where a
+ * SYN means nothing either. The offsets count from the TCP header (flags: byte 13, RFC 9293 3.1).
+ */
+static int refuse_handshakes(int fd)
+{
+    static struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),       /* SYN and ACK */
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1), /* SYN alone */
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    const struct sock_fprog program = {.len = ARRAY_LEN(code), .filter = code};
+
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) == 0 ? 0 : -errno;
+}
+
+static void listener_finish_look(struct timer *timer)
+{
+    struct listener *ln = CONTAINER_OF(timer, struct listener, finish);
+
+    if (!ln->stopped && is_awaited(ln)) {
+        if (ln->loop->now_ns < ln->finish_until_ns) {
+            timer_arm_in(ln->loop, &ln->finish, FINISH_LOOK_NS);
+            return;
+        }
+        log_warn("a listener is closed while connections still wait to be accepted: they are reset");
+    }
+    listener_close(ln);
+    ln->on_finished(ln);
+}
+
+void listener_finish(struct listener *ln, void (*on_finished)(struct listener *ln))
+{
+    int rc = refuse_handshakes(ln->watch.fd);
+
+    if (rc != 0) { /* who connects in the very moment of the close is reset */
+        log_info("new connections cannot be held off while the last ones are accepted; err=%s", err_name(rc));
+    }
+    ln->on_finished = on_finished;
+    ln->finish_until_ns = ln->loop->now_ns + FINISH_NS;
+    listener_resume(ln);
+    timer_arm_in(ln->loop, &ln->finish, SETTLE_NS);
+}
+
 int listener_open(struct listener *ln, struct loop *l, int fd,
                   void (*on_accept)(struct listener *ln, int fd, const struct addr *peer),
                   void *user)
@@ -137,6 +189,7 @@ int listener_open(struct listener *ln, struct loop *l, int fd,
     *ln = (struct listener){.loop = l, .on_accept = on_accept, .user = user};
     ln->task.run = listener_run;
     ln->pause.run = listener_pause_over;
+    ln->finish.run = listener_finish_look;
     rc = watch_open(&ln->watch, l, fd, &ln->task);
     if (rc != 0) {
         ln->watch.fd = -1;
@@ -168,6 +221,7 @@ void listener_close(struct listener *ln)
     }
     task_cancel(&ln->task);
     timer_cancel(ln->loop, &ln->pause);
+    timer_cancel(ln->loop, &ln->finish);
     if (ln->watch.fd >= 0) { /* another process may have it by now, as the proxy's successor has */
         (void)close(watch_release(&ln->watch));
     }

@@ -38,19 +38,21 @@ int sock_listen_unix(const char *at, int type, int backlog, int *out_fd) MUST_US
 int sock_unix_name(const char *at, struct sockaddr_un *out, socklen_t *out_len) MUST_USE;
 
 /*
- * A listener on a loop. Accepts at most 64 connections a turn. When the process runs out of
+ * A listener on a loop. Accepts at most 8 connections a turn. When the process runs out of
  * descriptors it pauses for 100 ms and logs, instead of spinning.
  */
 struct listener {
     struct watch watch;
     struct task task;
-    struct timer pause;
+    struct timer pause, finish;
     struct loop *loop;
     void (*on_accept)(struct listener *ln, int fd, const struct addr *peer); /* owns fd */
     void *user;
     bool stopped;
     uint64_t crowded_ns; /* its queue was not seen empty since then; 0: it was in the last turn */
     uint64_t behind_ns;  /* until then it counts as behind; 0: and that is told */
+    uint64_t finish_until_ns;
+    void (*on_finished)(struct listener *ln);
 };
 /* Takes fd, also when it fails. `on_accept` may close the listener, not free it before the turn ends. */
 int listener_open(struct listener *ln, struct loop *l, int fd,
@@ -58,7 +60,15 @@ int listener_open(struct listener *ln, struct loop *l, int fd,
                   void *user) MUST_USE;
 void listener_pause(struct listener *ln);  /* keeps the socket, the kernel's backlog fills */
 void listener_resume(struct listener *ln);
-void listener_close(struct listener *ln);  /* idempotent */
+/* Idempotent. The kernel resets who waits in the backlog, unless another process has the socket, too. */
+void listener_close(struct listener *ln);
+/*
+ * The close of a socket that nobody else has, without a reset. Who has connected is accepted, or is by a
+ * handshake that is under way, for a fifth of a second; new ones get no answer meanwhile, and a refusal when
+ * they ask again. Then, or when the queue is empty, 5 s at the most, it is closed and `on_finished` called,
+ * from a timer; it may free the listener. Not of one that has failed to open, or is finishing.
+ */
+void listener_finish(struct listener *ln, void (*on_finished)(struct listener *ln));
 /*
  * Do connections come faster than they are accepted, and have done so for half a second or more? Who
  * waits in the queue then may have given up: sock_is_deserted(). Ends when for a second the queue

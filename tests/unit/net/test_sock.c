@@ -3,6 +3,7 @@
 #include "net_probe.h"
 
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -15,7 +16,7 @@ struct door {
     int fds[256];
     unsigned count;
     struct addr last_peer;
-    bool close_on_accept;
+    bool close_on_accept, is_finished;
 };
 
 static int setup(void **state)
@@ -74,6 +75,19 @@ static int connect_to(const struct addr *at)
 
     assert_true(fd >= 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&sa, len), 0);
+    return fd;
+}
+
+/* The same of one that is not answered at once. */
+static int connect_begin(const struct addr *at)
+{
+    struct sockaddr_storage sa;
+    socklen_t len = addr_to_sockaddr(at, &sa);
+    int fd = socket(at->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&sa, len), -1);
+    assert_int_equal(errno, EINPROGRESS);
     return fd;
 }
 
@@ -234,6 +248,55 @@ static void who_has_gone_is_told(void **state)
     TURN_UNTIL(&loop, sock_is_deserted(d.fds[0])); /* though there is something to read */
     close(fd);
     door_close(&d);
+}
+
+static void on_finished(struct listener *ln)
+{
+    struct door *d = ln->user;
+
+    assert_int_equal(ln->watch.fd, -1);
+    d->is_finished = true;
+}
+
+/* Who has connected is accepted, though the listener was paused; who connects then is not reset by the close,
+ * but refused. */
+static void a_listener_that_finishes_resets_nobody(void **state)
+{
+    static const struct addr *at_both[2];
+    struct addr v4 = addr_v4(0x7f000001, 0), v6 = {.family = AF_INET6, .ip[15] = 1};
+
+    (void)state;
+    at_both[0] = &v4;
+    at_both[1] = &v6;
+    for (size_t i = 0; i < ARRAY_LEN(at_both); i++) {
+        struct door d = {.count = 0};
+        struct addr at;
+        int fds[100], late, fd;
+        char byte;
+
+        assert_int_equal(sock_listen(at_both[i], true, 128, &fd), 0);
+        assert_int_equal(sock_local(fd, &at), 0);
+        assert_int_equal(listener_open(&d.ln, &loop, fd, on_accept, &d), 0);
+        listener_pause(&d.ln);
+        for (size_t k = 0; k < ARRAY_LEN(fds); k++) {
+            fds[k] = connect_to(&at);
+            assert_int_equal(send(fds[k], "x", 1, 0), 1);
+        }
+        listener_finish(&d.ln, on_finished);
+        late = connect_begin(&at);
+        TURN_UNTIL(&loop, d.is_finished);
+        assert_int_equal(d.count, ARRAY_LEN(fds));
+        for (size_t k = 0; k < ARRAY_LEN(fds); k++) { /* each end still works both ways */
+            assert_int_equal(recv(d.fds[k], &byte, 1, 0), 1);
+            assert_int_equal(send(d.fds[k], "y", 1, 0), 1);
+            assert_int_equal(recv(fds[k], &byte, 1, 0), 1);
+            close(fds[k]);
+        }
+        assert_int_equal(poll(&(struct pollfd){.fd = late, .events = POLLOUT}, 1, 60000), 1);
+        assert_int_equal(int_option(late, SOL_SOCKET, SO_ERROR), ECONNREFUSED);
+        close(late);
+        door_close(&d);
+    }
 }
 
 static void listener_may_be_closed_while_accepting(void **state)
@@ -531,6 +594,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(a_listener_falls_behind_and_catches_up, setup, teardown),
         cmocka_unit_test_setup_teardown(who_has_gone_is_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_listener_that_finishes_resets_nobody, setup, teardown),
         cmocka_unit_test_setup_teardown(listener_may_be_closed_while_accepting, setup, teardown),
         cmocka_unit_test_setup_teardown(exhausted_descriptors_pause_the_listener, setup, teardown),
         cmocka_unit_test_setup_teardown(an_accepted_connection_has_the_options_of_its_listener,

@@ -78,6 +78,99 @@ static void a_drain_finishes_what_is_open(void **state)
     h2_free(h2_server);
 }
 
+/* From now on who connects waits in the kernel's queue. */
+static void hold_the_door(void)
+{
+    proxy_worker_order(&rig.w, WORKER_PAUSE, 7);
+    RIG_UNTIL(rig.obeyed == 7);
+}
+
+/* Those who have connected before a drain are served, accepted or not, and told to go; one that has not
+ * sent its request yet has a moment for it. */
+static void a_drain_serves_who_waits_to_be_accepted(void **state)
+{
+    struct peer *clients[20], *silent, *slow, *server;
+
+    (void)state;
+    hold_the_door();
+    for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
+        clients[i] = inbound_client();
+        peer_send(clients[i], GET);
+    }
+    silent = inbound_client();
+    slow = inbound_client();
+    rig_settle();
+    assert_int_equal(rig.w.conns_count, 0);
+    proxy_worker_order(&rig.w, WORKER_DRAIN, 8);
+    RIG_UNTIL(rig.w.conns_count == ARRAY_LEN(clients) + 2);
+    peer_send(slow, GET);
+    for (size_t i = 0; i < ARRAY_LEN(clients) + 1; i++) {
+        server = app_accept(&app);
+        RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+        peer_send(server, OK);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
+        RIG_UNTIL(clients[i]->eof);
+        assert_true(peer_has(clients[i], "connection: close\r\n") && peer_has(clients[i], "\r\n\r\nok"));
+        peer_close(clients[i]);
+    }
+    RIG_UNTIL(slow->eof && silent->eof);
+    assert_true(peer_has(slow, "\r\n\r\nok"));
+    assert_false(peer_has(silent, ""));
+    peer_close(slow);
+    peer_close(silent);
+    RIG_UNTIL(rig.drained == 1);
+    assert_int_equal(rig.w.conns_count, 0);
+    rig_settle();
+    assert_int_equal(rig.drained, 1);
+}
+
+static void a_drain_serves_http2_that_waits_to_be_accepted(void **state)
+{
+    struct h2_peer *h2, *server;
+    struct call *call;
+
+    (void)state;
+    hold_the_door();
+    rig.target[INBOUND] = app.at;
+    h2 = h2_dial(INBOUND);
+    call = h2_call(h2, "GET", "/", true, NULL);
+    rig_settle();
+    assert_int_equal(rig.w.conns_count, 0);
+    proxy_worker_order(&rig.w, WORKER_DRAIN, 8);
+    server = h2_accept(&app, NULL);
+    RIG_UNTIL(server->count == 1);
+    call_answer(&server->calls[0], 204, NULL, true);
+    RIG_UNTIL(call->status == 204 && h2->is_closed);
+    call_close(call, RESET_NONE);
+    RIG_UNTIL(rig.drained == 1);
+    h2_free(h2);
+    h2_free(server);
+}
+
+/* Another process has the sockets, too: who waits is left to it. */
+static void a_drain_of_shared_sockets_leaves_who_waits_to_the_other(void **state)
+{
+    int shared = dup(rig.w.listeners[0].listener.watch.fd), fd;
+    struct peer *client;
+
+    (void)state;
+    assert_true(shared >= 0);
+    hold_the_door();
+    client = inbound_client();
+    peer_send(client, GET);
+    proxy_worker_order(&rig.w, WORKER_DRAIN_SHARED, 8);
+    RIG_UNTIL(rig.drained == 1);
+    RIG_UNTIL((fd = accept4(shared, NULL, NULL, SOCK_CLOEXEC)) >= 0);
+    peer_send(client, GET);
+    assert_false(client->eof);
+    close(fd);
+    client = inbound_client(); /* a new one comes to it as ever */
+    RIG_UNTIL((fd = accept4(shared, NULL, NULL, SOCK_CLOEXEC)) >= 0);
+    close(fd);
+    close(shared);
+}
+
 static void a_drain_without_connections_is_done(void **state)
 {
     (void)state;
@@ -377,6 +470,9 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_drain_finishes_what_is_open),
+        TEST(a_drain_serves_who_waits_to_be_accepted),
+        TEST(a_drain_serves_http2_that_waits_to_be_accepted),
+        TEST(a_drain_of_shared_sockets_leaves_who_waits_to_the_other),
         TEST(a_drain_without_connections_is_done),
         TEST(an_end_in_the_middle),
         TEST(a_new_certificate_leaves_connections_alone),
