@@ -14,13 +14,16 @@
  * came counts as a failure, so that a peer that only hangs up is not dialed in a loop.
  *
  * A connection that is full is joined by another one: each service that an application calls needs three
- * streams, and there are peers that allow 100 on a connection.
+ * streams, and there are peers that allow 100 on a connection. The other one is kept for a while after its
+ * last stream, so that unary calls beside a full connection do not cost a handshake each.
  */
 #define CONNECT_TIMEOUT_NS   NS_PER_S
 #define HANDSHAKE_TIMEOUT_NS (5 * NS_PER_S)
 #define KEEPALIVE_MS         10000 /* notices a dead peer behind a silent stream */
 #define USER_TIMEOUT_MS      30000
 #define CONNS_MAX            64
+#define CONNS_CALM           (CONNS_MAX / 2) /* down here it has room again, and may be told anew */
+#define SPARE_NS             (60 * NS_PER_S)
 #define ROOM_NS              (100 * NS_PER_MS) /* a service tells only later how many streams it allows */
 #define START_FAILURES       5 /* three seconds and more of back-off */
 
@@ -34,6 +37,12 @@ static void set_state(struct control *c, enum control_state next)
 {
     c->state = next;
     log_trace("channel to %s: %s", c->name, state_doing[next]);
+}
+
+/* Nothing is tried now. */
+static void set_at_rest(struct control *c)
+{
+    set_state(c, c->conns_count > 0 ? CONTROL_OPEN : CONTROL_IDLE);
 }
 
 /* --- failure ---------------------------------------------------------------------------------- */
@@ -128,6 +137,7 @@ static void forget_conn(struct control_conn *conn)
 {
     list_unlink(&conn->node);
     conn->control->conns_count--;
+    conn->control->is_full = conn->control->is_full && conn->control->conns_count > CONNS_CALM;
     mem_free(conn);
 }
 
@@ -136,6 +146,14 @@ static void on_change(void *user)
     const struct control_conn *conn = user;
 
     task_wake(conn->control->loop, &conn->control->serve);
+}
+
+static void on_idle(void *user)
+{
+    struct control_conn *conn = user;
+
+    conn->used_ns = conn->control->loop->now_ns;
+    on_change(user);
 }
 
 /* No stream can be opened on it any more; those that are open end by themselves. */
@@ -164,7 +182,7 @@ static void on_closed(void *user, int err)
 }
 
 static const struct http_client_events client_events = {
-    .on_idle = on_change,
+    .on_idle = on_idle,
     .on_capacity = on_change,
     .on_closed = on_closed,
 };
@@ -184,6 +202,7 @@ static void connected(struct control *c)
     control_stats_gate(&c->stats, false);
     set_state(c, CONTROL_OPEN);
     conn->control = c;
+    conn->used_ns = c->loop->now_ns;
     conn->client = http2_client_new(io, NULL, &client_events, conn);
     list_append(&c->conns, &conn->node);
     c->conns_count++;
@@ -257,7 +276,7 @@ static void on_timer(struct timer *t)
 
     switch (c->state) {
     case CONTROL_BACKOFF:
-        set_state(c, CONTROL_IDLE);
+        set_at_rest(c);
         control_connect(c);
         break;
     case CONTROL_DIAL:
@@ -275,8 +294,16 @@ static void on_timer(struct timer *t)
     }
 }
 
+static void on_spare(struct timer *t)
+{
+    struct control *c = CONTAINER_OF(t, struct control, spare);
+
+    task_wake(c->loop, &c->serve);
+}
+
 void control_dial_init(struct control *c)
 {
+    c->spare.run = on_spare;
     c->dial.run = dial_run;
     c->timer.run = on_timer;
     c->query.on_answer = on_resolved;
@@ -294,9 +321,12 @@ void control_connect(struct control *c)
         return;
     }
     if (c->conns_count >= CONNS_MAX) {
-        log_warn("no more streams to the %s service can be opened: questions wait; service=%s "
-                 "connections=%zu",
-                 c->name, c->authority, c->conns_count);
+        if (!c->is_full) {
+            c->is_full = true;
+            log_warn("no more streams to the %s service can be opened: questions wait; service=%s "
+                     "connections=%zu",
+                     c->name, c->authority, c->conns_count);
+        }
         return;
     }
     timer_cancel(c->loop, &c->timer);
@@ -339,13 +369,33 @@ static void close_conn(struct control_conn *conn)
     http_client_close(client, E_CANCELED);
 }
 
+/* Has no other connection room for the next stream? */
+static bool is_only_room(const struct control_conn *conn)
+{
+    LIST_FOREACH(node, &conn->control->conns)
+    {
+        const struct control_conn *other = LIST_ITEM(node, struct control_conn, node);
+
+        if (other != conn && http_client_capacity(other->client) > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void control_trim(struct control *c)
 {
     LIST_FOREACH(node, &c->conns)
     {
         struct control_conn *conn = LIST_ITEM(node, struct control_conn, node);
+        uint64_t until_ns = conn->used_ns + SPARE_NS;
 
-        if (c->conns_count > 1 && http_client_streams(conn->client) == 0) {
+        if (c->conns_count == 1 || http_client_streams(conn->client) > 0) {
+            continue;
+        }
+        if (until_ns > c->loop->now_ns && is_only_room(conn)) {
+            timer_arm(c->loop, &c->spare, until_ns);
+        } else {
             close_conn(conn);
         }
     }
@@ -355,6 +405,7 @@ void control_disconnect(struct control *c)
 {
     dns_cancel(&c->query);
     close_io(c);
+    timer_cancel(c->loop, &c->spare);
     c->addrs_until_ns = 0;
     c->addr_tried = 0;
     set_state(c, CONTROL_IDLE);

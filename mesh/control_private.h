@@ -12,7 +12,7 @@
 #define CONTROL_ADDRS_MAX 32
 
 #define CONTROL_STATES(X)                                                                          \
-    X(IDLE, "not connected, nothing is asked")                                                     \
+    X(IDLE, "not connected, nothing is tried")                                                     \
     X(RESOLVE, "asking for the addresses of the service")                                          \
     X(DIAL, "waiting for the TCP connection")                                                      \
     X(HANDSHAKE, "TLS handshake in progress")                                                      \
@@ -45,6 +45,8 @@ struct control {
     struct timer timer;         /* deadline of a step, or back-off */
     struct list conns;          /* open ones: struct control_conn */
     size_t conns_count;
+    bool is_full;               /* no more connections are opened, and that was told */
+    struct timer spare;         /* until a connection without streams is of no use any more */
     unsigned failures;          /* rounds over all addresses since the last message */
     bool is_out;                /* the outage under way was logged */
     bool was_open;              /* at any time */
@@ -60,6 +62,7 @@ struct control_conn {
     struct list node;
     struct control *control;
     struct http_client *client;
+    uint64_t used_ns; /* when it was opened, or its last stream ended */
 };
 
 /* 100 ms doubled `failures` times, at most 10 s, and up to a tenth more. */
@@ -70,7 +73,9 @@ void control_dial_init(struct control *c);
 void control_connect(struct control *c);    /* if nothing is tried, and it is wanted and possible */
 void control_crowded(struct control *c);    /* connected, and something waits for room on a connection */
 struct http_client *control_room(const struct control *c); /* where a stream may be opened; NULL: nowhere */
-void control_trim(struct control *c);       /* close all connections without a stream but one */
+/* Close connections without a stream. The last one stays; and, while it was of use lately, the only one with
+ * room, for the next call would have to open it again. */
+void control_trim(struct control *c);
 void control_disconnect(struct control *c); /* to IDLE, from any state; streams end by themselves */
 
 /* control.c */

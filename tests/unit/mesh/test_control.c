@@ -565,62 +565,6 @@ static void streams_are_bounded(void **state)
     end(c);
 }
 
-static size_t conns_of(const struct plane *p)
-{
-    size_t count = 0;
-
-    LIST_FOREACH(node, &p->conns)
-    {
-        count++;
-    }
-    return count;
-}
-
-/* A service that allows few streams on a connection gets as many connections as it takes, and keeps
- * no more than are of use. */
-static void full_connections_are_joined_by_others(void **state)
-{
-    static const struct http_limits few = {.streams_max = 10};
-    static struct seen many[25];
-    struct control_config config = {0};
-    struct control *c;
-
-    (void)state;
-    plane_open(&plane, &loop, service_ctx);
-    plane.limits = &few;
-    publish();
-    c = meshed(&config);
-    control_set_creds(c, own_creds);
-    for (size_t i = 0; i < ARRAY_LEN(many); i++) {
-        seen_start(&many[i], c);
-    }
-    UNTIL(&loop, plane_call(&plane, PATH, ARRAY_LEN(many) - 1) != NULL);
-    assert_int_equal(conns_of(&plane), 3);
-    for (unsigned i = 0; i < ARRAY_LEN(many); i++) {
-        assert_int_equal(grpc_send(plane_call(&plane, PATH, i)->call, BYTES("x")), 0);
-    }
-    for (size_t i = 0; i < ARRAY_LEN(many); i++) {
-        UNTIL(&loop, many[i].messages == 1);
-    }
-    for (size_t i = 0; i < 10; i++) { /* all of the first connection */
-        control_watch_stop(&many[i].watch);
-    }
-    UNTIL(&loop, conns_of(&plane) == 2);
-    for (size_t i = 0; i < 5; i++) { /* the last one has room for them */
-        seen_start(&many[i], c);
-    }
-    UNTIL(&loop, plane.asked == ARRAY_LEN(many) + 5);
-    assert_int_equal(conns_of(&plane), 2);
-    plane_restart(&plane); /* whatever they were on, they come back */
-    UNTIL(&loop, plane.asked == ARRAY_LEN(many) + 5 + 20);
-    for (size_t i = 0; i < ARRAY_LEN(many); i++) {
-        control_watch_stop(&many[i].watch);
-    }
-    UNTIL(&loop, conns_of(&plane) == 1);
-    assert_true(control_is_connected(c));
-    end(c);
-}
-
 #define TEST(f)     cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define TLS_TEST(f) cmocka_unit_test_setup_teardown(f, tls_setup, tls_teardown)
 
@@ -643,7 +587,6 @@ int main(void)
         TLS_TEST(addresses_are_tried_in_turn),
         TLS_TEST(names_are_asked_for_again),
         TLS_TEST(streams_are_bounded),
-        TLS_TEST(full_connections_are_joined_by_others),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
