@@ -8,6 +8,7 @@ cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 
 passed=0
 failed=0
+flaky="" # tests that failed and passed when they were run again, a line each
 
 # check NAME COMMAND...: one command that counts as one test.
 check() {
@@ -59,11 +60,26 @@ except (OSError, tree.ParseError, AttributeError):
 PY
 }
 
+# names_of REPORT passed|failed: tests in a report of pytest that did, a line each.
+names_of() {
+    /usr/bin/python3 - "$@" <<'PY'
+import sys, xml.etree.ElementTree as tree
+try:
+    cases = list(tree.parse(sys.argv[1]).getroot().iter("testcase"))
+except (OSError, tree.ParseError):
+    cases = []
+for case in cases:
+    outcomes = {part.tag for part in case} & {"failure", "error", "skipped"}
+    if outcomes - {"skipped"} if sys.argv[2] == "failed" else not outcomes:
+        print(f"{case.get('classname')}::{case.get('name')}")
+PY
+}
+
 # Tests in Python, two at a time; counted by test. The programs come from the folder given. What fails is run once
 # more, alone: these tests drive dozens of processes, and a machine that others use may starve one. Its first failure
-# stays on the screen.
+# stays on the screen, and the end of the run names it as flaky.
 python_tests() {
-    local build=$1 report cache counts again
+    local build=$1 report cache counts again first
     shift
     report=$(mktemp)
     cache=$(mktemp -d)
@@ -72,9 +88,12 @@ python_tests() {
     counts=$(counts_of "$report")
     if [ "${counts#* }" -gt 0 ] && [ "${counts% *}" -gt 0 ]; then
         echo "running the ${counts#* } that failed once more"
+        first=$(names_of "$report" failed)
+        : >"$report"
         TULLE_BUILD=$build timeout 600 /usr/bin/python3 -m pytest -q -o cache_dir="$cache" --last-failed \
             --junitxml="$report" "$@" || true
         again=$(counts_of "$report")
+        flaky+=$(grep -xF -f <(names_of "$report" passed) <<<"$first" | sed 's/^/flaky   /')
         counts="$((${counts% *} + ${again% *})) ${again#* }"
     fi
     rm -rf "$report" "$cache"
@@ -110,5 +129,9 @@ check "fuzz coverage" fuzz_coverage
 check "build (release programs)" make -s programs
 python_tests build-asan tests/demo tests/mesh
 
+if [ -n "$flaky" ]; then
+    echo "these tests failed and passed when they were run again: find out why"
+    echo "$flaky"
+fi
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
