@@ -205,21 +205,27 @@ void proxy_worker_open(struct proxy_worker *w)
 
 static void scrape_end(struct scrape *s);
 
-/* Codecs say goodbye in the next turns, and dialed HTTP/2 connections that we let go of may
- * still wait for their peers: their sockets and timers must be gone before the loop is. */
+/* Codecs say goodbye in the next turns, dialed HTTP/2 connections that we let go of may still wait for
+ * their peers, and a last answer in TLS for its client to take it: their sockets and timers must be gone
+ * before the loop is. */
+static void turn_until_quiet(struct proxy_worker *w)
+{
+    do {
+        (void)loop_turn(w->loop, 0);
+    } while (!list_is_empty(&w->loop->ready) || !list_is_empty(&w->loop->late) ||
+             !list_is_empty(&w->loop->graves));
+}
+
 static void finish_turns(struct proxy_worker *w)
 {
     uint64_t until_ns = clock_mono_ns() + END_NS;
 
-    do {
-        (void)loop_turn(w->loop, 0);
-        io_close_lingering(w->loop);
-    } while (!list_is_empty(&w->loop->ready) || !list_is_empty(&w->loop->late) ||
-             !list_is_empty(&w->loop->graves));
+    turn_until_quiet(w);
     while (w->loop->watch_count > 1 && clock_mono_ns() < until_ns) { /* the mailbox has one */
         (void)loop_turn(w->loop, END_TURN_MS);
-        io_close_lingering(w->loop);
     }
+    io_close_lingering(w->loop);
+    turn_until_quiet(w);
 }
 
 void proxy_worker_close(struct proxy_worker *w)

@@ -243,6 +243,9 @@ static enum step step_linger(struct http1_server *sv)
     }
     sv->dropped_bytes += chain_size(&c->in);
     chain_clear(&c->in);
+    if (c->eof && !sv->is_shut) {
+        return STEP_WAIT; /* a client that has finished may read for as long as any other */
+    }
     if (c->eof || sv->dropped_bytes > LINGER_BYTES_MAX) {
         server_fail(sv, RESET_CONNECTION, sv->close_err);
         return STEP_MORE;

@@ -26,7 +26,8 @@
  * wait for the socket, and writes them by itself at the next event. io_shut() returns 0 once all
  * bytes and the end are with the kernel, and E_AGAIN while some wait; it need not be called again,
  * the layer goes on by itself and wakes the owner when that has changed. io_close() after
- * io_shut() loses nothing either: what waits is written in the background, for at most 5 s.
+ * io_shut() loses nothing either: what waits is written in the background, for as long as the peer takes 4
+ * KiB in 5 s, and a minute at most.
  *
  * Ownership: a layer owns the one below; io_close() closes all and frees the memory at the end of
  * the turn. Bytes belong to chains: sending drops from the chain what was taken.

@@ -6,12 +6,16 @@
  */
 #include "net/tls_io.h"
 
+#include <sys/ioctl.h>
+
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/err.h"
 #include "net/io_private.h"
 
-#define LINGER_NS         (5 * NS_PER_S)
+#define LINGER_NS         (5 * NS_PER_S) /* without a peer that reads */
+#define LINGER_BYTES_MIN  4096           /* that it takes meanwhile, if it does */
+#define LINGER_MAX_NS     (60 * NS_PER_S)
 #define HANDSHAKE_FETCHES 16
 
 /* Closed connections of this thread whose last bytes still wait for the network. */
@@ -289,6 +293,15 @@ static void tls_destroy(struct tls_io *t)
     loop_free_later(t->io.loop, &t->grave, tls_bury);
 }
 
+/* What the peer has not taken yet, here and with the kernel, which tells only in large steps of room. */
+static size_t untaken_bytes(const struct tls_io *t)
+{
+    int queued = 0;
+
+    (void)ioctl(io_fd(t->io.below), TIOCOUTQ, &queued);
+    return chain_size(&t->out) + (size_t)queued;
+}
+
 static void tls_close(struct io *io)
 {
     struct tls_io *t = tls_of(io);
@@ -309,6 +322,8 @@ static void tls_close(struct io *io)
         list_init(&lingering);
     }
     list_append(&lingering, &t->lingering);
+    t->linger_bytes = untaken_bytes(t);
+    t->linger_until_ns = io->loop->now_ns + LINGER_MAX_NS;
     timer_arm_in(io->loop, &t->timer, LINGER_NS);
 }
 
@@ -337,12 +352,27 @@ static void tls_task(struct task *task)
     tls_wake_owner(t); /* the event may have been for reading, too */
 }
 
+/* A peer that is slow gets it all, while memory is plenty; one that does not read is not waited for. */
+static void linger_on(struct tls_io *t)
+{
+    struct loop *l = t->io.loop;
+    size_t left = untaken_bytes(t);
+
+    if (left + LINGER_BYTES_MIN <= t->linger_bytes && l->now_ns < t->linger_until_ns &&
+        chunk_pool_is_ample(&l->chunks)) {
+        t->linger_bytes = left;
+        timer_arm_in(l, &t->timer, LINGER_NS);
+    } else {
+        tls_destroy(t);
+    }
+}
+
 static void tls_timer(struct timer *timer)
 {
     struct tls_io *t = CONTAINER_OF(timer, struct tls_io, timer);
 
     if (list_is_linked(&t->lingering)) {
-        tls_destroy(t);
+        linger_on(t);
     } else {
         tls_wake_owner(t);
     }

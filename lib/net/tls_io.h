@@ -25,6 +25,8 @@ struct tls_io {
     struct timer timer;  /* out of chunks: try again; after close: give up */
     struct grave grave;
     struct list lingering; /* linked after close while `out` waits */
+    size_t linger_bytes;   /* that the peer had not taken when that was looked at */
+    uint64_t linger_until_ns;
     int err_in, err_out;   /* final result of a direction, 0 while it is well */
     bool open;             /* the handshake is done */
     bool hooked;           /* events go to `task` and from there to the owner */

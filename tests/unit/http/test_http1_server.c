@@ -791,10 +791,8 @@ static const struct io_ops slow_ops = {
     .has_end = true,
 };
 
-static void what_a_layer_holds_is_not_cut_after_the_linger_time(void **state UNUSED)
+static struct http1_server *start_slow(void)
 {
-    struct http1_server *sv;
-
     assert_int_equal(teardown(NULL), 0);
     slow = (struct io){.ops = &slow_ops};
     slow_is_behind = true;
@@ -802,7 +800,13 @@ static void what_a_layer_holds_is_not_cut_after_the_linger_time(void **state UNU
     slow.loop = &p.loop;
     p.credit_at_once = 1 << 20;
     server = http1_server_new(&slow, NULL, NULL, &events, &p);
-    sv = CONTAINER_OF(server, struct http1_server, base);
+    return CONTAINER_OF(server, struct http1_server, base);
+}
+
+static void what_a_layer_holds_is_not_cut_after_the_linger_time(void **state UNUSED)
+{
+    struct http1_server *sv = start_slow();
+
     probe_send(&p, "GET /a HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n");
     answer_and_close_stream();
     assert_answer(OK_CLOSE, 1);
@@ -813,6 +817,25 @@ static void what_a_layer_holds_is_not_cut_after_the_linger_time(void **state UNU
     probe_settle(&p);
     assert_true(p.peer_eof);
     assert_int_equal(sv->timer_for, TIMER_LINGER);
+}
+
+/* A client that has finished sending may still be reading: it is not left to what the layer does for a
+ * connection that is closed. */
+static void what_a_layer_holds_is_not_cut_for_a_client_that_has_finished(void **state UNUSED)
+{
+    struct http1_server *sv = start_slow();
+
+    probe_send(&p, "GET /a HTTP/1.1\r\nhost: h\r\n\r\n");
+    probe_peer_shut(&p);
+    answer_and_close_stream();
+    assert_false(p.closed);
+    assert_int_equal(sv->state, SERVER_LINGER);
+    assert_int_equal(sv->timer_for, TIMER_STALL);
+    slow_is_behind = false;
+    task_wake(&p.loop, &sv->c.run);
+    probe_settle(&p);
+    assert_true(p.peer_eof && p.closed);
+    assert_int_equal(p.close_err, 0);
 }
 
 static void the_owner_can_end_a_connection_after_a_stream(void **state UNUSED)
@@ -1122,6 +1145,7 @@ int main(void)
         TEST(a_last_request_that_is_not_read_is_lingered_for),
         TEST(a_client_that_goes_on_after_its_last_request_gets_its_answer),
         TEST(what_a_layer_holds_is_not_cut_after_the_linger_time),
+        TEST(what_a_layer_holds_is_not_cut_for_a_client_that_has_finished),
         TEST(the_owner_can_end_a_connection_after_a_stream),
         TEST(an_unread_request_is_dropped_for_the_next),
         TEST(an_unread_request_is_not_dropped_for_ever),

@@ -325,6 +325,57 @@ static void lingering_can_be_ended(void **state)
     tls_pair_close(&t); /* teardown asserts that nothing is left */
 }
 
+/* The time is for a peer that does not read: one that does, slowly, gets all. */
+static void lingering_waits_for_a_peer_that_reads(void **state)
+{
+    struct tls_pair t;
+    struct tls_io *client;
+    uint64_t sent;
+    unsigned looks = 0;
+
+    (void)state;
+    open_pair(&t, 4096);
+    client = CONTAINER_OF(t.client.io, struct tls_io, io);
+    sent = leave_some_pending(&t) + 24 * 8192;
+    t.client.to_send = sent;
+    end_send(&t.client);
+    assert_int_equal(t.client.send_rc, 0);
+    assert_int_equal(io_shut(t.client.io), E_AGAIN);
+    end_close(&t.client);
+    for (uint64_t at = 49152; loop.heap_count > 0; at += 49152) { /* more than its layer reads ahead */
+        t.server.stop_reading_at = at;
+        task_wake(&loop, &t.server.task);
+        TURN_UNTIL(&loop, t.server.got >= MIN(at, sent));
+        if (loop.heap_count > 0) { /* it lingers */
+            timer_arm_in(&loop, &client->timer, 0); /* as if the time had gone by */
+            (void)loop_turn(&loop, 0);
+            looks++;
+        }
+    }
+    assert_true(looks > 1);
+    t.server.stop_reading_at = UINT64_MAX;
+    task_wake(&loop, &t.server.task);
+    TURN_UNTIL(&loop, t.server.recv_rc == E_EOF);
+    assert_int_equal(t.server.got, sent);
+    tls_pair_close(&t);
+}
+
+static void lingering_ends_when_the_peer_does_not_read(void **state)
+{
+    struct tls_pair t;
+    struct tls_io *client;
+
+    (void)state;
+    open_pair(&t, 4096);
+    client = CONTAINER_OF(t.client.io, struct tls_io, io);
+    (void)leave_some_pending(&t);
+    assert_int_equal(io_shut(t.client.io), E_AGAIN);
+    end_close(&t.client);
+    timer_arm_in(&loop, &client->timer, 0);
+    TURN_UNTIL(&loop, loop.heap_count == 0);
+    tls_pair_close(&t);
+}
+
 static void lingering_ends_when_the_peer_goes(void **state)
 {
     struct tls_pair t;
@@ -437,6 +488,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(close_between_event_and_flush_loses_nothing, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(lingering_can_be_ended, setup, teardown),
+        cmocka_unit_test_setup_teardown(lingering_waits_for_a_peer_that_reads, setup, teardown),
+        cmocka_unit_test_setup_teardown(lingering_ends_when_the_peer_does_not_read, setup, teardown),
         cmocka_unit_test_setup_teardown(lingering_ends_when_the_peer_goes, setup, teardown),
         cmocka_unit_test_setup_teardown(abort_resets_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(sending_survives_an_exhausted_pool, setup, teardown),
