@@ -51,11 +51,17 @@ int resource_parse(const struct opt_list *args, size_t from, struct resource_arg
 const char *kind_short(const char *kind); /* "deploy" */
 const char *kind_plural(const char *kind); /* "deployments" */
 
-/* Columns three spaces apart, the first `left_columns` left aligned, the rest right aligned. */
+/*
+ * Columns three spaces apart, the first `left_columns` left aligned, the rest right aligned. On a terminal
+ * that is too narrow they move together, and then heads are broken at their underscore. Pipes and files get
+ * the full form, which scripts read.
+ */
 struct table;
 struct table *table_new(const char *const *heads, size_t columns, unsigned left_columns);
 void table_cell(struct table *t, const char *format, ...) PRINTF_LIKE(2, 3); /* from left to right */
-void table_print(const struct table *t, struct text *to);
+void table_print(const struct table *t, struct text *to); /* for standard output */
+/* For so many columns, where that can be done; 0: as many as it needs. */
+void table_print_within(const struct table *t, size_t columns, struct text *to);
 void table_free(struct table *t);
 
 /*

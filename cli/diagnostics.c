@@ -14,7 +14,7 @@ static const struct {
     {"profile", NULL, diagnostics_profile,
      "what proxies are told of a service or an address, as JSON"},
     {"policy", NULL, diagnostics_policy,
-     "what proxies are told to let in or to do with a request, and what comes of one"},
+     "what proxies let in or do with requests, and what comes of one"},
 };
 
 static int help(FILE *to)

@@ -314,8 +314,8 @@ int cli_inject(int argc, char **argv)
 
     inject_values_default(&q.values);
     if (cli_parse("inject FILE|FOLDER|-... [options]\n\n"
-                  "Print the manifests with the annotation that asks for a sidecar, all else as it "
-                  "was.\n\n"
+                  "Print the manifests with the annotation that asks for a sidecar, all else as\n"
+                  "it was.\n\n"
                   "  tulle inject web.yaml | kubectl apply -f -",
                   opts, ARRAY_LEN(opts), argc, argv, &paths, &status)) {
         status = complete(&q, argc, argv);

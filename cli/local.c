@@ -326,7 +326,7 @@ int cli_local(int argc, char **argv)
         {"restart", local_restart,
          "new pods for a Deployment, the old ones leave when they are ready"},
         {"upgrade", local_upgrade,
-         "a new proxy program in running pods, without a restart or a failed request"},
+         "a new proxy in running pods, without a restart or a failed request"},
         {"exec", local_exec, "run a command in a pod"},
     };
     bool is_help = argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);

@@ -87,9 +87,10 @@ static int upgrade(const char *path, const char *ns, const char *name, const cha
 
 static const char usage[] =
     "local upgrade [DEPLOYMENT|POD] [options]\n\n"
-    "A new proxy program in running pods, one pod after the other: the running proxy hands its listening\n"
-    "sockets over and finishes what it has open. Without a name: in all pods of the home, and in those to\n"
-    "come. A pod whose new proxy does not serve keeps the one it has.\n\n"
+    "A new proxy program in running pods, one pod after the other: the running proxy\n"
+    "hands its listening sockets over and finishes what it has open. Without a name:\n"
+    "in all pods of the home, and in those to come. A pod whose new proxy does not\n"
+    "serve keeps the one it has.\n\n"
     "  tulle local upgrade\n"
     "  tulle local upgrade web -n demo --proxy ./build/tulle-proxy";
 

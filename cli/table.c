@@ -4,6 +4,10 @@
 #include "core/alloc.h"
 
 #include <stdarg.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define GAP 3 /* blanks between columns, where there is room */
 
 struct table {
     size_t columns, left, count, capacity;
@@ -58,26 +62,115 @@ static size_t width(const char *text)
     return n;
 }
 
+/* How a table is laid out: widths of its columns, blanks between them, and whether heads take two lines. */
+struct layout {
+    size_t *widths; /* owned */
+    size_t gap, total;
+    bool is_stacked;
+};
+
+/* The underscore of a head is where it may be broken: its first part. */
+static struct bytes head_first(const char *head, struct bytes *out_second)
+{
+    struct bytes first;
+
+    if (!bytes_split(bytes_str(head), '_', &first, out_second)) {
+        *out_second = BYTES_NONE;
+    }
+    return first;
+}
+
+static size_t cell_width(const struct table *t, size_t i, bool is_stacked)
+{
+    struct bytes first, second;
+
+    if (i >= t->columns || !is_stacked) {
+        return width(t->cells[i]);
+    }
+    first = head_first(t->cells[i], &second);
+    return MAX(first.len, second.len);
+}
+
+static void lay_out(const struct table *t, size_t gap, bool is_stacked, struct layout *l)
+{
+    memset(l->widths, 0, t->columns * sizeof(*l->widths));
+    for (size_t i = 0; i < t->count; i++) {
+        size_t *w = &l->widths[i % t->columns];
+
+        *w = MAX(*w, cell_width(t, i, is_stacked));
+    }
+    l->gap = gap;
+    l->is_stacked = is_stacked;
+    l->total = gap * (t->columns - 1);
+    for (size_t i = 0; i < t->columns; i++) {
+        l->total += l->widths[i];
+    }
+}
+
+static bool has_long_heads(const struct table *t)
+{
+    bool is_any = false;
+
+    for (size_t i = 0; i < t->columns; i++) {
+        is_any = is_any || strchr(t->cells[i], '_') != NULL;
+    }
+    return is_any;
+}
+
+static void add_padded(const struct table *t, const struct layout *l, size_t column,
+                       struct bytes content, size_t content_width, struct text *to)
+{
+    int pad = (int)(l->widths[column] - content_width);
+    bool is_last = column + 1 == t->columns;
+
+    if (column < t->left) {
+        text_printf(to, BYTES_FMT "%*s", BYTES_ARG(content), is_last ? 0 : pad, "");
+    } else {
+        text_printf(to, "%*s" BYTES_FMT, pad, "", BYTES_ARG(content));
+    }
+    if (is_last) {
+        text_char(to, '\n');
+    } else {
+        text_printf(to, "%*s", (int)l->gap, "");
+    }
+}
+
+static void add_stacked_heads(const struct table *t, const struct layout *l, struct text *to)
+{
+    for (int line = 0; line < 2; line++) {
+        for (size_t i = 0; i < t->columns; i++) {
+            struct bytes second, first = head_first(t->cells[i], &second);
+            struct bytes part = line == 0 ? first : second;
+
+            add_padded(t, l, i, part, part.len, to);
+        }
+    }
+}
+
+void table_print_within(const struct table *t, size_t columns, struct text *to)
+{
+    struct layout l = {.widths = mem_new_array(t->columns, sizeof(*l.widths))};
+
+    lay_out(t, GAP, false, &l);
+    for (size_t gap = GAP - 1; columns > 0 && l.total > columns && gap > 0; gap--) {
+        lay_out(t, gap, false, &l);
+    }
+    if (columns > 0 && l.total > columns && has_long_heads(t)) {
+        lay_out(t, 1, true, &l);
+        add_stacked_heads(t, &l, to);
+    }
+    for (size_t i = l.is_stacked ? t->columns : 0; i < t->count; i++) {
+        add_padded(t, &l, i % t->columns, bytes_str(t->cells[i]), width(t->cells[i]), to);
+    }
+    mem_free(l.widths);
+}
+
 void table_print(const struct table *t, struct text *to)
 {
-    size_t *widths = mem_new_array(t->columns, sizeof(*widths));
+    struct winsize size = {0};
+    bool is_terminal = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0;
 
-    for (size_t i = 0; i < t->count; i++) {
-        widths[i % t->columns] = MAX(widths[i % t->columns], width(t->cells[i]));
-    }
-    for (size_t i = 0; i < t->count; i++) {
-        size_t column = i % t->columns;
-        int pad = (int)(widths[column] - width(t->cells[i]));
-        bool is_last = column + 1 == t->columns;
-
-        if (column < t->left) {
-            text_printf(to, "%s%*s", t->cells[i], is_last ? 0 : pad, "");
-        } else {
-            text_printf(to, "%*s%s", pad, "", t->cells[i]);
-        }
-        text_str(to, is_last ? "\n" : "   ");
-    }
-    mem_free(widths);
+    table_print_within(t, is_terminal ? size.ws_col : 0, to);
 }
 
 void table_free(struct table *t)

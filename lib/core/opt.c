@@ -10,7 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define LIST_ITEMS_MAX 10000
+#define LIST_ITEMS_MAX    10000
+#define HELP_COLUMNS      80
+#define HELP_INDENT       8  /* "  -n, --" */
+#define HELP_NAME_COLUMNS 30 /* longer ones do not push the texts of all others to the right */
 
 struct parse {
     const struct opt *opts;
@@ -323,26 +326,56 @@ static const char *value_name(const struct opt *o)
     return o->value_name != NULL ? o->value_name : "VALUE";
 }
 
+/* Words of `help` from column `left` on; none goes beyond the last column unless it is longer than the room. */
+static void add_wrapped(struct bytes help, size_t left, struct text *to)
+{
+    size_t column = left;
+    struct bytes word;
+
+    while (help.len > 0) {
+        (void)bytes_split(help, ' ', &word, &help);
+        if (column > left && column + 1 + word.len > HELP_COLUMNS) {
+            text_printf(to, "\n%*s", (int)left, "");
+            column = left;
+        }
+        text_printf(to, "%s" BYTES_FMT, column > left ? " " : "", BYTES_ARG(word));
+        column += word.len + (column > left);
+    }
+    text_char(to, '\n');
+}
+
+static size_t name_width(const struct opt *o)
+{
+    size_t value = strlen(value_name(o));
+
+    return strlen(o->name) + (value > 0 ? value + 1 : 0);
+}
+
 void opt_help(const struct opt *opts, size_t opts_count, struct text *to)
 {
-    size_t width = 0;
+    size_t width = 0, left;
 
     for (size_t i = 0; i < opts_count; i++) {
-        size_t value = strlen(value_name(&opts[i]));
-
-        width = MAX(width, strlen(opts[i].name) + (value > 0 ? value + 1 : 0));
+        width = MAX(width, name_width(&opts[i]));
     }
+    width = MIN(width, (size_t)HELP_NAME_COLUMNS);
+    left = HELP_INDENT + width + 3;
     for (size_t i = 0; i < opts_count; i++) {
         const struct opt *o = &opts[i];
         const char *value = value_name(o);
-        size_t used = strlen(o->name) + (value[0] != '\0' ? strlen(value) + 1 : 0);
+        size_t used = name_width(o);
 
         if (o->letter != '\0') {
             text_printf(to, "  -%c, ", o->letter);
         } else {
             text_str(to, "      ");
         }
-        text_printf(to, "--%s%s%s%*s%s\n", o->name, value[0] != '\0' ? " " : "", value,
-                    (int)(width - used + 3), "", o->help);
+        text_printf(to, "--%s%s%s", o->name, value[0] != '\0' ? " " : "", value);
+        if (used > width) { /* a long one has its line to itself */
+            text_printf(to, "\n%*s", (int)left, "");
+        } else {
+            text_printf(to, "%*s", (int)(width - used + 3), "");
+        }
+        add_wrapped(bytes_str(o->help), left, to);
     }
 }

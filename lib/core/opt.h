@@ -40,6 +40,6 @@ int opt_parse(const struct opt *opts, size_t opts_count, int argc, char **argv, 
               char *problem, size_t problem_bytes) MUST_USE;
 void opt_list_clear(struct opt_list *l);
 struct text;
-void opt_help(const struct opt *opts, size_t opts_count, struct text *to); /* aligned list of options */
+void opt_help(const struct opt *opts, size_t opts_count, struct text *to); /* aligned, for 80 columns */
 
 #endif

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/cli.h"
+
+#include "core/alloc.h"
 #include "tests/unit/unit.h"
 
 static void columns_are_as_wide_as_their_widest_cell(void **state UNUSED)
@@ -62,12 +64,59 @@ static void a_table_grows(void **state UNUSED)
     table_free(t);
 }
 
+static char *within(const struct table *t, size_t columns)
+{
+    struct text to;
+    char *out = NULL;
+
+    text_init(&to, 4096);
+    table_print_within(t, columns, &to);
+    assert_int_equal(text_finish(&to, &out), 0);
+    return out;
+}
+
+/* First the blanks between columns go, then long heads are broken; after that nothing can be done. */
+static void a_narrow_terminal(void **state UNUSED)
+{
+    static const char *const heads[] = {"NAME", "LATENCY_P50", "READ_BYTES/SEC"};
+    struct table *t = table_new(heads, 3, 1);
+    static const struct {
+        size_t columns;
+        const char *shown;
+    } cases[] = {
+        {35, "NAME   LATENCY_P50   READ_BYTES/SEC\n"
+             "web            1ms          12.0B/s\n"},
+        {34, "NAME  LATENCY_P50  READ_BYTES/SEC\n"
+             "web           1ms         12.0B/s\n"},
+        {31, "NAME LATENCY_P50 READ_BYTES/SEC\n"
+             "web          1ms        12.0B/s\n"},
+        {30, "NAME LATENCY      READ\n"
+             "         P50 BYTES/SEC\n"
+             "web      1ms   12.0B/s\n"},
+        {5, "NAME LATENCY      READ\n"
+            "         P50 BYTES/SEC\n"
+            "web      1ms   12.0B/s\n"},
+    };
+
+    table_cell(t, "web");
+    table_cell(t, "1ms");
+    table_cell(t, "12.0B/s");
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char *shown = within(t, cases[i].columns);
+
+        assert_string_equal(shown, cases[i].shown);
+        mem_free(shown);
+    }
+    table_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(columns_are_as_wide_as_their_widest_cell),
         cmocka_unit_test(characters_count_not_bytes),
         cmocka_unit_test(a_table_grows),
+        cmocka_unit_test(a_narrow_terminal),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -186,6 +186,28 @@ static void help_is_aligned(void **state UNUSED)
     text_clear(&t);
 }
 
+static void help_fits_a_terminal(void **state UNUSED)
+{
+    const struct opt wide[] = {
+        {"short", 's', OPT_BOOL, NULL, "so many words that they do not fit into what is left of a line",
+         &all},
+        {"an-option-with-a-very-long-name-for-once", 0, OPT_STRING, "VALUE", "on a line of its own",
+         &namespace},
+        {"of-thirty-columns-with", 0, OPT_STRING, "A-VALUE", "beside it", &namespace},
+    };
+    struct text t;
+
+    text_init(&t, 4096);
+    opt_help(wide, ARRAY_LEN(wide), &t);
+    assert_string_equal(t.at,
+                        "  -s, --short                            so many words that they do not fit into\n"
+                        "                                         what is left of a line\n"
+                        "      --an-option-with-a-very-long-name-for-once VALUE\n"
+                        "                                         on a line of its own\n"
+                        "      --of-thirty-columns-with A-VALUE   beside it\n");
+    text_clear(&t);
+}
+
 #define OPT_TEST(name) cmocka_unit_test_setup_teardown(name, reset, reset)
 
 int main(void)
@@ -195,7 +217,7 @@ int main(void)
         OPT_TEST(strings_are_borrowed),      OPT_TEST(booleans_can_be_denied),
         OPT_TEST(lists_repeat_and_split),    OPT_TEST(durations_are_written_as_in_go),
         OPT_TEST(mistakes_are_explained),    OPT_TEST(help_is_told_apart),
-        OPT_TEST(help_is_aligned),
+        OPT_TEST(help_is_aligned),           OPT_TEST(help_fits_a_terminal),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
