@@ -4,19 +4,24 @@
 #include "cli/api.h"
 #include "core/alloc.h"
 #include "core/clock.h"
+#include "core/err.h"
 
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define WAIT_NS          (300 * NS_PER_S)
 #define RETRY_NS         (NS_PER_S / 2)
+#define BRIEF_NS         (5 * NS_PER_S)
 #define OUTPUT_BYTES_MAX (1u << 20)
+#define LINE_BYTES       512
+#define TERMINAL_COLUMNS 80 /* of a terminal that does not say */
 
 static const struct check checks[] = {
     {"local-home", "the home's folder exists", check_home_folder, FACT_LOCAL, FACT_HOME, 0,
      "start a home with `tulle local up`, or name it with --home"},
     {"local-home", "the supervisor answers", check_supervisor, FACT_HOME,
-     FACT_SUPERVISOR | FACT_ASKABLE, CHECK_RETRIED,
+     FACT_SUPERVISOR | FACT_ASKABLE, CHECK_RETRIED | CHECK_BRIEFLY,
      "start it with `tulle local up`; what a dead one left is swept then"},
     {"local-home", "all pods are ready", check_home_pods, FACT_SUPERVISOR, 0, CHECK_RETRIED,
      "`tulle local logs POD -n NAMESPACE` shows what a pod says"},
@@ -82,15 +87,44 @@ void checker_clear(struct checker *c)
 
 /* --- running ------------------------------------------------------------------------------------- */
 
-/* Say what is waited for, where somebody watches; an empty text takes it away. */
-static void show_waiting(const char *what, const char *problem)
+/* The first line of a problem, with how many more there are, cut to `most` columns. */
+static void first_line(const char *problem, size_t most, char to[LINE_BYTES])
 {
-    if (isatty(STDERR_FILENO)) {
-        bool is_any = what[0] != '\0';
+    size_t len = strcspn(problem, "\n"), more = 0;
 
-        (void)fprintf(stderr, "\r\033[K%s%s%s%.100s", is_any ? "waiting until " : "", what,
-                      problem[0] != '\0' ? ": " : "", problem);
+    for (const char *c = problem + len; *c != '\0'; c++) {
+        more += *c == '\n' && c[1] != '\0';
+    }
+    (void)snprintf(to, LINE_BYTES, "%.*s", (int)MIN(len, (size_t)LINE_BYTES - 1), problem);
+    if (more > 0) {
+        (void)snprintf(to, LINE_BYTES, "%.*s (and %zu more)",
+                       (int)MIN(len, (size_t)LINE_BYTES - 32), problem, more);
+    }
+    if (strlen(to) > most) {
+        (void)snprintf(to + MAX(most, (size_t)3) - 3, 4, "...");
+    }
+}
+
+/*
+ * Say what is waited for: on a terminal in one line that changes and goes, otherwise once for each check. An
+ * empty text takes the line away.
+ */
+static void show_waiting(const char *what, const char *problem, uint64_t wait_ns, bool is_first)
+{
+    struct winsize size = {0};
+    char line[LINE_BYTES], all[2 * LINE_BYTES];
+    bool is_terminal = isatty(STDERR_FILENO) && ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0;
+
+    first_line(problem, LINE_BYTES - 1, line);
+    (void)snprintf(all, sizeof(all), "waiting at most %llu s until %s: %s",
+                   (unsigned long long)((wait_ns + NS_PER_S - 1) / NS_PER_S), what, line);
+    if (is_terminal) {
+        first_line(what[0] != '\0' ? all : "",
+                   size.ws_col > 1 ? size.ws_col - 1u : TERMINAL_COLUMNS - 1u, line);
+        (void)fprintf(stderr, "\r\033[K%s", line);
         (void)fflush(stderr);
+    } else if (is_first && what[0] != '\0') {
+        (void)fprintf(stderr, "tulle: %s\n", all);
     }
 }
 
@@ -98,14 +132,21 @@ static int run_one(struct checker *c, const struct check *k, uint64_t until_ns, 
                    size_t problem_bytes)
 {
     const struct timespec pause = {.tv_nsec = (long)RETRY_NS};
+    uint64_t start_ns = clock_mono_ns();
     int rc = k->run(c, problem, problem_bytes);
+    bool is_first = true;
 
-    while (rc != 0 && (k->flags & CHECK_RETRIED) != 0 && clock_mono_ns() < until_ns) {
-        show_waiting(k->description, problem);
+    if ((k->flags & CHECK_BRIEFLY) != 0) {
+        until_ns = MIN(until_ns, start_ns + BRIEF_NS);
+    }
+    while (rc != 0 && rc != E_CONFIG && (k->flags & CHECK_RETRIED) != 0 &&
+           clock_mono_ns() < until_ns) {
+        show_waiting(k->description, problem, until_ns - start_ns, is_first);
+        is_first = false;
         (void)nanosleep(&pause, NULL);
         rc = k->run(c, problem, problem_bytes);
     }
-    show_waiting("", "");
+    show_waiting("", "", 0, false);
     return rc;
 }
 
@@ -126,6 +167,9 @@ static size_t run_all(struct checker *c, uint64_t wait_ns,
         }
         rc = run_one(c, k, until_ns, problem, sizeof(problem));
         c->facts |= rc == 0 ? k->gives : 0;
+        if (rc == E_CONFIG && (k->flags & CHECK_RETRIED) != 0) {
+            until_ns = 0; /* what follows from it is not waited for either */
+        }
         *o = (struct check_outcome){.check = k, .result = CHECK_SUCCESS};
         if (rc != 0) {
             o->result = (k->flags & CHECK_WARNING) != 0 ? CHECK_WARNED : CHECK_ERROR;

@@ -35,10 +35,14 @@ struct checker {
 };
 void checker_clear(struct checker *c);
 
-enum check_flag { CHECK_WARNING = 1, CHECK_RETRIED = 2 };
+enum check_flag {
+    CHECK_WARNING = 1,
+    CHECK_RETRIED = 2, /* what may still come is waited for */
+    CHECK_BRIEFLY = 4, /* but not for long */
+};
 struct check {
     const char *category, *description;
-    /* 0; or what is wrong, in a sentence. */
+    /* 0; or what is wrong, in a sentence; E_CONFIG when no waiting mends it. */
     int (*run)(struct checker *c, char *problem, size_t problem_bytes);
     unsigned needs, gives; /* facts */
     unsigned flags;

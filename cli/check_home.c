@@ -51,14 +51,39 @@ static void add_pod(struct text *t, const json_t *pod)
         int64_t restarts = json_number(it.value, "restarts", 0);
 
         if (name != NULL && !json_flag(it.value, "ready", false)) {
-            text_printf(t, ", %s is not ready%s%s", name,
-                        reason != NULL && *reason != '\0' ? ": " : "",
-                        reason != NULL ? reason : "");
+            text_printf(t, ", %s: %s", name,
+                        reason != NULL && *reason != '\0' ? reason : "is not ready");
         }
         if (name != NULL && restarts > 0) {
-            text_printf(t, " (%s was restarted %lld times)", name, (long long)restarts);
+            text_printf(t, " (%s was restarted %lld %s)", name, (long long)restarts,
+                        restarts == 1 ? "time" : "times");
         }
     }
+}
+
+static bool is_leaving(const json_t *pod)
+{
+    const char *phase = json_text(pod, "phase");
+
+    return phase == NULL || (strcmp(phase, "Starting") != 0 && strcmp(phase, "Running") != 0);
+}
+
+/* What does not become ready by waiting: which, why, and where to look. */
+static void add_stuck(struct text *t, const json_t *stuck)
+{
+    const char *ns = json_text(stuck, "namespace"), *pod = json_text(stuck, "pod"),
+               *container = json_text(stuck, "container"), *reason = json_text(stuck, "reason");
+
+    text_str(t, t->len > 0 ? "\n" : "");
+    if (pod == NULL) { /* of a Deployment; the reason names it */
+        text_str(t, reason);
+        return;
+    }
+    text_printf(t, "pod %s/%s: container %s %s: %s; see `tulle local logs %s -n %s -c %s`", ns, pod,
+                container,
+                json_flag(stuck, "unstartable", false) ? "cannot be started"
+                                                       : "fails over and over",
+                reason, pod, ns, container);
 }
 
 int check_home_pods(struct checker *c, char *problem, size_t problem_bytes)
@@ -71,9 +96,16 @@ int check_home_pods(struct checker *c, char *problem, size_t problem_bytes)
         return 0;
     }
     text_init_fixed(&t, problem, problem_bytes);
+    it = (struct json_iter)JSON_ITER(json_object_get(c->status, "stuck"));
+    while (json_next(&it)) {
+        add_stuck(&t, it.value);
+    }
+    if (t.len > 0) {
+        return E_CONFIG;
+    }
     it = (struct json_iter)JSON_ITER(json_object_get(c->status, "pods"));
     while (json_next(&it)) {
-        if (!json_flag(it.value, "ready", false)) {
+        if (!json_flag(it.value, "ready", false) && !is_leaving(it.value)) {
             add_pod(&t, it.value);
         }
     }

@@ -175,6 +175,13 @@ static bool is_backing_off(const json_t *container)
     return strcmp(local_text(container, "state"), "Backoff") == 0;
 }
 
+/* It runs, and something can be said about why it is not ready. */
+static bool is_unready(const json_t *container)
+{
+    return strcmp(local_text(container, "state"), "Running") == 0 &&
+           local_text(container, "reason")[0] != '\0';
+}
+
 static void print_pod(struct table *t, const json_t *pod)
 {
     const json_t *containers = json_object_get(pod, "containers"), *container;
@@ -249,7 +256,7 @@ static void print_status(const json_t *status, const char *ns, struct text *to)
     {
         json_array_foreach(json_object_get(pod, "containers"), k, container)
         {
-            if (is_shown(pod, ns) && is_backing_off(container)) {
+            if (is_shown(pod, ns) && (is_backing_off(container) || is_unready(container))) {
                 text_printf(to, "pod %s/%s: container %s: %s\n", local_text(pod, "namespace"),
                             local_text(pod, "name"), local_text(container, "name"),
                             local_text(container, "reason"));

@@ -15,6 +15,8 @@
 #define PROBLEMS_MAX   100
 #define TEXT_BYTES_MAX 2048
 #define OUT_BYTES_MAX  (16u << 20)
+#define PATIENCE_NS    (10 * NS_PER_S) /* without progress: then it is said what is waited for */
+#define NAMED_MAX      3
 
 struct announce {
     struct home *home;
@@ -25,6 +27,7 @@ struct announce {
     struct text out;
     size_t sent;
     size_t told_ready, told_total;
+    struct timer patience;
 };
 
 struct problem {
@@ -89,6 +92,31 @@ static void tell(struct home *h, json_t *line)
     mem_free(dump);
 }
 
+/* Which containers `up` waits for, of many the first few; then it is quiet for longer. */
+static void on_patience(struct timer *t)
+{
+    struct announce *a = CONTAINER_OF(t, struct announce, patience);
+    struct home *h = a->home;
+    json_t *list = home_unready(h, true), *item;
+    size_t i;
+
+    json_array_foreach(list, i, item)
+    {
+        if (i < NAMED_MAX) {
+            announce_notice(h, "still waiting for pod %s/%s, container %s: %s",
+                            json_text(item, "namespace"), json_text(item, "pod"),
+                            json_text(item, "container"), json_text(item, "reason"));
+        }
+    }
+    if (json_array_size(list) > NAMED_MAX) {
+        announce_notice(h, "and for %zu more", json_array_size(list) - NAMED_MAX);
+    }
+    json_decref(list);
+    if (!h->is_announced) {
+        timer_arm_in(&h->loop, t, 3 * PATIENCE_NS);
+    }
+}
+
 void announce_open(struct home *h, int fd)
 {
     struct announce *a = mem_new(sizeof(*a));
@@ -99,6 +127,7 @@ void announce_open(struct home *h, int fd)
     a->was_open = fd >= 0;
     a->told_total = SIZE_MAX;
     a->task.run = announce_run;
+    a->patience.run = on_patience;
     text_init(&a->out, OUT_BYTES_MAX);
     if (fd < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) != 0 ||
         watch_open(&a->watch, &h->loop, fd, &a->task) != 0) {
@@ -116,6 +145,7 @@ void announce_close(struct home *h)
         h->is_stopping = true;
         announce_run(&a->task);
         listener_gone(a);
+        timer_cancel(&h->loop, &a->patience);
         text_clear(&a->out);
         mem_free(a);
         h->announce = NULL;
@@ -213,6 +243,13 @@ void home_problem_over(struct home *h, const char *about)
     }
 }
 
+const char *home_problem_of(const struct home *h, const char *about)
+{
+    const struct problem *p = find(h, about);
+
+    return p != NULL ? p->text : NULL;
+}
+
 json_t *home_problems(const struct home *h)
 {
     json_t *texts = json_array();
@@ -243,9 +280,10 @@ void announce_notice(struct home *h, const char *format, ...)
 
 static void announce(struct home *h, bool ready)
 {
-    json_t *unready = ready ? json_array() : home_unready(h);
+    json_t *unready = ready ? json_array() : home_unready(h, h->is_late);
 
     timer_cancel(&h->loop, &h->deadline);
+    timer_cancel(&h->loop, &h->announce->patience);
     tell(h, json_pack("{s:b, s:o, s:o}", "ready", ready, "status", home_status(h), "unready",
                       unready));
     h->is_announced = true;
@@ -278,6 +316,7 @@ void announce_progress(struct home *h)
     } else if (ready != a->told_ready || total != a->told_total) {
         a->told_ready = ready;
         a->told_total = total;
+        timer_arm_in(&h->loop, &a->patience, PATIENCE_NS);
         tell(h, json_pack("{s:i, s:i}", "pods_ready", (int)ready, "pods_total", (int)total));
     }
 }

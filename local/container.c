@@ -17,6 +17,7 @@
 #define STEADY_NS       (60 * NS_PER_S) /* ran so long: the next back-off starts from 1 s again */
 #define GROUP_NS        (50 * NS_PER_MS)
 #define CRASHES_MAX     5 /* while `up` waits: then it is not going to work */
+#define STUCK_BACKOFF_S 16 /* the back-off after so many in a row */
 #define ARENA_BYTES_MAX (8u << 20)
 
 /* --- its end ------------------------------------------------------------------------------------- */
@@ -53,6 +54,7 @@ static void container_failed(struct container *c, const char *why, bool is_hopel
     }
     c->backoff_s = c->backoff_s == 0 ? 1 : MIN(c->backoff_s * 2, (unsigned)BACKOFF_MAX_S);
     c->state = CONTAINER_BACKOFF;
+    c->is_hopeless = is_hopeless;
     timer_arm_in(&h->loop, &c->timer, c->backoff_s * NS_PER_S);
     log_warn("container will be started again; pod=%s container=%s reason=\"%s\" in=%us",
              c->pod->key, c->name, why, c->backoff_s);
@@ -278,6 +280,28 @@ bool container_is_ready(const struct container *c)
     }
     return container_has_started(c) &&
            (c->probes[PROBE_READINESS].spec == NULL || c->probes[PROBE_READINESS].passes);
+}
+
+bool container_is_stuck(const struct container *c)
+{
+    return c->state == CONTAINER_BACKOFF && (c->is_hopeless || c->backoff_s >= STUCK_BACKOFF_S);
+}
+
+const char *container_why(const struct container *c, char *to, size_t bytes)
+{
+    const struct probe *startup = &c->probes[PROBE_STARTUP],
+                       *readiness = &c->probes[PROBE_READINESS];
+    const struct probe *p = startup->spec != NULL && !startup->passes ? startup : readiness;
+
+    if (c->reason[0] != '\0' || container_is_ready(c)) {
+        (void)snprintf(to, bytes, "%s", c->reason);
+    } else if (p->why[0] == '\0') {
+        (void)snprintf(to, bytes, "runs and is not ready");
+    } else {
+        (void)snprintf(to, bytes, "runs and is not ready; its %s probe fails: %s",
+                       p->kind == PROBE_STARTUP ? "startup" : "readiness", p->why);
+    }
+    return to;
 }
 
 /* --- whose process ------------------------------------------------------------------------------- */

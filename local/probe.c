@@ -122,9 +122,14 @@ static uint64_t pause_ns(const struct probe *p)
     return p->attempts < KEEN_ATTEMPTS ? MIN(KEEN_NS, period_ns(p)) : period_ns(p);
 }
 
-static void finish(struct probe *p, bool ok)
+/* `why`, when it failed: in a few words. NULL: it succeeded. */
+static void finish(struct probe *p, const char *why)
 {
+    bool ok = why == NULL;
+
     stop_attempt(p);
+    (void)snprintf(p->why, sizeof(p->why), "%s", ok ? "" : why);
+    home_clean(p->why);
     if (!p->is_running) {
         return;
     }
@@ -163,10 +168,17 @@ static bool probe_port(const struct probe *p, const json_t *value, uint16_t *out
     return false;
 }
 
-static int send_request(struct probe *p, const json_t *get)
+static const char *path_of(const struct probe *p)
+{
+    const char *path = json_text(p->spec, "httpGet.path");
+
+    return path != NULL && path[0] != '\0' ? path : "/";
+}
+
+static int send_request(struct probe *p)
 {
     struct pod *pod = p->container->pod;
-    const char *path = json_text(get, "path");
+    const char *path = path_of(p);
     char text[1200], ip[ADDR_TEXT_BYTES];
     struct chain bytes;
     int rc;
@@ -174,7 +186,7 @@ static int send_request(struct probe *p, const json_t *get)
     (void)snprintf(text, sizeof(text),
                    "GET %s%.1000s HTTP/1.1\r\nHost: %s\r\nUser-Agent: "
                    "kube-probe/tulle\r\nConnection: close\r\n\r\n",
-                   path != NULL && path[0] == '/' ? "" : "/", path != NULL ? path : "",
+                   path[0] == '/' ? "" : "/", path,
                    addr_format_ip(&pod->net.ip4, ip));
     chain_init(&bytes);
     rc = chain_append(&bytes, &loop_of(p)->chunks, bytes_str(text));
@@ -189,7 +201,7 @@ static int send_request(struct probe *p, const json_t *get)
 /* The status line is enough. */
 static void read_answer(struct probe *p)
 {
-    char line[STATUS_BYTES + 1] = "";
+    char line[STATUS_BYTES + 1] = "", why[PROBE_WHY_BYTES];
     size_t got, n;
     int rc;
 
@@ -200,8 +212,15 @@ static void read_answer(struct probe *p)
     if (n < STATUS_BYTES && rc == E_AGAIN) {
         return;
     }
-    finish(p, n == STATUS_BYTES && memcmp(line, "HTTP/1.", 7) == 0 &&
-                  (line[9] == '2' || line[9] == '3'));
+    if (n < STATUS_BYTES || memcmp(line, "HTTP/1.", 7) != 0) {
+        finish(p, "the answer is no HTTP");
+    } else if (line[9] == '2' || line[9] == '3') {
+        finish(p, NULL);
+    } else {
+        (void)snprintf(why, sizeof(why), "GET %.60s is answered with %s%s", path_of(p), line + 9,
+                       strcmp(line + 9, "502") == 0 ? " (does anything listen at its port?)" : "");
+        finish(p, why);
+    }
 }
 
 static void probe_run(struct task *t)
@@ -214,11 +233,12 @@ static void probe_run(struct task *t)
         return;
     }
     if (rc != 0 || get == NULL) {
-        finish(p, rc == 0);
+        finish(p, rc != 0 ? err_text(rc) : NULL);
         return;
     }
-    if (!p->is_sent && send_request(p, get) != 0) {
-        finish(p, false);
+    rc = p->is_sent ? 0 : send_request(p);
+    if (rc != 0) {
+        finish(p, err_text(rc));
         return;
     }
     read_answer(p);
@@ -239,7 +259,7 @@ static void begin_command(struct probe *p, const json_t *command)
     }
     argv[count] = NULL;
     if (count == 0 || spawn_in(p->container, &s, &p->pid, NULL) != 0) {
-        finish(p, false);
+        finish(p, "its command cannot be run");
     }
 }
 
@@ -263,15 +283,20 @@ static void begin_attempt(struct probe *p)
                  *tcp = json_object_get(p->spec, "tcpSocket");
     const json_t *command = json_at(p->spec, "exec.command");
     struct addr to = p->container->pod->net.ip4;
+    int rc;
 
     if (command != NULL) {
         begin_command(p, command);
         return;
     }
-    if (!probe_port(p, json_object_get(get != NULL ? get : tcp, "port"), &to.port) ||
-        dial(p, &to, get == NULL) != 0) {
+    if (!probe_port(p, json_object_get(get != NULL ? get : tcp, "port"), &to.port)) {
+        finish(p, "no port of the container has the name that it asks for");
+        return;
+    }
+    rc = dial(p, &to, get == NULL);
+    if (rc != 0) {
         p->io = NULL;
-        finish(p, false);
+        finish(p, err_text(rc));
         return;
     }
     task_wake(loop_of(p), &p->task);
@@ -282,7 +307,7 @@ static void on_timer(struct timer *t)
     struct probe *p = CONTAINER_OF(t, struct probe, timer);
 
     if (p->io != NULL || p->pid > 0) { /* timeoutSeconds ran out */
-        finish(p, false);
+        finish(p, "no answer in time (timeoutSeconds)");
         return;
     }
     timer_arm_in(loop_of(p), &p->timer, seconds(p, "timeoutSeconds", 1, 1));
@@ -308,6 +333,7 @@ void probe_begin(struct probe *p)
     probe_end(p);
     p->is_running = true;
     p->passes = p->kind == PROBE_LIVENESS;
+    p->why[0] = '\0';
     p->successes = p->failures = p->attempts = 0;
     p->task.run = probe_run;
     p->timer.run = on_timer;
@@ -327,6 +353,15 @@ void probe_end(struct probe *p)
 
 void probe_reaped(struct probe *p, int status)
 {
+    char why[PROBE_WHY_BYTES];
+
     p->pid = 0;
-    finish(p, WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        finish(p, NULL);
+        return;
+    }
+    (void)snprintf(why, sizeof(why), "its command ended %s %d",
+                   WIFEXITED(status) ? "with status" : "by signal",
+                   WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+    finish(p, why);
 }

@@ -16,6 +16,7 @@
  * cluster, which is how the control plane learns of pods; and the answer to `tulle local status`.
  */
 #define ABOUT_BYTES      (OBJECT_KEY_BYTES + 32)
+#define WHY_BYTES        512
 #define SETTLED_NS       (300 * NS_PER_MS)
 #define SETTLED_AGAIN_NS (3 * NS_PER_S)
 
@@ -191,11 +192,12 @@ static json_t *container_json(const struct container *c)
 {
     static const char *const roles[] = {"init", "sidecar", "main"};
     static const char *const states[] = {"Waiting", "Running", "Backoff", "Done"};
+    char why[WHY_BYTES];
 
     return json_pack("{s:s, s:s, s:s, s:b, s:b, s:i, s:i, s:s, s:s, s:i}", "name", c->name, "role",
                      roles[c->role], "state", states[c->state], "ready", container_is_ready(c),
                      "running", c->pid > 0, "pid", (int)c->pid, "restarts", (int)c->restarts,
-                     "reason", c->reason, "program", program_of(c), "former",
+                     "reason", container_why(c, why, sizeof(why)), "program", program_of(c), "former",
                      (int)c->former_count);
 }
 
@@ -232,35 +234,71 @@ bool home_is_ready(const struct home *h, size_t *out_ready, size_t *out_total)
     return all;
 }
 
+/* What waiting does not mend: pods that cannot be made, and containers that fail over and over. */
+static json_t *stuck_json(const struct home *h, const struct pod *const *pods, size_t count)
+{
+    struct map_iter it = MAP_ITER(&h->cluster->objects[KIND_DEPLOYMENT]);
+    json_t *list = json_array();
+
+    while (map_next(&it)) {
+        const struct object *d = it.value;
+        char about[ABOUT_BYTES];
+        const char *problem;
+
+        (void)snprintf(about, sizeof(about), ABOUT_PODS, d->ns, d->name);
+        problem = home_problem_of(h, about);
+        if (problem != NULL) {
+            json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "namespace", d->ns,
+                                                  "deployment", d->name, "reason", problem));
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        bool is_over = workload_has_replaced(h, pods[i]);
+
+        for (size_t k = 0; k < pods[i]->count; k++) {
+            const struct container *c = &pods[i]->containers[k];
+
+            if (!is_over && container_is_stuck(c)) {
+                json_array_append_new(
+                    list, json_pack("{s:s, s:s, s:s, s:b, s:s}", "namespace", pods[i]->ns, "pod",
+                                    pods[i]->name, "container", c->name, "unstartable",
+                                    c->is_hopeless, "reason", c->reason));
+            }
+        }
+    }
+    return list;
+}
+
 json_t *home_status(const struct home *h)
 {
     json_t *pods = json_array(), *published = json_object();
     size_t ready, total, count;
     const struct pod **all = sorted_pods(h, &count);
     bool is_ready = home_is_ready(h, &ready, &total);
+    json_t *stuck = stuck_json(h, all, count);
 
     for (size_t i = 0; i < count; i++) {
         json_array_append_new(pods, pod_json(all[i]));
     }
     mem_free((void *)all);
     service_published(h, published);
-    return json_pack("{s:b, s:b, s:i, s:i, s:i, s:s, s:o, s:o, s:o}", "ok", 1, "ready", is_ready,
+    return json_pack("{s:b, s:b, s:i, s:i, s:i, s:s, s:o, s:o, s:o, s:o}", "ok", 1, "ready", is_ready,
                      "pods_ready", (int)ready, "pods_total", (int)total, "pid", (int)getpid(),
                      "version", TULLE_VERSION, "pods", pods, "published", published, "problems",
-                     home_problems(h));
+                     home_problems(h), "stuck", stuck);
 }
 
-/* What failed; and when time ran out, also what just was not ready. */
-static bool is_to_blame(const struct home *h, const struct container *c)
+static bool is_to_blame(const struct container *c, bool all)
 {
     bool has_failed =
         c->state == CONTAINER_BACKOFF || (c->exit_status != -1 && c->exit_status != 0);
 
-    return !container_is_ready(c) && (has_failed || (h->is_late && c->state != CONTAINER_WAITING));
+    return !container_is_ready(c) && (has_failed || (all && c->state != CONTAINER_WAITING));
 }
 
-json_t *home_unready(const struct home *h)
+json_t *home_unready(const struct home *h, bool all_unready)
 {
+    char why[WHY_BYTES];
     json_t *list = json_array();
     size_t count;
     const struct pod **all = sorted_pods(h, &count);
@@ -271,11 +309,11 @@ json_t *home_unready(const struct home *h)
         for (size_t k = 0; k < p->count; k++) {
             const struct container *c = &p->containers[k];
 
-            if (is_to_blame(h, c)) {
+            if (is_to_blame(c, all_unready)) {
                 json_array_append_new(
                     list, json_pack("{s:s, s:s, s:s, s:s, s:o}", "namespace", p->ns, "pod", p->name,
                                     "container", c->name, "reason",
-                                    c->reason[0] != '\0' ? c->reason : "runs and is not ready",
+                                    container_why(c, why, sizeof(why)),
                                     "lines", log_file_tail(c)));
             }
         }

@@ -9,6 +9,7 @@
  *   announce.c   what `up` hears, and problems     desired.c    the user's manifests
  *   follow.c     a single file                     recheck.c    problems of files that are over
  *   workload.c   Deployments to pods, rollout      service.c    Services to slices, names, rules
+ *   slice.c      slices that the user wrote        validate*.c  what manifests may hold
  *   pod.c        a pod's life                      container.c  a container's life
  *   spawn.c      from fork to exec                 privilege.c  users and capabilities
  *   volume.c     what volumes hold                 mount.c      where they are mounted
@@ -31,6 +32,8 @@
 #define CONTAINERS_MAX 32
 #define PROBE_KINDS    3
 #define REPLICAS_MAX   500
+#define ABOUT_PODS     "pods of %s/%s" /* what a problem is about: pods of a Deployment cannot be made */
+#define PROBE_WHY_BYTES 128
 #define FORMER_MAX     8 /* proxies of a container that have handed over and are not done yet */
 
 struct upgrade;
@@ -90,6 +93,7 @@ struct probe {
     struct chain answer;
     pid_t pid;
     bool is_running, is_sent;
+    char why[PROBE_WHY_BYTES];   /* what the last attempt found wrong, for people; "" */
 };
 
 struct container {
@@ -109,6 +113,7 @@ struct container {
     size_t former_count;
     struct upgrade *upgrade;     /* a successor of `pid` is being started; or NULL */
     char reason[256];            /* why it waits, for people */
+    bool is_hopeless;            /* it could not even be started: nothing changes by waiting */
     bool is_ending;              /* told to */
     struct timer timer;          /* backing off: restart; ending: SIGKILL; looks at the group */
     struct probe probes[PROBE_KINDS];
@@ -147,6 +152,7 @@ void announce_notice(struct home *h, const char *format, ...) PRINTF_LIKE(2, 3);
 void home_problem(struct home *h, const char *about, const char *format, ...) PRINTF_LIKE(3, 4);
 void home_problem_over(struct home *h, const char *about);
 json_t *home_problems(const struct home *h);  /* array of texts, oldest first */
+const char *home_problem_of(const struct home *h, const char *about); /* NULL: none */
 void home_clean(char *text);                  /* what is not UTF-8 becomes '?' */
 
 /* --- home.c --- */
@@ -167,6 +173,7 @@ int file_write(const char *path, struct bytes content, unsigned mode) MUST_USE; 
 void workload_reconcile(struct home *h);
 bool workload_is_ready(const struct home *h, const struct object *deployment, size_t *out_ready,
                        size_t *out_want);
+bool workload_has_replaced(const struct home *h, const struct pod *p); /* it is to leave for newer ones */
 
 /* --- pod.c. The pod owns json, also when it cannot be started. --- */
 int pod_start(struct home *h, const char *ns, const char *name, const char *workload,
@@ -187,6 +194,10 @@ void container_end(struct container *c);      /* SIGTERM, then SIGKILL; it start
 void container_succeed(struct container *c, pid_t pid, const char *program);
 bool container_is_ready(const struct container *c);
 bool container_has_started(const struct container *c);
+/* It fails over and over, or cannot be started: waiting does not make it ready. */
+bool container_is_stuck(const struct container *c);
+/* Why it is not ready, in a few words that live in `to`. */
+const char *container_why(const struct container *c, char *to, size_t bytes);
 void container_close(struct container *c);    /* its pod goes */
 bool container_is_running(const struct container *c); /* or a part of it is */
 /* A process has ended and can be waited for. True: it is a container's or an exec probe's, and what it
@@ -246,7 +257,8 @@ void probe_reaped(struct probe *p, int status); /* its command ended */
 void pod_status_write(struct pod *p);
 void pod_status_remove(struct pod *p);
 json_t *home_status(const struct home *h);    /* for the CLI */
-json_t *home_unready(const struct home *h);   /* what keeps it from being ready, with last lines */
+/* What keeps it from being ready, with last lines: what failed; with `all`, also what just is not ready. */
+json_t *home_unready(const struct home *h, bool all);
 bool home_is_ready(const struct home *h, size_t *out_ready, size_t *out_total);
 uint64_t home_unsettled_ns(const struct home *h); /* until what is ready is likely to stay so */
 

@@ -85,6 +85,18 @@ bool workload_is_ready(const struct home *h, const struct object *d, size_t *out
     return *out_ready == *out_want;
 }
 
+bool workload_has_replaced(const struct home *h, const struct pod *p)
+{
+    const struct object *d = cluster_get(h->cluster, KIND_DEPLOYMENT, p->ns, p->workload);
+    char hash[17];
+
+    if (d == NULL) {
+        return true;
+    }
+    template_hash(d, hash);
+    return !is_current(p, hash);
+}
+
 /* --- making a pod -------------------------------------------------------------------------------- */
 
 /* Of a very long name the first part. */
@@ -228,7 +240,7 @@ static bool make_pod(struct home *h, const struct object *d, const char *hash)
     } else {
         json_decref(pod);
     }
-    (void)snprintf(about, sizeof(about), "pods of %s/%s", d->ns, d->name);
+    (void)snprintf(about, sizeof(about), ABOUT_PODS, d->ns, d->name);
     if (rc != 0) {
         home_problem(h, about, "%s%sDeployment %s/%s: a pod cannot be started: %s", d->source,
                      d->source[0] != '\0' ? ": " : "", d->ns, d->name, problem);

@@ -326,7 +326,7 @@ static const char *value_name(const struct opt *o)
     return o->value_name != NULL ? o->value_name : "VALUE";
 }
 
-/* Words of `help` from column `left` on; none goes beyond the last column unless it is longer than the room. */
+/* Words of `help` from column `left` on; beyond the last column only those that are longer than the room. */
 static void add_wrapped(struct bytes help, size_t left, struct text *to)
 {
     size_t column = left;

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from home import client, deployment, namespace, server, service, wait_for
+from home import build_folder, client, deployment, namespace, server, service, wait_for
 
 HTTP = 8080
 
@@ -86,6 +86,59 @@ def test_a_pod_that_does_not_run_is_named(home):
     home.delete("broken.yaml")
     status, checks = check(home)  # waits until it is gone
     assert status == 0 and failing(checks) == set(), checks
+
+
+READY = "all pods are ready"
+
+
+@pytest.mark.parametrize("command, annotations, words", [
+    (["/nonexistent/program"], {}, ["pod t/hopeless-", "container hopeless cannot be started", "No such file",
+                                    "`tulle local logs hopeless-"]),
+    (["sleep", "infinity"], {"config.linkerd.io/proxy-colour": "red"}, ["/hopeless.yaml:1: Deployment t/hopeless",
+                                                                        "config.linkerd.io/proxy-colour"]),
+    (["sh", "-c", "exit 7"], {}, ["pod t/hopeless-", "container hopeless fails over and over", "ended with status 7",
+                                  "`tulle local logs hopeless-"]),
+], ids=["program", "annotation", "crashes"])
+def test_what_no_waiting_mends_is_not_waited_for(home, command, annotations, words):
+    """It would wait five minutes, which is more than the test gives it."""
+    home.write("hopeless.yaml", [deployment("hopeless", command, annotations=annotations)])
+    wait_for(lambda: not home.status()["ready"], "it is asked for")
+    status, checks = check(home)
+    assert status == 1 and READY in failing(checks)
+    for word in words:
+        assert word in checks[READY]["error"]
+    # Its successor is waited for, though the pod that failed is still there.
+    home.write("hopeless.yaml", [deployment("hopeless", ["sleep", "infinity"])])
+    wait_for(lambda: not home.status()["stuck"], "the change is seen")
+    status, checks = check(home)
+    assert status == 0 and failing(checks) == set(), checks
+    home.delete("hopeless.yaml")
+    wait_for(lambda: not home.pods("t", "hopeless"), "it is gone")
+
+
+def test_what_is_waited_for_is_said_also_in_a_pipe(home):
+    sign = home.root / "late"  # pods see the machine's files
+    home.write("late.yaml", [deployment("late", ["sleep", "infinity"], probe={"exec": {"command": ["test", "-e", str(sign)]}})])
+    wait_for(lambda: any("its command ended with status 1" in c["reason"] for p in home.pods("t", "late")
+                         for c in p["containers"]), "its probe fails")
+    with subprocess.Popen(home.command("check", "-o", "json"), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as p:
+        line = p.stderr.readline()
+        sign.touch()
+        said, more = p.communicate(timeout=150)
+    assert line.startswith(f"tulle: waiting at most 300 s until {READY}: t/late-"), line
+    assert ", late: runs and is not ready; its readiness probe fails: its command ended with status 1" in line
+    assert p.returncode == 0 and json.loads(said)["success"] and READY not in more
+    home.delete("late.yaml")
+    wait_for(lambda: not home.pods("t", "late"), "it is gone")
+
+
+def test_a_home_without_its_supervisor(tmp_path):
+    """There is its folder, and nobody who would answer: that is told soon."""
+    (tmp_path / "dead" / "run").mkdir(parents=True)
+    done = subprocess.run([build_folder() / "tulle", "check", "--home", "dead", "--state", tmp_path], text=True,
+                          capture_output=True, timeout=150)
+    assert done.returncode == 1 and "× the supervisor answers" in done.stdout and "`tulle local up`" in done.stdout
+    assert done.stderr.startswith("tulle: waiting at most 5 s until the supervisor answers: no home runs at")
 
 
 def test_certificates_are_looked_at(home):

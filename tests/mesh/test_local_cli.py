@@ -513,6 +513,18 @@ def test_patience_that_ends(refused):
     assert "within 2 s" in said and "container slow: runs and is not ready" in said and "still at it" in said
 
 
+def test_what_up_waits_for_is_said(homes):
+    home = homes({"app.yaml": [namespace(), bare("slow", ["sleep", "infinity"], probe={"tcpSocket": {"port": 1}})]})
+    with subprocess.Popen(home.up_command(), text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as up:
+        line = up.stderr.readline()
+        assert line.startswith("still waiting for pod t/slow-") and "container slow: runs and is not ready; its readiness " \
+            "probe fails: Connection refused" in line, line
+        up.send_signal(signal.SIGINT)
+        up.communicate(timeout=WAIT_S)
+    assert up.returncode == 1
+    home.check_gone()
+
+
 @pytest.mark.parametrize("name", ["a" * 64, "a" * 253], ids=len)
 def test_a_long_name_of_a_deployment_is_fine(homes, name):
     """Only the first part of it is in the names of its pods."""
