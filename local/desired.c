@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/log.h"
 #include "local/recheck.h"
+#include "local/slice.h"
 #include "local/validate.h"
 #include "text/yaml.h"
 
@@ -122,7 +123,9 @@ static bool accepts(struct source *s, const struct object *o)
         show(owner, "", shown, sizeof(shown));
         (void)snprintf(problem, sizeof(problem), "it is also defined, and stays as it is, in %s",
                        owner->shown);
-    } else if (validate_object(o, field, sizeof(field), problem, sizeof(problem)) == 0) {
+    } else if (validate_object(o, field, sizeof(field), problem, sizeof(problem)) == 0 &&
+               (o->kind != KIND_ENDPOINT_SLICE ||
+                slice_check(d->home, o, field, sizeof(field), problem, sizeof(problem)) == 0)) {
         home_problem_over(d->home, about);
         return true;
     }
@@ -269,7 +272,7 @@ static void remove_object(struct source *s, const struct object *o)
     if (cluster_delete(h->cluster, o->kind, o->ns, o->name) == 0) {
         log_info("manifest is gone; kind=%s name=%s/%s", kind_info(o->kind)->name, o->ns, o->name);
     }
-    (void)snprintf(about, sizeof(about), "pods of %s/%s", o->ns, o->name);
+    (void)snprintf(about, sizeof(about), ABOUT_PODS, o->ns, o->name);
     if (o->kind == KIND_DEPLOYMENT) {
         home_problem_over(h, about);
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "local/supervisor.h"
+#include "local/slice.h"
 
+#include "cluster/names.h"
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/err.h"
@@ -10,8 +11,8 @@
 
 /*
  * Services: EndpointSlices from the pods that they select, DNS names, and the addresses' rules. All
- * three are derived anew from the pods at each reconciliation; what did not change is not written
- * again.
+ * three are derived anew from the pods, and from what slices the user wrote (slice.c), at each
+ * reconciliation; what did not change is not written again.
  */
 #define TTL_S           5
 #define NAME_BYTES      512
@@ -141,12 +142,12 @@ static void write_slice(struct home *h, const struct object *service, bool v6)
             ports = ports != NULL ? ports : slice_ports(service, p);
         }
     }
-    (void)snprintf(name, sizeof(name), "%s-%s", service->name, v6 ? "ipv6" : "ipv4");
-    slice = json_pack("{s:s, s:s, s:{s:s, s:s, s:{s:s}}, s:s, s:o, s:o}", "apiVersion",
+    (void)snprintf(name, sizeof(name), "%s%s", service->name, v6 ? SLICE_SUFFIX_6 : SLICE_SUFFIX_4);
+    slice = json_pack("{s:s, s:s, s:{s:s, s:s, s:{s:s, s:s}}, s:s, s:o, s:o}", "apiVersion",
                       "discovery.k8s.io/v1", "kind", "EndpointSlice", "metadata", "name", name,
-                      "namespace", service->ns, "labels", "kubernetes.io/service-name",
-                      service->name, "addressType", v6 ? "IPv6" : "IPv4", "endpoints", endpoints,
-                      "ports", ports != NULL ? ports : json_array());
+                      "namespace", service->ns, "labels", NAME_LABEL_SERVICE, service->name,
+                      SLICE_LABEL_BY, SLICE_BY_HOME, "addressType", v6 ? "IPv6" : "IPv4",
+                      "endpoints", endpoints, "ports", ports != NULL ? ports : json_array());
     put_slice(h, slice, service->ns, name);
 }
 
@@ -161,11 +162,11 @@ static void drop_slices(struct home *h)
 
     while (map_next(&it)) {
         const struct object *slice = it.value;
-        const char *service = object_label(slice, "kubernetes.io/service-name");
+        const char *service = object_label(slice, NAME_LABEL_SERVICE);
         char about[ABOUT_BYTES];
         int rc;
 
-        if (service == NULL ||
+        if (service == NULL || !slice_is_own(slice) ||
             has_selector(cluster_get(h->cluster, KIND_SERVICE, slice->ns, service))) {
             continue;
         }
@@ -228,7 +229,8 @@ static void add_pod_names(struct home *h, struct dns_zone *z, const struct objec
     }
 }
 
-static void add_service_names(struct home *h, struct dns_zone *z, const struct object *service)
+static void add_service_names(struct home *h, const struct user_slices *slices, struct dns_zone *z,
+                              const struct object *service)
 {
     const char *ip = json_text(service->spec, "clusterIP");
     const json_t *item;
@@ -240,6 +242,7 @@ static void add_service_names(struct home *h, struct dns_zone *z, const struct o
                    h->values.cluster_domain);
     if (ip == NULL || strcmp(ip, "None") == 0) {
         add_pod_names(h, z, service, full);
+        user_slices_add_names(slices, z, service, full);
         return;
     }
     json_array_foreach(json_object_get(service->spec, "clusterIPs"), i, item)
@@ -262,6 +265,7 @@ static void add_service_names(struct home *h, struct dns_zone *z, const struct o
 /* --- addresses ----------------------------------------------------------------------------------- */
 
 struct rules {
+    const struct user_slices *slices;
     struct arena arena;
     struct net_service *at;
     size_t count, capacity;
@@ -282,8 +286,9 @@ static void add_rule(struct home *h, struct rules *r, const struct object *servi
                      const struct addr *ip, const json_t *port)
 {
     struct map_iter it = MAP_ITER(&h->pods);
+    size_t of_user = user_slices_targets(r->slices, service, port, ip->family, NULL);
     struct net_target *targets =
-        arena_new(&r->arena, (count_listed(h, service) + 1) * sizeof(*targets));
+        arena_new(&r->arena, (count_listed(h, service) + of_user + 1) * sizeof(*targets));
     struct net_service s = {.cluster_ip = *ip, .udp = is_udp(port), .targets = targets};
 
     s.cluster_ip.port = (uint16_t)json_number(port, "port", 0);
@@ -298,6 +303,8 @@ static void add_rule(struct home *h, struct rules *r, const struct object *servi
             s.targets_count += targets[s.targets_count].addr.port != 0;
         }
     }
+    s.targets_count += user_slices_targets(r->slices, service, port, ip->family,
+                                           targets + s.targets_count);
     if (r->count == r->capacity) {
         r->capacity = MAX((size_t)64, r->capacity * 2);
         r->at = mem_resize(r->at, r->capacity, sizeof(*r->at));
@@ -367,13 +374,15 @@ void service_reconcile(struct home *h)
 {
     struct map_iter it = MAP_ITER(&h->cluster->objects[KIND_SERVICE]);
     struct dns_zone *zone = dns_zone_new(h->values.cluster_domain);
-    struct rules rules = {0};
+    struct user_slices slices;
+    struct rules rules = {.slices = &slices};
 
+    user_slices_read(h, &slices);
     arena_init(&rules.arena, RULES_BYTES_MAX);
     while (map_next(&it)) {
         const struct object *service = it.value;
 
-        add_service_names(h, zone, service);
+        add_service_names(h, &slices, zone, service);
         add_rules(h, &rules, service);
         if (has_selector(service)) {
             write_slice(h, service, false);
@@ -382,6 +391,7 @@ void service_reconcile(struct home *h)
             }
         }
     }
+    user_slices_clear(&slices);
     drop_slices(h);
     set_rules(h, &rules);
     dns_server_set_zone(h->dns, zone);

@@ -288,6 +288,9 @@ int validate_object(const struct object *o, char *path, size_t path_bytes, char 
     case KIND_SERVICE:
         check_service(&k, o);
         break;
+    case KIND_ENDPOINT_SLICE:
+        validate_slice(&k, o);
+        break;
     case KIND_CONFIG_MAP:
         check_data(&k, o, "data", false);
         check_data(&k, o, "binaryData", true);
@@ -309,7 +312,6 @@ int validate_object(const struct object *o, char *path, size_t path_bytes, char 
         break;
     case KIND_NODE:
     case KIND_LEASE:
-    case KIND_ENDPOINT_SLICE:
     case KIND_EXTERNAL_WORKLOAD:
         validate_refuse(&k, E_UNSUPPORTED, "kind",
                         "the kind %s is not supported by the local home",

@@ -3,8 +3,8 @@
 #define LOCAL_VALIDATE_PRIVATE_H
 
 /*
- * What the validate*.c files share: validate.c has the kinds, validate_pod.c what a pod is made of. The
- * first thing that is wrong is kept.
+ * What the validate*.c files share: validate.c has the kinds, validate_pod.c what a pod is made of,
+ * validate_slice.c EndpointSlices. The first thing that is wrong is kept.
  */
 #include "local/validate.h"
 
@@ -32,6 +32,7 @@ void validate_label(struct checker *k, const char *name, const char *path, const
 /* A port's number, or (is_named) the name of a container's. */
 void validate_port(struct checker *k, const json_t *map, const char *path, const char *key, bool may_be_name);
 
+void validate_slice(struct checker *k, const struct object *o); /* an EndpointSlice */
 void validate_pod_spec(struct checker *k, const json_t *spec, const char *path);
 
 #endif

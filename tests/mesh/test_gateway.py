@@ -9,7 +9,6 @@ import contextlib
 import json
 
 import pytest
-import yaml
 
 from home import APPS, UNMESHED, client, namespace, server, service, wait_for
 
@@ -43,23 +42,18 @@ def workloads():
 
 
 def mirror(home, name, remote, through="gateway"):
-    """A Service whose endpoint is the inbound port of the gateway, and what it is called behind that.
-
-    A home takes no EndpointSlice from its user, and those of a Service that selects nothing are not kept: this one has a
-    selector that fits no pod, and its slice is put beside those that the home makes, where a mirror controller puts it.
-    """
+    """A Service that selects nothing, whose endpoint is the inbound port of the gateway, and what it is called behind that;
+    as a mirror controller writes both."""
     ports = (HTTP, GRPC, WS, H2, ECHO)
-    home.write(f"{name}.yaml", [service(name, ports, app="no-pod", annotations={"config.linkerd.io/opaque-ports": str(ECHO)})])
-    wait_for(lambda: list((home.path / "cluster").rglob(f"*{name}*")), f"{name} is in the cluster")
-    fresh = home.root / "slice.new"
-    fresh.write_text(yaml.safe_dump({
+    mirrored = service(name, ports, annotations={"config.linkerd.io/opaque-ports": str(ECHO)})
+    del mirrored["spec"]["selector"]
+    home.write(f"{name}.yaml", [mirrored, {
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": {"name": f"{name}-mirror", "namespace": "t", "labels": {"kubernetes.io/service-name": name},
                      "annotations": {"mirror.linkerd.io/remote-svc-fq-name": remote,
                                      "mirror.linkerd.io/remote-gateway-identity": ID.format(through)}},
         "ports": [{"name": f"p{port}", "port": INBOUND} for port in ports],
-        "endpoints": [{"addresses": [home.pod("t", through)["ip"]], "conditions": {"ready": True}}]}))
-    fresh.rename(home.path / "cluster" / f"{name}-mirror.yaml")
+        "endpoints": [{"addresses": [home.pod("t", through)["ip"]], "conditions": {"ready": True}}]}])
 
 
 @pytest.fixture(scope="module")
