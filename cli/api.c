@@ -71,6 +71,33 @@ static int where(const struct cli_target *t, const char *method, CURL *curl, cha
     return 0;
 }
 
+static void describe_silence(const struct cli_target *t, CURLcode rc, char *problem,
+                             size_t problem_bytes)
+{
+    const char *home = t->home != NULL && t->home[0] != '\0' ? t->home : "default";
+    char path[HOME_PATH_MAX], others[OTHERS_BYTES] = "", unused[256];
+
+    if (t->api_addr != NULL) {
+        (void)snprintf(problem, problem_bytes,
+                       "the public API at %s cannot be reached (%s); is it listening there? `tulle "
+                       "check` says more",
+                       t->api_addr, curl_easy_strerror(rc));
+    } else if (rc == CURLE_COULDNT_CONNECT) {
+        if (home_path(t->home, t->state, path, unused, sizeof(unused)) == 0) {
+            (void)home_others(path, others, sizeof(others));
+        }
+        (void)snprintf(problem, problem_bytes,
+                       "no local home called %s runs; `tulle local up` starts one, --home or "
+                       "TULLE_HOME names another%s",
+                       home, others);
+    } else {
+        (void)snprintf(problem, problem_bytes,
+                       "the control plane of the local home %s does not answer (%s); `tulle "
+                       "check` says more",
+                       home, curl_easy_strerror(rc));
+    }
+}
+
 static int perform(const struct cli_target *t, CURL *curl, struct bytes request, struct exchange *x,
                    char *problem, size_t problem_bytes)
 {
@@ -92,27 +119,8 @@ static int perform(const struct cli_target *t, CURL *curl, struct bytes request,
     rc = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     curl_slist_free_all(headers);
-    if (rc != CURLE_OK && t->api_addr != NULL) {
-        (void)snprintf(problem, problem_bytes,
-                       "the public API at %s cannot be reached (%s); is it listening there? `tulle "
-                       "check` says more",
-                       t->api_addr, curl_easy_strerror(rc));
-        return E_CLOSED;
-    }
     if (rc != CURLE_OK) {
-        const char *home = t->home != NULL ? t->home : "default";
-
-        if (rc == CURLE_COULDNT_CONNECT) {
-            (void)snprintf(problem, problem_bytes,
-                           "no local home called %s runs; `tulle local up` starts one, --home or "
-                           "TULLE_HOME names another",
-                           home);
-        } else {
-            (void)snprintf(problem, problem_bytes,
-                           "the control plane of the local home %s does not answer (%s); `tulle "
-                           "check` says more",
-                           home, curl_easy_strerror(rc));
-        }
+        describe_silence(t, rc, problem, problem_bytes);
         return E_CLOSED;
     }
     if (x->is_error || status != 200) {

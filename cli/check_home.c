@@ -9,11 +9,13 @@
 
 int check_home_folder(struct checker *c, char *problem, size_t problem_bytes)
 {
+    char others[OTHERS_BYTES];
     struct stat st;
 
     TRY(home_path(c->target.home, c->target.state, c->home, problem, problem_bytes));
     if (stat(c->home, &st) != 0 || !S_ISDIR(st.st_mode)) {
-        (void)snprintf(problem, problem_bytes, "there is no folder %.900s", c->home);
+        (void)snprintf(problem, problem_bytes, "there is no folder %.900s%s", c->home,
+                       home_others(c->home, others, sizeof(others)));
         return E_NOT_FOUND;
     }
     return 0;

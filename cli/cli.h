@@ -35,6 +35,12 @@ bool cli_parse(const char *usage, const struct opt *opts, size_t count, int argc
                struct opt_list *args, int *out_status);
 /* What stands for an option of the target that was not given: TULLE_HOME, LINKERD_NAMESPACE, "linkerd". */
 void cli_target_complete(struct cli_target *t);
+/*
+ * There is no command `typed` below `parent` ("" or "local "): a sentence with what may have been meant, of
+ * `count` names that lie `stride` bytes apart. Returns EXIT_USAGE.
+ */
+int cli_no_command(const char *parent, const char *typed, const char *const *names, size_t count,
+                   size_t stride);
 /* "tulle: ..." on standard error, returns 1. */
 int cli_fail(const char *format, ...) PRINTF_LIKE(1, 2);
 /* The sentence into `problem`; returns E_CONFIG. */

@@ -3,6 +3,7 @@
 
 #include "api/names.h"
 #include "core/err.h"
+#include "core/near.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,6 +19,31 @@ int cli_fail(const char *format, ...)
     va_end(args);
     (void)fputc('\n', stderr);
     return 1;
+}
+
+int cli_no_command(const char *parent, const char *typed, const char *const *names, size_t count,
+                   size_t stride)
+{
+    struct near n = NEAR(typed);
+
+    if (typed[0] == '-') {
+        (void)cli_fail("options stand behind the command: `tulle %sCOMMAND %s ...`; `tulle %s--help` "
+                       "lists the commands",
+                       parent, typed, parent);
+        return EXIT_USAGE;
+    }
+    for (size_t i = 0; i < count; i++) {
+        near_try(&n, *(const char *const *)(const void *)((const char *)names + i * stride));
+    }
+    if (n.best != NULL) {
+        (void)cli_fail("there is no command \"%s%s\"; did you mean \"%s%s\"? `tulle %s--help` lists "
+                       "them all",
+                       parent, typed, parent, n.best, parent);
+    } else {
+        (void)cli_fail("there is no command \"%s%s\"; `tulle %s--help` lists them all", parent, typed,
+                       parent);
+    }
+    return EXIT_USAGE;
 }
 
 /* The words that begin a usage: "local up" of "local up FILE|DIR... [options]". */
@@ -142,7 +168,7 @@ static int resource_one(const char *text, const char *type, struct resource_arg 
     if (k == NULL) {
         return cli_problem(problem, problem_bytes,
                            "\"" BYTES_FMT "\" is no kind of resource; there are deploy, po, ns, svc, "
-                           "sts, ds, rs, rc, job, cj, au and all",
+                           "sts, ds, rs, rc, job, cj, au and all; one resource is deploy/NAME",
                            BYTES_ARG(kind));
     }
     if (has_slash(text) && (name.len == 0 || strcmp(k->kind, "all") == 0)) {

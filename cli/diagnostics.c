@@ -41,6 +41,6 @@ int cli_diagnostics(int argc, char **argv)
             return commands[i].run(argc - 1, argv + 1);
         }
     }
-    (void)cli_fail("diagnostics: there is no command \"%s\"", argv[1]);
-    return help(stderr);
+    return cli_no_command("diagnostics ", argv[1], &commands[0].name, ARRAY_LEN(commands),
+                          sizeof(commands[0]));
 }

@@ -209,6 +209,20 @@ static bool is_shown(const json_t *pod, const char *ns)
     return ns == NULL || strcmp(ns, local_text(pod, "namespace")) == 0;
 }
 
+static bool has_pods(const json_t *status, const char *ns)
+{
+    const json_t *pod;
+    size_t i;
+
+    json_array_foreach(json_object_get(status, "pods"), i, pod)
+    {
+        if (is_shown(pod, ns)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Proxies that finish what they have open, after a successor took over. */
 static void print_upgraded(const json_t *status, const char *ns, struct text *to)
 {
@@ -307,10 +321,12 @@ static int cmd_status(int argc, char **argv)
         text_str(&out, dump != NULL ? dump : "{}");
         text_char(&out, '\n');
         mem_free(dump);
+    } else if (ns != NULL && !has_pods(status_json, ns)) {
+        (void)fprintf(stderr, "No pods found in namespace %s; without -n all are shown.\n", ns);
     } else {
         print_status(status_json, ns, &out);
     }
-    (void)fwrite(out.at, 1, out.len, stdout);
+    (void)fwrite(out.at != NULL ? out.at : "", 1, out.len, stdout);
     text_clear(&out);
     status = json_is_true(json_object_get(status_json, "ready")) ? 0 : 1;
     json_decref(status_json);
@@ -345,7 +361,8 @@ int cli_local(int argc, char **argv)
         }
     }
     if (argc > 1 && !is_help) {
-        (void)cli_fail("local: there is no command \"%s\"", argv[1]);
+        return cli_no_command("local ", argv[1], &commands[0].name, ARRAY_LEN(commands),
+                              sizeof(commands[0]));
     }
     (void)fprintf(to, "usage: tulle local COMMAND [options]\n\n");
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {

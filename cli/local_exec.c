@@ -230,6 +230,7 @@ static int run(const char *path, const char *line, bool has_terminal)
 {
     struct session s = {.socket_fd = -1, .master_fd = -1};
     int streams[3] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}, slave = -1, status, rc;
+    char others[OTHERS_BYTES];
 
     text_init(&s.answer, ANSWER_BYTES_MAX);
     rc = home_connect(path, &s.socket_fd);
@@ -250,7 +251,8 @@ static int run(const char *path, const char *line, bool has_terminal)
     }
     status = rc == 0 ? judge(&s)
              : rc == E_NOT_FOUND
-                 ? cli_fail("no home runs at %s; `tulle local up` starts one", path)
+                 ? cli_fail("no home runs at %s; `tulle local up` starts one%s", path,
+                            home_others(path, others, sizeof(others)))
                  : cli_fail("the home at %s cannot be asked: %s", path, err_text(rc));
     text_clear(&s.answer);
     if (s.socket_fd >= 0) {

@@ -61,6 +61,42 @@ static const char *pick_container(const json_t *pod, const char *asked)
     return NULL;
 }
 
+static int fail_no_pod(const json_t *status, const char *ns, const char *name)
+{
+    const json_t *pod;
+    size_t i;
+
+    json_array_foreach(json_object_get(status, "pods"), i, pod)
+    {
+        if (strcmp(local_text(pod, "name"), name) == 0 ||
+            strcmp(local_text(pod, "workload"), name) == 0) {
+            return cli_fail("there is no Deployment or pod called %s in namespace %s; there is one "
+                            "in namespace %s: -n %s",
+                            name, ns, local_text(pod, "namespace"), local_text(pod, "namespace"));
+        }
+    }
+    return cli_fail("there is no Deployment or pod called %s in namespace %s; `tulle local status` "
+                    "lists them",
+                    name, ns);
+}
+
+static int fail_no_container(const json_t *pod, const char *name)
+{
+    struct text names;
+    const json_t *c;
+    size_t i;
+
+    text_init(&names, 16384);
+    json_array_foreach(json_object_get(pod, "containers"), i, c)
+    {
+        text_printf(&names, "%s%s", i > 0 ? ", " : "", local_text(c, "name"));
+    }
+    (void)cli_fail("pod %s has no container called %s; it has %s", local_text(pod, "name"), name,
+                   names.at != NULL ? names.at : "none");
+    text_clear(&names);
+    return 1;
+}
+
 /* --- logs ---------------------------------------------------------------------------------------- */
 
 /* To where the last `lines` (1 or more) lines begin. */
@@ -172,14 +208,11 @@ static int show_logs(const struct logs_options *o, const char *path, const json_
     const json_t *pod = find_pod(status, o->ns, name, &others);
 
     if (pod == NULL) {
-        return cli_fail("there is no pod or Deployment called %s in namespace %s; `tulle local "
-                        "status` lists them",
-                        name, o->ns);
+        return fail_no_pod(status, o->ns, name);
     }
     container = pick_container(pod, o->container);
     if (container == NULL) {
-        return cli_fail("pod %s has no container called %s", local_text(pod, "name"),
-                        o->container != NULL ? o->container : "");
+        return fail_no_container(pod, o->container != NULL ? o->container : "");
     }
     if (others > 0) {
         (void)fprintf(stderr, "%zu pods; this is %s\n", others + 1, local_text(pod, "name"));

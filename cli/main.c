@@ -15,6 +15,20 @@ static const struct command commands[] = {
 #undef COMMAND
 };
 
+/* Words that Linkerd's users type, and that are not here. */
+static bool is_linkerds(const char *word)
+{
+    static const char *const words[] = {"tap",     "top",    "edges",     "authz",        "dashboard",
+                                        "install", "upgrade", "uninstall", "multicluster", "jaeger",
+                                        "get",     "identity"};
+    bool found = false;
+
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        found = found || strcmp(word, words[i]) == 0;
+    }
+    return found;
+}
+
 static int help(FILE *to)
 {
     (void)fprintf(to, "Tulle " TULLE_VERSION
@@ -45,6 +59,15 @@ int main(int argc, char **argv)
             return commands[i].run(argc - 1, argv + 1);
         }
     }
-    (void)fprintf(stderr, "tulle: there is no command \"%s\"\n\n", argv[1]);
-    return help(stderr);
+    if (strcmp(argv[1], "viz") == 0) {
+        (void)cli_fail("there is no `viz` here: `tulle stat`, `tulle routes` and `tulle check` do without "
+                       "that word");
+        return EXIT_USAGE;
+    }
+    if (is_linkerds(argv[1])) {
+        (void)cli_fail("Linkerd's command \"%s\" does not exist here; `tulle --help` lists those that do",
+                       argv[1]);
+        return EXIT_USAGE;
+    }
+    return cli_no_command("", argv[1], &commands[0].name, ARRAY_LEN(commands), sizeof(commands[0]));
 }

@@ -53,6 +53,32 @@ static const char *namespace_of(const json_t *request)
     return ns != NULL ? ns : "default";
 }
 
+void client_refuse_name(struct client *c, const char *ns, const char *name)
+{
+    struct map_iter it = MAP_ITER(&c->commands->home->pods);
+    const struct pod *found = NULL;
+
+    name = name != NULL ? name : "";
+    while (map_next(&it)) {
+        const struct pod *p = it.value;
+
+        if (strcmp(p->workload, name) == 0 || strcmp(p->name, name) == 0) {
+            found = p;
+        }
+    }
+    if (found != NULL) {
+        client_refuse(c,
+                      "there is no Deployment or pod called %s in namespace %s; there is one in "
+                      "namespace %s: -n %s",
+                      name, ns, found->ns, found->ns);
+    } else {
+        client_refuse(c,
+                      "there is no Deployment or pod called %s in namespace %s; `tulle local "
+                      "status` lists them",
+                      name, ns);
+    }
+}
+
 struct pod *client_pod(struct client *c, const json_t *request)
 {
     const char *ns = namespace_of(request), *name = json_text(request, "pod");
@@ -74,10 +100,7 @@ struct pod *client_pod(struct client *c, const json_t *request)
         }
     }
     if (found == NULL) {
-        client_refuse(c,
-                      "there is no pod or Deployment called %s in namespace %s; `tulle local "
-                      "status` lists them",
-                      name != NULL ? name : "", ns);
+        client_refuse_name(c, ns, name);
     }
     return found;
 }
@@ -122,10 +145,7 @@ static void do_restart(struct client *c, const json_t *request)
     }
     if (count == 0 &&
         cluster_get(h->cluster, KIND_DEPLOYMENT, ns, name != NULL ? name : "") == NULL) {
-        client_refuse(c,
-                      "there is no Deployment or pod called %s in namespace %s; `tulle local "
-                      "status` lists them",
-                      name != NULL ? name : "", ns);
+        client_refuse_name(c, ns, name);
         return;
     }
     home_reconcile_soon(h);

@@ -47,6 +47,8 @@ struct client {
 
 void client_answer(struct client *c, json_t *answer); /* takes it; the first one counts */
 void client_refuse(struct client *c, const char *format, ...) PRINTF_LIKE(2, 3);
+/* There is no such Deployment or pod in this namespace; says in which it is. */
+void client_refuse_name(struct client *c, const char *ns, const char *name);
 /* The request's pod, by its name or its Deployment's (a ready one if there is any). NULL: refused. */
 struct pod *client_pod(struct client *c, const json_t *request);
 

@@ -79,6 +79,10 @@ int home_run(const struct home_options *o, int ready_fd, char *problem,
 int home_ask(const char *path, const char *request, char **out_answer, char *problem,
              size_t problem_bytes) MUST_USE;
 
+#define OTHERS_BYTES 256
+/* "; running here: --home demo" when homes beside it run that may be asked; else "". */
+const char *home_others(const char *path, char *to, size_t bytes);
+
 /* A blocking socket for one command; E_NOT_FOUND as above. */
 int home_connect(const char *path, int *out_fd) MUST_USE;
 

@@ -3,7 +3,9 @@
 
 #include "core/alloc.h"
 #include "core/err.h"
+#include "core/text.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +15,7 @@
 #include <unistd.h>
 
 #define ANSWER_BYTES_MAX (80u << 20)
+#define OTHERS_MAX       5
 
 int home_path(const char *name, const char *state, char out[HOME_PATH_MAX], char *problem,
               size_t problem_bytes)
@@ -103,10 +106,49 @@ int home_connect(const char *path, int *out_fd)
     return 0;
 }
 
+static bool runs(const char *path)
+{
+    int fd;
+
+    if (home_connect(path, &fd) != 0) {
+        return false;
+    }
+    (void)close(fd);
+    return true;
+}
+
+const char *home_others(const char *path, char *to, size_t bytes)
+{
+    const char *slash = strrchr(path, '/');
+    char parent[HOME_PATH_MAX], other[HOME_PATH_MAX];
+    struct dirent *entry;
+    struct text names;
+    unsigned count = 0;
+    DIR *list;
+
+    to[0] = '\0';
+    (void)snprintf(parent, sizeof(parent), "%.*s", (int)(slash != NULL ? slash - path : 0), path);
+    list = opendir(parent);
+    text_init_fixed(&names, to, bytes);
+    while (list != NULL && (entry = readdir(list)) != NULL) {
+        (void)snprintf(other, sizeof(other), "%.3000s/%s", parent, entry->d_name);
+        if (entry->d_name[0] != '.' && strcmp(other, path) != 0 && count < OTHERS_MAX &&
+            runs(other)) {
+            text_printf(&names, "%s --home %s", count++ == 0 ? "; running here:" : ",",
+                        entry->d_name);
+        }
+    }
+    if (list != NULL) {
+        (void)closedir(list);
+    }
+    return to;
+}
+
 int home_ask(const char *path, const char *request, char **out_answer, char *problem,
              size_t problem_bytes)
 {
     int fd = -1, rc = home_connect(path, &fd);
+    char others[OTHERS_BYTES];
 
     if (rc == 0) {
         rc = talk(fd, request, out_answer);
@@ -119,8 +161,8 @@ int home_ask(const char *path, const char *request, char **out_answer, char *pro
             "`tulle local up --state DIR` starts one of yours)",
             path);
     } else if (rc == E_NOT_FOUND) {
-        (void)snprintf(problem, problem_bytes, "no home runs at %s; `tulle local up` starts one",
-                       path);
+        (void)snprintf(problem, problem_bytes, "no home runs at %s; `tulle local up` starts one%s",
+                       path, home_others(path, others, sizeof(others)));
     } else if (rc != 0) {
         (void)snprintf(problem, problem_bytes, "the home at %s does not answer: %s", path,
                        err_text(rc));

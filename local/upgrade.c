@@ -358,11 +358,10 @@ void client_upgrade(struct client *client, const json_t *request)
     } else if (program == NULL || program[0] != '/' || strlen(program) >= HOME_PATH_MAX ||
                access(program, X_OK) != 0) {
         client_refuse(client, "%s is no program that can be run", program != NULL ? program : "");
+    } else if (json_array_size(pods) == 0 && name != NULL && ns != NULL && !exists) {
+        client_refuse_name(client, ns, name);
     } else if (json_array_size(pods) == 0) {
-        client_refuse(client,
-                      exists ? "no proxy runs in the pods of %s in namespace %s"
-                             : "there is no Deployment or pod called %s in namespace %s; "
-                               "`tulle local status` lists them",
+        client_refuse(client, "no proxy runs in the pods of %s in namespace %s",
                       name != NULL ? name : "any Deployment", ns != NULL ? ns : "(all)");
     } else {
         u = mem_new(sizeof(*u));

@@ -4,6 +4,7 @@
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/err.h"
+#include "core/near.h"
 #include "core/text.h"
 
 #include <errno.h>
@@ -242,6 +243,20 @@ static int set_from_next(struct parse *p, const struct opt *o)
     return set_value(p, o, p->argv[p->next++]);
 }
 
+static int fail_unknown(struct parse *p, struct bytes name)
+{
+    char typed[NEAR_WORD_MAX + 1];
+    struct near n = NEAR(typed);
+
+    (void)snprintf(typed, sizeof(typed), BYTES_FMT, BYTES_ARG(name));
+    for (size_t i = 0; i < p->opts_count; i++) {
+        near_try(&n, p->opts[i].name);
+    }
+    return fail(p, "unknown option --" BYTES_FMT "; %s%s%ssee --help", BYTES_ARG(name),
+                n.best != NULL ? "did you mean --" : "", n.best != NULL ? n.best : "",
+                n.best != NULL ? "? " : "");
+}
+
 static int parse_long(struct parse *p, const char *arg)
 {
     const char *equals = strchr(arg, '=');
@@ -252,7 +267,7 @@ static int parse_long(struct parse *p, const char *arg)
         if (bytes_eq(name, BYTES("help"))) {
             return E_CANCELED;
         }
-        return fail(p, "unknown option --" BYTES_FMT "; see --help", BYTES_ARG(name));
+        return fail_unknown(p, name);
     }
     if (equals != NULL) {
         return set_value(p, o, equals + 1);

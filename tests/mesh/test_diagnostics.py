@@ -79,7 +79,7 @@ def test_nobody_there(controller):
     assert "IP:PORT" in tulle("diagnostics", "profile", WEB, "--destination-addr", "nowhere", status=1)[1]
     assert "`tulle local up` starts a home" in tulle("diagnostics", "profile", WEB, "--state", "/nonexistent",
                                                      status=1)[1]
-    assert tulle("diagnostics", "everything", status=64)[1].startswith("tulle: diagnostics: there is no command")
+    assert tulle("diagnostics", "everything", status=64)[1].startswith('tulle: there is no command "diagnostics everything"')
 
 
 # --- policy --------------------------------------------------------------------------------------

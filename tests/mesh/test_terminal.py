@@ -65,3 +65,53 @@ def test_tables_move_together_where_there_is_no_room(home):
     assert narrower[0].split()[4:7] == ["LATENCY"] * 3 and narrower[1].split() == ["P50", "P95", "P99", "CONN"]
     assert max(map(len, narrower)) <= 60
     assert on_terminal(command, 200).splitlines()[0] == home.run("stat", "deploy", "-n", "t").splitlines()[0]
+
+
+# --- wrong words ---------------------------------------------------------------------------------
+
+
+def said(*words, status=64):
+    done = subprocess.run([build_folder() / "tulle", *words], text=True, capture_output=True, timeout=WAIT_S)
+    assert done.returncode == status and done.stdout == "" and done.stderr.startswith("tulle: "), done
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("words, answer", [
+    (["stats"], 'there is no command "stats"; did you mean "stat"? `tulle --help`'),
+    (["local", "statsu"], 'there is no command "local statsu"; did you mean "local status"? `tulle local --help`'),
+    (["diagnostics", "endpoint"], 'did you mean "diagnostics endpoints"?'),
+    (["nonsense"], 'there is no command "nonsense"; `tulle --help` lists them all'),
+    (["--home", "x", "stat"], "options stand behind the command: `tulle COMMAND --home ...`"),
+    (["local", "-n", "x", "status"], "`tulle local COMMAND -n ...`"),
+    (["stat", "deploy", "--namespce", "x"], "unknown option --namespce; did you mean --namespace? see --help"),
+    (["stat", "web"], '"web" is no kind of resource'),
+    (["viz", "stat"], "there is no `viz` here"),
+    (["tap", "deploy/web"], 'Linkerd\'s command "tap" does not exist here'),
+])
+def test_wrong_words_are_answered_in_one_line(words, answer):
+    assert answer in said(*words)
+
+
+def test_the_homes_that_run_are_named(home):
+    for command in (["stat", "deploy"], ["local", "status"], ["local", "exec", "x", "--", "true"]):
+        at = command.index("--") if "--" in command else len(command)
+        words = [*command[:at], "--home", "nobody", "--state", str(home.state), *command[at:]]
+        assert f"; running here: --home {home.name}\n" in said(*words, status=1)
+    checked = subprocess.run([home.tulle, "check", "--home", "nobody", "--state", home.state], text=True, capture_output=True)
+    assert checked.returncode == 1 and f"nobody; running here: --home {home.name}\n" in checked.stdout
+
+
+def test_a_name_in_another_namespace_is_found(home):
+    def answer(*words, then=()):
+        done = subprocess.run([*home.command(*words), *then], text=True, capture_output=True, timeout=WAIT_S)
+        assert done.returncode == 1
+        return done.stderr
+
+    for words, then in ((["logs", "server"], []), (["restart", "server"], []), (["exec", "server"], ["--", "true"]),
+                        (["upgrade", "server"], [])):
+        assert "called server in namespace default; there is one in namespace t: -n t\n" in answer("local", *words, then=then)
+    assert "; it has linkerd-init, linkerd-proxy, server\n" in answer("local", "logs", "server", "-n", "t", "-c", "prxy")
+    shown = subprocess.run(home.command("local", "status", "-n", "nowhere"), text=True, capture_output=True, timeout=WAIT_S)
+    assert (shown.returncode, shown.stdout) == (0, ""), shown
+    assert shown.stderr.startswith("No pods found in namespace nowhere")

@@ -151,9 +151,9 @@ static void durations_are_written_as_in_go(void **state UNUSED)
 static void mistakes_are_explained(void **state UNUSED)
 {
     assert_int_equal(parse("--prot", "80"), E_CONFIG);
-    assert_string_equal(problem, "unknown option --prot; see --help");
+    assert_string_equal(problem, "unknown option --prot; did you mean --port? see --help");
     assert_int_equal(parse("--prot=80"), E_CONFIG);
-    assert_string_equal(problem, "unknown option --prot; see --help");
+    assert_string_equal(problem, "unknown option --prot; did you mean --port? see --help");
     assert_int_equal(parse("-Ax"), E_CONFIG);
     assert_string_equal(problem, "unknown option -x in -Ax; see --help");
     assert_int_equal(parse("stat", "--namespace"), E_CONFIG);
