@@ -2,6 +2,7 @@
 #include "local/validate_private.h"
 
 #include "core/err.h"
+#include "core/near.h"
 #include "local/supervisor.h"
 
 #include <limits.h>
@@ -46,11 +47,22 @@ static bool is_listed(const char *const *list, const char *name)
     return false;
 }
 
+static const char *nearest(const char *typed, const char *const *list)
+{
+    struct near n = NEAR(typed);
+
+    for (; *list != NULL; list++) {
+        near_try(&n, *list);
+    }
+    return n.best;
+}
+
 void validate_only(struct checker *k, const json_t *map, const char *path,
                    const char *const *allowed)
 {
     struct json_iter it = JSON_ITER(map);
     char full[FIELD_BYTES];
+    const char *near;
 
     if (map != NULL && !json_is_object(map)) {
         validate_refuse(k, E_CONFIG, path, "%s must be a map", path);
@@ -59,7 +71,10 @@ void validate_only(struct checker *k, const json_t *map, const char *path,
     while (json_next(&it)) {
         if (!is_listed(allowed, it.key)) {
             validate_field(full, "%s.%s", path, it.key);
-            validate_refuse(k, E_UNSUPPORTED, full, "%s is not supported by the local home", full);
+            near = nearest(it.key, allowed);
+            validate_refuse(k, E_UNSUPPORTED, full, "%s is not supported by the local home%s%s%s", full,
+                            near != NULL ? "; did you mean " : "", near != NULL ? near : "",
+                            near != NULL ? "?" : "");
         }
     }
 }

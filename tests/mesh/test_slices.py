@@ -111,7 +111,7 @@ WRONG = {
     "no-port": ({"ports": [{"name": "p80"}]}, "ports[0] needs a port"),
     "own-name": ({"metadata": {"name": "outside.ipv4", "namespace": "t", "labels": {"kubernetes.io/service-name": "outside"}}},
                  "are the home's own"),
-    "typo": ({"endpoints": [{"adresses": ["10.42.0.9"]}]}, "endpoints[0].adresses is not supported"),
+    "typo": ({"endpoints": [{"adresses": ["10.42.0.9"]}]}, "endpoints[0].adresses is not supported by the local home; did you mean addresses?"),
     "no-list": ({"endpoints": {"addresses": ["10.42.0.9"]}}, "endpoints must be a list"),
 }
 
