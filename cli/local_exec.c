@@ -305,9 +305,15 @@ static char *request(const struct exec_options *o, const struct opt_list *args)
     return line;
 }
 
+/* In the background, as under timeout(1), who changes the terminal's mode is stopped. */
+static bool is_foreground(void)
+{
+    return tcgetpgrp(STDIN_FILENO) == getpgrp();
+}
+
 int local_exec(int argc, char **argv)
 {
-    bool is_terminal = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1;
+    bool is_terminal = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1 && is_foreground();
     struct exec_options o = {.ns = "default", .has_stdin = true, .has_terminal = is_terminal};
     const struct opt opts[] = {
         LOCAL_TARGET_OPTS(&o.target),

@@ -120,6 +120,15 @@ class Terminal:
             self.process.wait()
 
 
+def test_in_the_background_of_a_terminal(home):
+    """timeout(1) makes a process group of its own, which may not change the terminal: it would be stopped for ever."""
+    words = " ".join([*home.command("local", "exec", "deploy/shell", "-n", "t"), "--", "echo", "here"])
+    with Terminal(["bash", "-c", f"timeout {WAIT_S} {words}; echo status=$?"]) as t:
+        t.expect(r"here\r\n")
+        t.expect(r"status=0\r\n")
+        t.end()
+
+
 def test_a_shell_on_a_terminal(home):
     """It has a terminal of its own with job control, the caller's window and TERM; Ctrl-C is the program's."""
     with Terminal(home.command("local", "exec", "-it", "deploy/shell", "-n", "t") + ["--", "bash", "--norc", "-i"]) as t:
