@@ -16,7 +16,8 @@
  * Probes as a kubelet makes them: HTTP GET (200 to 399 is well), a TCP connect, or a command in the
  * container. An HTTP probe comes from the node and passes the pod's inbound proxy, as in a cluster. A
  * TCP probe asks the program itself, at the pod's address: the proxy would accept whether there is a
- * program or not.
+ * program or not. For the same reason an HTTP probe knocks there first, until somebody opens: before
+ * that the proxy would count failed requests, and log each.
  *
  * What has not passed yet is tried more often at first, so that a home comes up fast; a failure counts
  * no more than once in a period all the same.
@@ -57,7 +58,7 @@ static void stop_attempt(struct probe *p)
         spawn_kill(p->pid, SIGKILL);
         p->pid = 0; /* reaped by nobody's name */
     }
-    p->is_sent = false;
+    p->is_sent = p->is_knocking = false;
 }
 
 /* --- results ------------------------------------------------------------------------------------- */
@@ -217,10 +218,54 @@ static void read_answer(struct probe *p)
     } else if (line[9] == '2' || line[9] == '3') {
         finish(p, NULL);
     } else {
-        (void)snprintf(why, sizeof(why), "GET %.60s is answered with %s%s", path_of(p), line + 9,
-                       strcmp(line + 9, "502") == 0 ? " (does anything listen at its port?)" : "");
+        (void)snprintf(why, sizeof(why), "GET %.80s is answered with %s", path_of(p), line + 9);
         finish(p, why);
     }
+}
+
+static int dial(struct probe *p, const struct addr *to, bool past_proxy)
+{
+    struct pod *pod = p->container->pod;
+    int rc;
+
+    if (!past_proxy) {
+        return sock_dial(loop_of(p), to, NULL, &p->task, &p->io);
+    }
+    TRY(net_pod_visit(&pod->net));
+    rc = sock_dial(loop_of(p), to, NULL, &p->task, &p->io);
+    net_pod_return(pod->home->net);
+    return rc;
+}
+
+static bool has_proxy(const struct pod *p)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < p->count; i++) {
+        found = found || strcmp(p->containers[i].name, CONTAINER_PROXY) == 0;
+    }
+    return found;
+}
+
+static void begin_request(struct probe *p);
+
+/* The connection that knocked is there, or not. */
+static void knocked(struct probe *p, int rc)
+{
+    char why[PROBE_WHY_BYTES];
+    uint16_t port = 0;
+
+    (void)probe_port(p, json_at(p->spec, "httpGet.port"), &port);
+    if (rc != 0) {
+        (void)snprintf(why, sizeof(why), "port %u: %s", port, err_text(rc));
+        finish(p, why);
+        return;
+    }
+    io_close(p->io);
+    p->io = NULL;
+    p->is_knocking = false;
+    p->has_knocked = true;
+    begin_request(p);
 }
 
 static void probe_run(struct task *t)
@@ -230,6 +275,10 @@ static void probe_run(struct task *t)
     int rc = io_handshake(p->io);
 
     if (rc == E_AGAIN) {
+        return;
+    }
+    if (p->is_knocking) {
+        knocked(p, rc);
         return;
     }
     if (rc != 0 || get == NULL) {
@@ -263,43 +312,38 @@ static void begin_command(struct probe *p, const json_t *command)
     }
 }
 
-static int dial(struct probe *p, const struct addr *to, bool past_proxy)
-{
-    struct pod *pod = p->container->pod;
-    int rc;
-
-    if (!past_proxy) {
-        return sock_dial(loop_of(p), to, NULL, &p->task, &p->io);
-    }
-    TRY(net_pod_visit(&pod->net));
-    rc = sock_dial(loop_of(p), to, NULL, &p->task, &p->io);
-    net_pod_return(pod->home->net);
-    return rc;
-}
-
-static void begin_attempt(struct probe *p)
+static void begin_request(struct probe *p)
 {
     const json_t *get = json_object_get(p->spec, "httpGet"),
                  *tcp = json_object_get(p->spec, "tcpSocket");
-    const json_t *command = json_at(p->spec, "exec.command");
     struct addr to = p->container->pod->net.ip4;
     int rc;
 
-    if (command != NULL) {
-        begin_command(p, command);
-        return;
-    }
     if (!probe_port(p, json_object_get(get != NULL ? get : tcp, "port"), &to.port)) {
         finish(p, "no port of the container has the name that it asks for");
         return;
     }
-    rc = dial(p, &to, get == NULL);
+    rc = dial(p, &to, get == NULL || p->is_knocking);
     if (rc != 0) {
         p->io = NULL;
         finish(p, err_text(rc));
         return;
     }
     task_wake(loop_of(p), &p->task);
+}
+
+static void begin_attempt(struct probe *p)
+{
+    const json_t *command = json_at(p->spec, "exec.command");
+
+    if (command != NULL) {
+        begin_command(p, command);
+        return;
+    }
+    p->is_knocking = json_object_get(p->spec, "httpGet") != NULL && !p->passes && !p->has_knocked &&
+                     strcmp(p->container->name, CONTAINER_PROXY) != 0 &&
+                     has_proxy(p->container->pod);
+    begin_request(p);
 }
 
 static void on_timer(struct timer *t)
@@ -333,6 +377,7 @@ void probe_begin(struct probe *p)
     probe_end(p);
     p->is_running = true;
     p->passes = p->kind == PROBE_LIVENESS;
+    p->has_knocked = false;
     p->why[0] = '\0';
     p->successes = p->failures = p->attempts = 0;
     p->task.run = probe_run;

@@ -93,6 +93,7 @@ struct probe {
     struct chain answer;
     pid_t pid;
     bool is_running, is_sent;
+    bool is_knocking, has_knocked; /* at the program's own port, before its proxy is asked */
     char why[PROBE_WHY_BYTES];   /* what the last attempt found wrong, for people; "" */
 };
 
