@@ -35,10 +35,10 @@ int cli_no_command(const char *parent, const char *typed, const char *const *nam
     for (size_t i = 0; i < count; i++) {
         near_try(&n, *(const char *const *)(const void *)((const char *)names + i * stride));
     }
-    if (n.best != NULL) {
+    if (near_word(&n) != NULL) {
         (void)cli_fail("there is no command \"%s%s\"; did you mean \"%s%s\"? `tulle %s--help` lists "
                        "them all",
-                       parent, typed, parent, n.best, parent);
+                       parent, typed, parent, near_word(&n), parent);
     } else {
         (void)cli_fail("there is no command \"%s%s\"; `tulle %s--help` lists them all", parent, typed,
                        parent);

@@ -54,7 +54,7 @@ static const char *nearest(const char *typed, const char *const *list)
     for (; *list != NULL; list++) {
         near_try(&n, *list);
     }
-    return n.best;
+    return near_word(&n);
 }
 
 void validate_only(struct checker *k, const json_t *map, const char *path,

@@ -1,40 +1,62 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/near.h"
 
-#include <stdint.h>
+#include <ctype.h>
+#include <string.h>
 
-/* Optimal string alignment: three rows of its table are alive at a time. */
-size_t near_distance(struct bytes a, struct bytes b)
+#define DISTANCE_MAX 3
+
+static bool same(char a, char b)
 {
-    size_t rows[3][NEAR_WORD_MAX + 1];
+    return tolower((unsigned char)a) == tolower((unsigned char)b);
+}
 
-    if (a.len > NEAR_WORD_MAX || b.len > NEAR_WORD_MAX) {
-        return SIZE_MAX;
-    }
-    for (size_t k = 0; k <= b.len; k++) {
-        rows[0][k] = k;
-    }
-    for (size_t i = 1; i <= a.len; i++) {
-        size_t *now = rows[i % 3], *above = rows[(i - 1) % 3], *swapped = rows[(i + 1) % 3];
+/* Three rows of the table are enough: the present one and the two before it. */
+static unsigned distance(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+    unsigned rows[3][NEAR_BYTES_MAX + 1];
 
-        now[0] = i;
-        for (size_t k = 1; k <= b.len; k++) {
-            now[k] = MIN(MIN(above[k], now[k - 1]) + 1, above[k - 1] + (a.at[i - 1] != b.at[k - 1]));
-            if (i > 1 && k > 1 && a.at[i - 1] == b.at[k - 2] && a.at[i - 2] == b.at[k - 1]) {
-                now[k] = MIN(now[k], swapped[k - 2] + 1);
+    for (unsigned j = 0; j <= b_len; j++) {
+        rows[0][j] = j;
+    }
+    for (size_t i = 1; i <= a_len; i++) {
+        unsigned *now = rows[i % 3], *last = rows[(i + 2) % 3], *before = rows[(i + 1) % 3];
+
+        now[0] = (unsigned)i;
+        for (size_t j = 1; j <= b_len; j++) {
+            unsigned change = last[j - 1] + (same(a[i - 1], b[j - 1]) ? 0 : 1);
+
+            now[j] = MIN(change, MIN(last[j], now[j - 1]) + 1);
+            if (i > 1 && j > 1 && same(a[i - 1], b[j - 2]) && same(a[i - 2], b[j - 1])) {
+                now[j] = MIN(now[j], before[j - 2] + 1);
             }
         }
     }
-    return rows[a.len % 3][b.len];
+    return rows[a_len % 3][b_len];
 }
 
 void near_try(struct near *n, const char *known)
 {
-    size_t len = strlen(n->typed), most = len < 3 ? 0 : len < 6 ? 1 : 2;
-    size_t distance = near_distance(bytes_str(n->typed), bytes_str(known));
+    size_t len = strlen(n->word), known_len = strlen(known);
+    unsigned found;
 
-    if (distance <= most && (n->best == NULL || distance < n->distance)) {
-        n->best = known;
-        n->distance = distance;
+    if (len > NEAR_BYTES_MAX || known_len > NEAR_BYTES_MAX) {
+        return;
     }
+    found = distance(n->word, len, known, known_len);
+    if (found > MIN(known_len / 3, (size_t)DISTANCE_MAX)) {
+        return;
+    }
+    if (n->best == NULL || found < n->distance) {
+        n->best = known;
+        n->distance = found;
+        n->is_tie = false;
+    } else if (found == n->distance && strcmp(known, n->best) != 0) {
+        n->is_tie = true;
+    }
+}
+
+const char *near_word(const struct near *n)
+{
+    return n->is_tie ? NULL : n->best;
 }

@@ -3,26 +3,31 @@
 #define CORE_NEAR_H
 
 /*
- * Which known word a mistyped one was meant to be: the one that the fewest letters left out, added, changed
- * or swapped lead to, if they are few.
+ * The known word that somebody meant who wrote another one: a letter too many, too few, another one, or two
+ * that changed places (optimal string alignment). Case does not count.
  *
- *     struct near n = NEAR("stats");
- *     near_try(&n, "stat");
- *     near_try(&n, "status");       // n.best is "stat"
+ *     struct near n = NEAR("accesPolicy");
+ *     near_try(&n, "accessPolicy");       // each word that is known
+ *     near_word(&n);                      // "accessPolicy"
+ *
+ * Bounds: words of more than NEAR_BYTES_MAX are near to none; the work is the product of both lengths.
+ * Ownership: borrows all words.
  */
-#include "core/bytes.h"
+#include "core/macros.h"
 
-#define NEAR_WORD_MAX 48 /* longer words are not compared */
+#include <stdbool.h>
+
+#define NEAR_BYTES_MAX 96
 
 struct near {
-    const char *typed;
-    const char *best; /* borrowed from near_try(); NULL: none is near */
-    size_t distance;
+    const char *word;
+    const char *best;  /* private, as what follows */
+    unsigned distance; /* of `best`, while there is one */
+    bool is_tie;       /* another one is as near */
 };
-#define NEAR(text) {.typed = (text), .best = NULL, .distance = 0}
-
+#define NEAR(word_) {.word = (word_)}
 void near_try(struct near *n, const char *known);
-/* How many letters apart; SIZE_MAX when a word is too long. */
-size_t near_distance(struct bytes a, struct bytes b);
+/* NULL unless one word alone is the nearest. Of a word a third may differ, and at most three letters. */
+const char *near_word(const struct near *n);
 
 #endif

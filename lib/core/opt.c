@@ -245,16 +245,18 @@ static int set_from_next(struct parse *p, const struct opt *o)
 
 static int fail_unknown(struct parse *p, struct bytes name)
 {
-    char typed[NEAR_WORD_MAX + 1];
+    char typed[NEAR_BYTES_MAX + 1];
     struct near n = NEAR(typed);
+    const char *meant;
 
     (void)snprintf(typed, sizeof(typed), BYTES_FMT, BYTES_ARG(name));
     for (size_t i = 0; i < p->opts_count; i++) {
         near_try(&n, p->opts[i].name);
     }
+    meant = near_word(&n);
     return fail(p, "unknown option --" BYTES_FMT "; %s%s%ssee --help", BYTES_ARG(name),
-                n.best != NULL ? "did you mean --" : "", n.best != NULL ? n.best : "",
-                n.best != NULL ? "? " : "");
+                meant != NULL ? "did you mean --" : "", meant != NULL ? meant : "",
+                meant != NULL ? "? " : "");
 }
 
 static int parse_long(struct parse *p, const char *arg)
