@@ -77,10 +77,31 @@ static unsigned column_of(yaml_mark_t mark)
     return (unsigned)mark.column + 1;
 }
 
+/* A tab stands in the blanks that a line begins with, and the problem there: YAML is indented with spaces
+ * only (YAML 1.2 section 6.1), and the parser speaks of tokens. False when it is another problem. */
+static bool find_tab(const struct reader *r, unsigned *out_column)
+{
+    size_t end = byte_of(r, r->parser.problem_mark) - r->text_start, at = end;
+
+    while (at > 0 && r->text.at[at - 1] != '\n') {
+        at--;
+    }
+    for (*out_column = 1; at < r->text.len && at <= end && r->text.at[at] == ' '; at++) {
+        (*out_column)++;
+    }
+    if (at >= r->text.len || at > end || r->text.at[at] != '\t') {
+        return false;
+    }
+    while (at < end && (r->text.at[at] == ' ' || r->text.at[at] == '\t')) {
+        at++;
+    }
+    return at == end;
+}
+
 static int problem_of_parser(struct reader *r)
 {
     const yaml_parser_t *p = &r->parser;
-    unsigned line = 1, column = 1;
+    unsigned line = 1, column = 1, tab;
 
     if (p->error == YAML_MEMORY_ERROR) {
         return yaml_build_fail(r->b, E_LIMIT, line, column, "too large for the memory available");
@@ -95,6 +116,9 @@ static int problem_of_parser(struct reader *r)
     }
     line = line_of(p->problem_mark);
     column = column_of(p->problem_mark);
+    if (find_tab(r, &tab)) {
+        return yaml_build_fail(r->b, E_YAML, line, tab, "a tab cannot indent YAML: write spaces");
+    }
     if (p->context != NULL) {
         return yaml_build_fail(r->b, E_YAML, line, column, "%s %s (which begins on line %u)",
                                p->problem != NULL ? p->problem : "malformed", p->context,

@@ -272,7 +272,12 @@ static void test_problems_have_a_place(void **state)
 {
     (void)state;
     expect_problem("a: 1\nb: [1\nc: 2\n", E_YAML, "line 3, column ");
-    expect_problem("a:\n\t- x\n", E_YAML, "line 2, column 1: ");
+    /* YAML 1.2 section 6.1: indentation is spaces only. */
+    expect_problem("a:\n\t- x\n", E_YAML, "line 2, column 1: a tab cannot indent YAML: write spaces");
+    expect_problem("a:\n\tb: 1\n", E_YAML, "line 2, column 1: a tab cannot indent YAML: write spaces");
+    expect_problem("a:\n  b: 1\n\tc: 2\n", E_YAML, "line 3, column 1: a tab cannot indent YAML");
+    expect_problem("a:\n  - \xc3\xa4: 1\n  \t  c: 2\n", E_YAML, "line 3, column 3: a tab cannot indent YAML");
+    expect_problem("a: b: c\t\n", E_YAML, "line 1, column 5: mapping values are not allowed");
     expect_problem("a: 1\nb: \xff\n", E_YAML, "line 2, column 4: ");
     expect_problem("a: 1\nb: \x01\n", E_YAML, "line 2, column 4: ");
     expect_problem("a: b: c\n", E_YAML, "line 1, column 5: ");
