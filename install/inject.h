@@ -50,8 +50,9 @@ struct inject_owner {
 };
 /*
  * Decide, and on INJECT_OK change `pod` (a Pod, or a pod template: an object with metadata and
- * spec) in place. `ns_annotations` may be NULL. Annotations are checked: an unknown or malformed
- * `config.linkerd.io/` value gives E_CONFIG and a sentence that names it; nothing is changed then.
+ * spec) in place. `ns_annotations` may be NULL. Annotations are checked: a malformed
+ * `config.linkerd.io/` value gives E_CONFIG and a sentence that names it; nothing is changed then. One
+ * that there is not is left out, as Linkerd does it: the control plane names it (control/policy).
  * So does a pod whose shape is wrong (labels that are a list). A pod of the control plane (label
  * linkerd.io/control-plane-component) finds its own components at localhost.
  */
@@ -60,6 +61,14 @@ int inject_pod(const struct inject_values *v, const char *ns, const json_t *ns_a
                char *problem, size_t problem_bytes) MUST_USE;
 /* What is allowed instead of `value` for the annotation `name`; NULL when it is fine. */
 const char *inject_annotation_problem(const char *name, const char *value);
+/* An annotation as the pod patch sees it. */
+struct inject_annotation {
+    bool is_ours;        /* `config.linkerd.io/...`, its alpha or beta */
+    bool is_known;       /* there is one of that name; the patch leaves out one that there is not */
+    const char *near;    /* which one was meant, as far as that can be told; else NULL */
+    const char *allowed; /* what is allowed instead of the value; NULL: it is fine */
+};
+void inject_annotation_read(const char *name, const char *value, struct inject_annotation *out);
 /* Remove what inject_pod() adds; true when anything was removed. `config.linkerd.io/` annotations
  * and linkerd.io/inject stay: which of them the user wrote cannot be told any more. */
 bool uninject_pod(json_t *pod);

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "core/err.h"
+#include "core/log_filter.h"
 #include "install/inject_private.h"
 
 /* Longest lists and texts that an annotation may hold; Kubernetes' own bound is 256 KiB for all. */
@@ -262,6 +263,10 @@ const char *inject_check(enum check check, const char *value)
         return is_one_of(value, choices[check].words) ? NULL : choices[check].allowed;
     }
     switch (check) {
+    case CHECK_LOG_FILTER:
+        return log_filter_is_good(value)
+                   ? NULL
+                   : "off, error, warn, info, debug, trace or a filter like warn,linkerd=info";
     case CHECK_IMAGE:
         return is_image(value) ? NULL : "an image name or version without spaces";
     case CHECK_QUANTITY:

@@ -8,6 +8,7 @@
 #include "api/names.h"
 #include "core/alloc.h"
 #include "core/err.h"
+#include "core/near.h"
 #include "core/text.h"
 #include "install/inject_private.h"
 
@@ -44,6 +45,22 @@ const char *inject_annotation_problem(const char *name, const char *value)
     return "nothing: there is no such annotation";
 }
 
+void inject_annotation_read(const char *name, const char *value, struct inject_annotation *out)
+{
+    struct near n = NEAR(name);
+
+    *out = (struct inject_annotation){.is_ours = annotation_is_config(bytes_str(name))};
+    for (size_t i = 0; out->is_ours && i < CONFIG_COUNT; i++) {
+        if (strcmp(annotations[i].name, name) == 0) {
+            out->is_known = true;
+            out->allowed = inject_check(annotations[i].check, value);
+            return;
+        }
+        near_try(&n, annotations[i].name);
+    }
+    out->near = out->is_ours ? near_word(&n) : NULL;
+}
+
 /* As much of a value as a sentence takes. */
 static const char *shortened(const char *value, char *to, size_t bytes)
 {
@@ -72,8 +89,7 @@ static int read_annotations(struct inject_config *c, const json_t *from, const c
             i++;
         }
         if (i == CONFIG_COUNT) {
-            (void)snprintf(problem, problem_bytes, "unknown %sannotation %.100s", where, name);
-            return E_CONFIG;
+            continue;
         }
         allowed = value != NULL ? inject_check(annotations[i].check, value)
                                 : "a text; numbers, true and false stand in quotes";

@@ -210,21 +210,36 @@ static void filters_changed(void)
     }
 }
 
-static int filter_set(struct log_filter *to, const char *filter)
+static int filter_parse(const char *filter, struct log_filter *out)
 {
-    struct log_filter fresh = {.others = LOG_ERROR};
     struct bytes rest = bytes_str(filter), rule;
 
+    *out = (struct log_filter){.others = LOG_ERROR};
     if (rest.len >= FILTER_BYTES_MAX) {
         return E_CONFIG;
     }
-    memcpy(fresh.text, filter, rest.len + 1);
+    memcpy(out->text, filter, rest.len + 1);
     while (rest.len > 0) {
         rule = take_rule(&rest);
         if (rule.len > 0) {
-            TRY(parse_rule(&fresh, rule));
+            TRY(parse_rule(out, rule));
         }
     }
+    return 0;
+}
+
+bool log_filter_is_good(const char *filter)
+{
+    struct log_filter parsed;
+
+    return filter_parse(filter, &parsed) == 0;
+}
+
+static int filter_set(struct log_filter *to, const char *filter)
+{
+    struct log_filter fresh;
+
+    TRY(filter_parse(filter, &fresh));
     spin_acquire(&filter_lock);
     *to = fresh;
     filters_changed();

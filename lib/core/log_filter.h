@@ -16,6 +16,9 @@ unsigned log_filter_generation(void); /* changes with any of the filters, never 
 enum log_level log_filter_level(const char *target);     /* the most verbose of all filters */
 enum log_level log_filter_main_level(const char *target); /* of log_set_filter() */
 
+/* log_set_filter() would take it. */
+bool log_filter_is_good(const char *filter);
+
 /* Filters of live streams (log_stream.h), by index below LOG_FILTER_STREAMS. */
 #define LOG_FILTER_STREAMS 4
 int log_filter_stream_set(unsigned index, const char *filter) MUST_USE; /* E_CONFIG */

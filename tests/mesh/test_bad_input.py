@@ -146,7 +146,7 @@ def line_of(text, part):
 
 BAD_MANIFESTS = {
     "no-yaml": ("a: [1\nb: }\n", None, []),
-    "tab-as-indent": (GOOD + "---\nkind: ConfigMap\nmetadata:\n\tname: x\n", "\tname", []),
+    "tab-as-indent": (GOOD + "---\nkind: ConfigMap\nmetadata:\n\tname: x\n", "\tname", ["a tab cannot indent YAML: write spaces"]),
     "not-an-object": ("- just\n- a list\n", None, []),
     "no-name": (changed(GOOD, "name: fine", "labels: {}"), None, ["name"]),
     "unknown-kind": (changed(GOOD, "ConfigMap", "Surprise"), None, ["Surprise"]),
@@ -187,8 +187,8 @@ BAD_ANNOTATIONS = {
     "inject": ("linkerd.io/inject: enabled", "linkerd.io/inject: sometimes", ["linkerd.io/inject", "neither enabled"]),
     "value": ("linkerd.io/inject: enabled", 'linkerd.io/inject: enabled\n        config.linkerd.io/proxy-log-format: xml',
               ["config.linkerd.io/proxy-log-format", "xml"]),
-    "name": ("linkerd.io/inject: enabled", 'linkerd.io/inject: enabled\n        config.linkerd.io/proxy-colour: red',
-             ["config.linkerd.io/proxy-colour"]),
+    "log-level": ("linkerd.io/inject: enabled", 'linkerd.io/inject: enabled\n        config.linkerd.io/proxy-log-level: loud',
+                  ["config.linkerd.io/proxy-log-level", "loud", "off, error, warn, info, debug, trace or a filter"]),
 }
 
 

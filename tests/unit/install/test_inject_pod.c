@@ -702,6 +702,30 @@ static void expect_problem(json_t *pod, const json_t *ns, const char *want)
     json_decref(pod);
 }
 
+/* What there is not is left out, as Linkerd does it, and can be told with what was meant. */
+static void test_unknown_annotations(void **state)
+{
+    struct inject_annotation a;
+    json_t *pod = web_with("config.linkerd.io/proxy-log-levle", "info");
+    json_t *ns = json_pack("{s:s}", "config.alpha.linkerd.io/x", "1");
+
+    (void)state;
+    inject(pod, ns);
+    json_decref(pod);
+    json_decref(ns);
+    inject_annotation_read("config.linkerd.io/proxy-log-levle", "loud", &a);
+    assert_true(a.is_ours && !a.is_known && a.allowed == NULL);
+    assert_string_equal(a.near, "config.linkerd.io/proxy-log-level");
+    inject_annotation_read("config.linkerd.io/colour", "red", &a);
+    assert_true(a.is_ours && !a.is_known && a.near == NULL);
+    inject_annotation_read("config.linkerd.io/proxy-log-level", "loud", &a);
+    assert_true(a.is_ours && a.is_known && a.allowed != NULL);
+    inject_annotation_read("config.linkerd.io/proxy-log-level", "warn,linkerd=debug", &a);
+    assert_true(a.is_ours && a.is_known && a.allowed == NULL);
+    inject_annotation_read("kubernetes.io/proxy-log-level", "loud", &a);
+    assert_false(a.is_ours || a.is_known);
+}
+
 static void test_bad_annotations(void **state)
 {
     static const char *const cases[][3] = {
@@ -720,6 +744,10 @@ static void test_bad_annotations(void **state)
         {"skip-subnets", "10.0.0.0", "networks like 10.0.0.0/8,fd00::/8"},
         {"image-pull-policy", "always", "Always, IfNotPresent or Never"},
         {"proxy-log-format", "xml", "plain or json"},
+        {"proxy-log-level", "loud",
+         "off, error, warn, info, debug, trace or a filter like warn,linkerd=info"},
+        {"proxy-log-level", "warn,linkerd=loud",
+         "off, error, warn, info, debug, trace or a filter like warn,linkerd=info"},
         {"proxy-await", "true", "enabled or disabled"},
         {"proxy-enable-native-sidecar", "yes", "true or false"},
         {"default-inbound-policy", "none",
@@ -762,10 +790,6 @@ static void test_bad_annotations(void **state)
         expect_problem(load(web), ns, want);
         json_decref(ns);
     }
-    expect_problem(web_with("config.linkerd.io/proxy-cpu", "1"), NULL,
-                   "unknown annotation config.linkerd.io/proxy-cpu");
-    expect_problem(web_with("config.alpha.linkerd.io/x", "1"), NULL,
-                   "unknown annotation config.alpha.linkerd.io/x");
     expect_problem(web_with("config.linkerd.io/skip-inbound-ports", "redis"), NULL,
                    "annotation config.linkerd.io/skip-inbound-ports names the port \"redis\", "
                    "which no container of the "
@@ -862,6 +886,7 @@ int main(void)
         TEST(test_namespace_annotations),
         TEST(test_control_plane_pod),
         TEST(test_decision),
+        TEST(test_unknown_annotations),
         TEST(test_bad_annotations),
         TEST(test_bad_shapes),
         TEST(test_many_ports),

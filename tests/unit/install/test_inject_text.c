@@ -418,11 +418,11 @@ static void test_problems(void **state)
                    E_CONFIG,
                    "line 6, column 34: pod \"p\": annotation config.linkerd.io/proxy-uid is "
                    "\"root\"; allowed is a number");
-    expect_problem(
-        "kind: Namespace\nmetadata:\n  name: ns\n  annotations:\n    config.linkerd.io/nothing: "
-        "x\n",
-        E_CONFIG,
-        "line 5, column 32: namespace \"ns\": unknown annotation config.linkerd.io/nothing");
+    expect_problem("kind: Namespace\nmetadata:\n  name: ns\n  annotations:\n"
+                   "    config.linkerd.io/proxy-log-level: loud\n",
+                   E_CONFIG,
+                   "line 5, column 40: namespace \"ns\": annotation config.linkerd.io/proxy-log-level is "
+                   "\"loud\"; allowed is off, error, warn,");
     expect_problem("kind: Pod\nmetadata:\n  name: p\n  annotations: [a]\n", E_CONFIG,
                    "line 1, column 1: pod \"p\": ");
     expect_problem(
