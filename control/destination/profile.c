@@ -71,7 +71,7 @@ static void add_service_profile(struct profile *p, const char *ns, uint16_t port
     if (found == NULL) {
         return;
     }
-    (void)profile_read(found, env, port, a, to);
+    profile_read(found, env, port, a, to, NULL);
     if (protobuf_c_message_get_packed_size(&to->base) > bare + PROFILE_BYTES_MAX) {
         log_error(
             "a ServiceProfile is too large to be sent: its routes are left out; profile=%s/%s",

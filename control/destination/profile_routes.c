@@ -31,21 +31,32 @@ typedef Io__Linkerd__Proxy__Destination__WeightedDst weighted_dst;
 
 struct reader {
     struct arena *arena;
-    char *problem; /* the first one */
+    struct profile_problems *problems; /* NULL: nobody reads them */
+    const char *list;                  /* what is read: "routes", */
+    size_t index;                      /* and which of them */
 };
 
 static void complain(struct reader *r, const char *format, ...) PRINTF_LIKE(2, 3);
 static void complain(struct reader *r, const char *format, ...)
 {
+    struct profile_problems *ps = r->problems;
+    struct profile_problem *p;
     char text[512];
     va_list args;
 
-    if (r->problem == NULL) {
-        va_start(args, format);
-        vsnprintf(text, sizeof(text), format, args);
-        va_end(args);
-        r->problem = arena_strdup(r->arena, bytes_str(text));
+    if (ps == NULL || ps->count == PROFILE_PROBLEMS_MAX) {
+        if (ps != NULL) {
+            ps->more++;
+        }
+        return;
     }
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    p = &ps->at[ps->count++];
+    p->reason = arena_strdup(r->arena, bytes_str(text));
+    p->field = r->list == NULL ? "spec.retryBudget"
+                               : arena_printf(r->arena, "spec.%s[%zu]", r->list, r->index);
 }
 
 /* --- values -------------------------------------------------------------------------------------- */
@@ -453,6 +464,8 @@ static void overrides_read(struct reader *r, const json_t *list, const struct co
         struct service_name service;
         double weight = 0;
 
+        r->list = "dstOverrides";
+        r->index = i;
         if (authority == NULL || authority[0] == '\0' ||
             !quantity_read(json_object_get(from, "weight"), &weight) ||
             weight * WEIGHT_ONE > UINT32_MAX) {
@@ -470,22 +483,27 @@ static void overrides_read(struct reader *r, const json_t *list, const struct co
     }
 }
 
-const char *profile_read(const struct object *o, const struct control_env *env, uint16_t port,
-                         struct arena *a, profile_message *to)
+void profile_read(const struct object *o, const struct control_env *env, uint16_t port, struct arena *a,
+                  profile_message *to, struct profile_problems *problems)
 {
-    struct reader r = {.arena = a};
+    struct reader r = {.arena = a, .problems = problems};
     const json_t *routes = json_object_get(o->spec, "routes");
     const json_t *budget = json_object_get(o->spec, "retryBudget");
     size_t count = json_array_size(routes);
 
     to->routes = arena_new(a, MAX(count, 1) * sizeof(to->routes[0]));
     for (size_t i = 0; i < count; i++) {
-        route_message *m = route_read(&r, json_array_get(routes, i));
+        route_message *m;
+
+        r.list = "routes";
+        r.index = i;
+        m = route_read(&r, json_array_get(routes, i));
 
         if (m != NULL) {
             to->routes[to->n_routes++] = m;
         }
     }
+    r.list = NULL;
     if (budget != NULL) {
         budget_read(&r, budget, to);
     }
@@ -493,5 +511,4 @@ const char *profile_read(const struct object *o, const struct control_env *env, 
     to->profile_ref = message_service_ref(a, o->ns, o->name, 0);
     to->profile_ref->resource->group = message_text("linkerd.io");
     to->profile_ref->resource->kind = message_text("ServiceProfile");
-    return r.problem;
 }

@@ -14,10 +14,18 @@
 
 typedef Io__Linkerd__Proxy__Destination__DestinationProfile profile_message;
 
-/* Routes, budget, overrides and the reference. NULL, or the first thing that is wrong with it, in the arena:
- * what cannot be understood is left out. */
-const char *profile_read(const struct object *o, const struct control_env *env, uint16_t port,
-                         struct arena *a, profile_message *to);
+/* What is wrong with a profile, in the arena; the first PROFILE_PROBLEMS_MAX, and how many more. */
+#define PROFILE_PROBLEMS_MAX 8
+struct profile_problems {
+    struct profile_problem {
+        const char *field, *reason; /* "spec.routes[2]" */
+    } at[PROFILE_PROBLEMS_MAX];
+    size_t count, more;
+};
+/* Routes, budget, overrides and the reference; what cannot be understood is left out, and said in *problems,
+ * which is zeroed by the caller, or NULL. */
+void profile_read(const struct object *o, const struct control_env *env, uint16_t port, struct arena *a,
+                  profile_message *to, struct profile_problems *problems);
 /* `from` NULL: the defaults. */
 void *retry_budget_message(const json_t *from, struct arena *a);
 

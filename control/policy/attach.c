@@ -79,6 +79,15 @@ static void route_keys(const struct object *o, attach_visit *visit, void *user)
     }
 }
 
+bool attach_is_for(enum kind k)
+{
+    return k == KIND_SERVER_AUTHORIZATION || k == KIND_AUTHORIZATION_POLICY ||
+           k == KIND_HTTP_LOCAL_RATE_LIMIT || k == KIND_EGRESS_NETWORK ||
+           k == KIND_MESH_TLS_AUTHENTICATION || k == KIND_NETWORK_AUTHENTICATION ||
+           k == KIND_LINKERD_HTTP_ROUTE || k == KIND_HTTP_ROUTE || k == KIND_GRPC_ROUTE ||
+           k == KIND_TLS_ROUTE || k == KIND_TCP_ROUTE;
+}
+
 void attach_keys(const struct object *o, attach_visit *visit, void *user)
 {
     if (o->kind == KIND_SERVER_AUTHORIZATION) {

@@ -36,6 +36,8 @@ void attach_on_event(struct attach *x, enum cluster_event e, const struct object
                      const struct object *old);
 struct attached attach_get(const struct attach *x, char letter, const char *ns, const char *name);
 
+/* Objects of that kind speak of others, and are to be told to attach_on_event(). */
+bool attach_is_for(enum kind k);
 /* Everything that the object speaks of. */
 typedef void attach_visit(void *user, struct bytes key);
 void attach_keys(const struct object *o, attach_visit *visit, void *user);

@@ -201,7 +201,7 @@ static void set_timeout(route_backend *m, uint64_t ns, struct arena *a)
 distribution *distribution_read(struct reading *r, const struct target *t, const struct object *o,
                                 const json_t *rule, enum family f, uint64_t timeout_ns)
 {
-    const json_t *refs = json_object_get(rule, "backendRefs");
+    const json_t *refs = reading_list(r, rule, "backendRefs");
     size_t count = json_array_size(refs);
     distribution *m;
 

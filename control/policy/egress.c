@@ -6,13 +6,17 @@
  * else of the global one; the most specific block, then the oldest.
  */
 
-/* The length of the longest block that has the address; -1: none. Without a list it is everything. */
+/* The length of the longest block that has the address; -1: none. Without a list it is everything; what ought
+ * to be a list and is none has nothing, lest it be taken for everything. */
 static int specificity(const struct object *o, const struct addr *at)
 {
     const json_t *list = json_object_get(o->spec, "networks");
     struct network n;
     int best = -1;
 
+    if (list != NULL && !json_is_null(list) && !json_is_array(list)) {
+        return -1;
+    }
     if (json_array_size(list) == 0) {
         return 0;
     }
@@ -66,17 +70,20 @@ void egress_check(struct reading *r, const struct object *o)
     const json_t *list = json_object_get(o->spec, "networks");
     const char *policy = json_text(o->spec, "trafficPolicy");
     struct network n;
+    size_t good = 0;
 
     reading_at(r, "spec.trafficPolicy");
     if (policy == NULL || (strcmp(policy, "Allow") != 0 && strcmp(policy, "Deny") != 0)) {
-        reading_refuse(r, "trafficPolicy is neither Allow nor Deny, so nothing is let out");
+        reading_complain(r, "trafficPolicy is neither Allow nor Deny, so nothing is let out");
+        reading_advise(r, "write Allow or Deny");
     }
     for (size_t i = 0; i < json_array_size(list); i++) {
         reading_at(r, "spec.networks[%zu]", i);
         if (!network_read(json_array_get(list, i), &n)) {
-            reading_refuse(r, "network %zu is no CIDR, or an exception lies outside of it", i);
+            reading_complain(r, "network %zu is no CIDR, or an exception lies outside of it", i);
             continue;
         }
+        good++;
         for (size_t k = 0; k < r->env->cluster_networks_count; k++) {
             const struct cidr *own = &r->env->cluster_networks[k];
 
@@ -88,5 +95,11 @@ void egress_check(struct reading *r, const struct object *o)
                 reading_advise(r, "take the cluster's networks out of it with `except`");
             }
         }
+    }
+    reading_at(r, "spec.networks");
+    if (list != NULL && !json_is_null(list) && !json_is_array(list)) {
+        reading_refuse(r, "networks is no list");
+    } else if (json_array_size(list) > 0 && good == 0) {
+        reading_refuse(r, "none of its networks can be read");
     }
 }

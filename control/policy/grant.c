@@ -63,10 +63,11 @@ authz *server_authorization_read(struct reading *r, const struct object *o)
     const json_t *tls = json_object_get(client, "meshTLS");
     authz *m = authz_new(o, "serverauthorization", r->arena);
     bool is_open = json_flag(client, "unauthenticated", false);
+    const char *problem = selector_problem(json_at(o->spec, "server.selector"));
 
     reading_at(r, "spec.server.selector");
-    if (!selector_is_good(json_at(o->spec, "server.selector"))) {
-        reading_refuse(r, "the selector of its server is malformed");
+    if (problem != NULL) {
+        reading_refuse(r, "the selector of its server is malformed: %s", problem);
     }
     reading_at(r, "spec.client.networks");
     m->networks = networks_read(r, json_object_get(client, "networks"), &m->n_networks);

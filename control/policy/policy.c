@@ -42,7 +42,7 @@ static void on_event(struct cluster_watch *w, enum cluster_event e, const struct
 {
     struct policy *p = CONTAINER_OF(w, struct policy, watch);
 
-    if (o->kind != KIND_POD && o->kind != KIND_EXTERNAL_WORKLOAD) {
+    if (check_matters(o, old)) {
         problems_touch(p);
     }
     if (o->kind == KIND_SERVER) {
@@ -57,7 +57,7 @@ static void on_event(struct cluster_watch *w, enum cluster_event e, const struct
         touch_name(p, DEP_POD, o->ns, o->name);
     } else if (o->kind == KIND_EXTERNAL_WORKLOAD) {
         touch_name(p, DEP_EXTERNAL, o->ns, o->name);
-    } else if (o->kind != KIND_SERVICE_PROFILE) { /* of which only problems are looked for here */
+    } else if (attach_is_for(o->kind)) { /* of the others only problems are looked for */
         attach_on_event(&p->attach, e, o, old);
         if (old != NULL) {
             attach_keys(old, touch_key, p);
@@ -192,30 +192,7 @@ enum grpc_status policy_watch_outbound(struct policy *p, struct bytes request, s
 
 static uint64_t watched_kinds(void)
 {
-    static const enum kind kinds[] = {
-        KIND_SERVICE,
-        KIND_POD,
-        KIND_EXTERNAL_WORKLOAD,
-        KIND_SERVER,
-        KIND_SERVER_AUTHORIZATION,
-        KIND_AUTHORIZATION_POLICY,
-        KIND_MESH_TLS_AUTHENTICATION,
-        KIND_NETWORK_AUTHENTICATION,
-        KIND_HTTP_LOCAL_RATE_LIMIT,
-        KIND_LINKERD_HTTP_ROUTE,
-        KIND_HTTP_ROUTE,
-        KIND_GRPC_ROUTE,
-        KIND_TLS_ROUTE,
-        KIND_TCP_ROUTE,
-        KIND_EGRESS_NETWORK,
-        KIND_SERVICE_PROFILE,
-    };
-    uint64_t all = 0;
-
-    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-        all |= UINT64_C(1) << kinds[i];
-    }
-    return all;
+    return checked_kinds() | UINT64_C(1) << KIND_EXTERNAL_WORKLOAD;
 }
 
 struct policy *policy_new(const struct control_env *env)

@@ -23,18 +23,24 @@ enum grpc_status policy_watch_port(struct policy *p, struct bytes request, struc
 enum grpc_status policy_watch_outbound(struct policy *p, struct bytes request, struct subscriber *s,
                                        const char **out_why) MUST_USE;
 
-/* What is wrong with policy objects, also said once each in the log, and what becomes of them until they are
- * mended. Borrowed until the next turn of the loop. */
+/* What is wrong with policies, routes, profiles and annotations, also said once each in the log, and what
+ * becomes of them until they are mended. Of an object there are at most nine: what bears on the whole first,
+ * and in the ninth how many there are beyond eight. Borrowed until the next turn of the loop. */
 struct policy_problem {
     enum kind kind;
     char *ns, *name, *source, *reason; /* source: "web.yaml:12"; "" for an API server */
     char *field;                       /* where: "spec.rules[0].backendRefs"; "" unknown */
-    const char *advice;                /* what to do; static */
+    char *advice;                      /* what to do */
     enum policy_effect {
-        EFFECT_PART, /* one setting of it is left out */
-        EFFECT_NONE, /* it is left out as a whole */
-        EFFECT_SHUT  /* a route of a Server: requests are kept out on its account */
+        EFFECT_PART,     /* one setting of it is left out */
+        EFFECT_BESIDE,   /* the same, and another problem keeps all of it from having an effect */
+        EFFECT_NONE,     /* it is left out as a whole */
+        EFFECT_SHUT,     /* a route of a Server: requests are kept out on its account */
+        EFFECT_OPEN,     /* a Server: nobody knows which ports it guards, so they have the default policy */
+        EFFECT_UNLIMITED, /* a rate limit: its Server has none */
+        EFFECT_UNMADE     /* of pods: none that is to have a sidecar is made */
     } effect;
+    unsigned index; /* among those of the object */
 };
 const struct policy_problem *policy_problems(const struct policy *p, size_t *out_count);
 

@@ -7,7 +7,8 @@
  *
  *   policy.c         life, questions, which topics an event touches
  *   attach.c         which objects speak of what
- *   problems.c       what is wrong with the objects
+ *   problems.c       the list of what is wrong with the objects; checks.c: what is looked for in each kind;
+ *                    fields.c, unknown.c: fields that there are not; annotations.c: annotations
  *   reading.c        values and references in objects; clients.c, match.c, filter.c, settings.c: parts
  *   inbound.c        the topic of WatchPort
  *   authz.c          default policies as authorizations
@@ -104,7 +105,31 @@ void egress_check(struct reading *r, const struct object *o);
 
 void problems_init(struct problems *l);
 void problems_clear(struct policy *p);
-void problems_touch(struct policy *p); /* something changed that they depend on */
+void problems_touch(struct policy *p); /* look at all objects again, soon */
+
+/* --- checks.c -------------------------------------------------------------------------------------- */
+
+/* At one object. */
+struct look {
+    struct reading reading;
+    struct found found;
+    enum policy_effect effect; /* on the whole */
+};
+uint64_t checked_kinds(void); /* bits as in a watch */
+/* The event may change what is wrong with an object. Pods and what makes them change all the time, and seldom
+ * what they say. `old`: as a watch has it. */
+bool check_matters(const struct object *o, const struct object *old);
+/* All that is wrong with it, and what becomes of it; of kinds that are not checked nothing. */
+void check_object(const struct policy *p, struct look *l, const struct object *o);
+
+/* --- annotations.c --------------------------------------------------------------------------------- */
+
+/* Complains of annotations of a sidecar that there are not, or whose value is none. */
+void annotations_check(struct reading *r, const struct object *o);
+/* The same for those of a Namespace, a Pod, or the pods that something makes; a value that is none is a
+ * refusal, for no such pod is made. */
+void pod_annotations_check(struct reading *r, const struct object *o);
+bool pod_annotations_are_equal(const struct object *a, const struct object *b);
 
 /* --- inbound.c, outbound.c -------------------------------------------------------------------------- */
 

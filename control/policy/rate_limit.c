@@ -33,12 +33,16 @@ static limit_message *limit_read(struct reading *r, const json_t *from, uint32_t
 static override_message *override_read(struct reading *r, const struct object *o, size_t index,
                                        uint32_t total)
 {
-    const json_t *from = json_array_get(json_object_get(o->spec, "overrides"), index);
-    const json_t *refs = json_object_get(from, "clientRefs");
+    const json_t *from = json_array_get(json_object_get(o->spec, "overrides"), index), *refs;
     struct clients c;
     override_message *m = message_new(
         r->arena, &io__linkerd__proxy__inbound__http_local_rate_limit__override__descriptor);
 
+    reading_at(r, "spec.overrides[%zu].clientRefs", index);
+    refs = reading_list(r, from, "clientRefs");
+    if (json_array_size(refs) == 0) {
+        reading_complain(r, "an override names no client, so it is for none");
+    }
     clients_init(&c, json_array_size(refs), r->arena);
     for (size_t i = 0; i < json_array_size(refs); i++) {
         const json_t *ref = json_array_get(refs, i);
@@ -62,11 +66,13 @@ static override_message *override_read(struct reading *r, const struct object *o
 
 rate_limit_message *rate_limit_read(struct reading *r, const struct object *o)
 {
-    size_t count = json_array_size(json_object_get(o->spec, "overrides"));
     rate_limit_message *m =
         message_new(r->arena, &io__linkerd__proxy__inbound__http_local_rate_limit__descriptor);
     uint32_t total;
+    size_t count;
 
+    reading_at(r, "spec.overrides");
+    count = json_array_size(reading_list(r, o->spec, "overrides"));
     m->metadata = resource_ref(r->arena, GROUP_POLICY, "HTTPLocalRateLimitPolicy", o->name, "", 0);
     reading_at(r, "spec.total");
     m->total = limit_read(r, json_object_get(o->spec, "total"), 0);
@@ -78,7 +84,7 @@ rate_limit_message *rate_limit_read(struct reading *r, const struct object *o)
         m->overrides[m->n_overrides++] = override_read(r, o, i, total);
     }
     reading_at(r, "spec");
-    if (m->total == NULL && m->identity == NULL && count == 0) {
+    if (m->total == NULL && m->identity == NULL && count == 0 && !r->is_refused) {
         reading_refuse(r, "it says neither total, identity nor overrides");
     }
     return r->is_refused ? NULL : m;

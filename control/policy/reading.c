@@ -57,16 +57,64 @@ void depends_clear(struct depends *d)
 
 /* --- problems ------------------------------------------------------------------------------------ */
 
-static void PRINTF_LIKE(2, 0) say(struct reading *r, const char *format, va_list args)
+/* One field begins like the other, and goes on with a part of its own or not at all. */
+static bool is_within(const char *field, const char *of)
 {
+    size_t len = strlen(of);
+
+    return strncmp(field, of, len) == 0 && (field[len] == '\0' || strchr(".[", field[len]) != NULL);
+}
+
+bool found_has(const struct found *f, const char *field)
+{
+    for (size_t i = 0; i < f->count; i++) {
+        if (is_within(field, f->at[i].field) || is_within(f->at[i].field, field)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The place for one more; NULL when there is none. A refusal takes that of the last complaint. */
+static struct found_problem *found_room(struct found *f, bool is_refusal)
+{
+    if (f->count < FOUND_MAX) {
+        return &f->at[f->count++];
+    }
+    f->more++;
+    for (size_t i = FOUND_MAX; is_refusal && i > 0; i--) {
+        if (!f->at[i - 1].is_refusal) {
+            memmove(&f->at[i - 1], &f->at[i], (FOUND_MAX - i) * sizeof(f->at[0]));
+            return &f->at[FOUND_MAX - 1];
+        }
+    }
+    return NULL;
+}
+
+/* A route is read once for each of its parents, and says the same each time. */
+static void PRINTF_LIKE(3, 0) say(struct reading *r, bool is_refusal, const char *format, va_list args)
+{
+    struct found *f = r->found;
     char text[512];
 
-    r->is_told = r->problem == NULL;
-    if (r->is_told) {
-        vsnprintf(text, sizeof(text), format, args);
-        r->problem = arena_strdup(r->arena, bytes_str(text));
-        r->problem_field = arena_strdup(r->arena, bytes_str(r->field));
-        r->advice = NULL;
+    r->told = NULL;
+    if (f == NULL) {
+        return;
+    }
+    vsnprintf(text, sizeof(text), format, args);
+    for (size_t i = 0; i < f->count; i++) {
+        if (strcmp(f->at[i].field, r->field) == 0 && strcmp(f->at[i].reason, text) == 0) {
+            f->at[i].is_refusal = f->at[i].is_refusal || is_refusal;
+            return;
+        }
+    }
+    r->told = found_room(f, is_refusal);
+    if (r->told != NULL) {
+        *r->told = (struct found_problem){
+            .field = arena_strdup(r->arena, bytes_str(r->field)),
+            .reason = arena_strdup(r->arena, bytes_str(text)),
+            .is_refusal = is_refusal,
+        };
     }
 }
 
@@ -74,7 +122,7 @@ void reading_at(struct reading *r, const char *format, ...)
 {
     va_list args;
 
-    if (r->depends != NULL || r->is_field_held) {
+    if (r->found == NULL || r->is_field_held) {
         return;
     }
     va_start(args, format);
@@ -89,9 +137,16 @@ void reading_hold(struct reading *r, bool is_held)
 
 void reading_advise(struct reading *r, const char *advice)
 {
-    if (r->is_told) {
-        r->advice = advice;
+    if (r->told != NULL) {
+        r->told->advice = advice;
     }
+}
+
+void reading_suggest(struct reading *r, const char *word, const char *otherwise)
+{
+    reading_advise(r, r->told != NULL && word != NULL
+                          ? arena_printf(r->arena, "did you mean %s?", word)
+                          : otherwise);
 }
 
 void reading_refuse(struct reading *r, const char *format, ...)
@@ -99,10 +154,7 @@ void reading_refuse(struct reading *r, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    if (!r->is_refused) {
-        r->problem = NULL; /* weighs more than a setting that was left out */
-    }
-    say(r, format, args);
+    say(r, true, format, args);
     va_end(args);
     r->is_refused = true;
 }
@@ -112,7 +164,7 @@ void reading_complain(struct reading *r, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    say(r, format, args);
+    say(r, false, format, args);
     va_end(args);
 }
 
@@ -148,14 +200,71 @@ const char *reading_text(struct reading *r, const json_t *from, const char *key)
     return json_string_value(text);
 }
 
-bool selector_is_good(const json_t *selector)
+static const char *expression_problem(const json_t *e)
+{
+    const char *op = json_text(e, "operator");
+    bool wants_values = op != NULL && (strcmp(op, "In") == 0 || strcmp(op, "NotIn") == 0);
+    const json_t *values = json_object_get(e, "values"), *value;
+    size_t i;
+
+    if (json_text(e, "key") == NULL || json_text(e, "key")[0] == '\0') {
+        return "an entry of its matchExpressions has no key";
+    }
+    if (!wants_values && (op == NULL || (strcmp(op, "Exists") != 0 && strcmp(op, "DoesNotExist") != 0))) {
+        return "an operator of its matchExpressions is none of In, NotIn, Exists and DoesNotExist";
+    }
+    if (wants_values != (json_array_size(values) > 0)) {
+        return "In and NotIn need values, Exists and DoesNotExist have none";
+    }
+    json_array_foreach(values, i, value)
+    {
+        if (!json_is_string(value)) {
+            return "a value of its matchExpressions is no text: put it in quotes";
+        }
+    }
+    return NULL;
+}
+
+static bool has_texts_only(const json_t *map)
+{
+    struct json_iter it = JSON_ITER(map);
+
+    while (json_next(&it)) {
+        if (!json_is_string(it.value)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_absent(const json_t *value)
+{
+    return value == NULL || json_is_null(value);
+}
+
+/* What cluster.h takes for a selector, and matches something. */
+const char *selector_problem(const json_t *selector)
 {
     const json_t *labels = json_object_get(selector, "matchLabels");
-    const json_t *expressions = json_object_get(selector, "matchExpressions");
+    const json_t *list = json_object_get(selector, "matchExpressions");
+    const char *problem = NULL;
 
-    return selector == NULL || (json_is_object(selector) &&
-                                (labels == NULL || json_is_object(labels)) &&
-                                (expressions == NULL || json_is_array(expressions)));
+    if (selector == NULL) {
+        return NULL;
+    }
+    if (!json_is_object(selector)) {
+        return "it is no map of matchLabels and matchExpressions";
+    }
+    if ((!is_absent(labels) && !json_is_object(labels)) || (!is_absent(list) && !json_is_array(list))) {
+        return "its matchLabels is no map, or its matchExpressions no list";
+    }
+    if (!has_texts_only(is_absent(labels) && is_absent(list) ? selector : labels)) {
+        return "the value of a label is no text: put it in quotes";
+    }
+    for (size_t i = 0; problem == NULL && i < json_array_size(list); i++) {
+        problem = expression_problem(json_array_get(list, i));
+    }
+    return problem;
 }
 
 /* --- references ---------------------------------------------------------------------------------- */

@@ -3,9 +3,9 @@
 #define CONTROL_POLICY_READING_H
 
 /*
- * From the JSON of policy objects to parts of messages. A `struct reading` has a sticky problem: the first
- * thing that is wrong with the object is kept for people. A refusal means that the object must have no
- * effect; a complaint leaves out one setting of it. Readers go on either way and the caller looks once.
+ * From the JSON of policy objects to parts of messages. A refusal means that the object must have no effect;
+ * a complaint leaves out one setting of it. Readers go on either way and the caller looks once. What was said
+ * is kept for people, where somebody wants to read it (`found`); to an answer in the making it costs nothing.
  *
  * HTTP and gRPC, inbound and outbound, opaque and TLS messages agree in their field numbers (wire 3.4,
  * 3.5), and protobuf-c packs a message by its own descriptor. So a filter, a distribution or a rule is
@@ -22,7 +22,7 @@
 #define GROUP_POLICY  "policy.linkerd.io"
 #define GROUP_GATEWAY "gateway.networking.k8s.io"
 
-#define FIELD_BYTES 96
+#define FIELD_BYTES 160
 
 /* Letters of dependencies (topic.h), beside those of attach.h. */
 enum {
@@ -45,25 +45,41 @@ void depends_on_name(struct depends *d, char letter, const char *ns, const char 
 void depends_end(struct depends *d); /* what was not named again is let go */
 void depends_clear(struct depends *d);
 
+/* What is wrong with an object, in the order in which it was found. Of more than FOUND_MAX refusals are kept
+ * before complaints, and the others are counted. Texts lie in the reading's arena. */
+#define FOUND_MAX 8
+struct found_problem {
+    const char *field;  /* where it stands: "spec.rules[0].filters"; "" unknown */
+    const char *reason;
+    const char *advice; /* what to do about it; NULL: correct the field */
+    bool is_refusal;
+};
+struct found {
+    struct found_problem at[FOUND_MAX];
+    size_t count, more;
+};
+/* Something is said of that field, of one inside it, or of one that it is in. */
+bool found_has(const struct found *f, const char *field);
+
 struct reading {
     const struct control_env *env;
     struct arena *arena;
     struct depends *depends; /* NULL: nobody waits for changes */
+    struct found *found;     /* NULL: nobody reads what is said */
     bool is_refused;
-    char *problem;       /* NULL: none */
-    char *problem_field; /* where it stands: "spec.rules[0].filters"; "" unknown */
-    const char *advice;  /* what to do about it; static; NULL: correct the field */
-    bool shuts;          /* a refusal of this object keeps requests out, instead of having no effect */
     /* private */
     char field[FIELD_BYTES];
-    bool is_field_held, is_told;
+    bool is_field_held;
+    struct found_problem *told; /* what was said last; NULL when it was said before, or not kept */
 };
-/* What is read next, for people. Costs nothing while an answer is made, of which nobody reads it. Between
- * hold and release it stays as it is: another object is being read on behalf of this one. */
+/* What is read next, for people. Between hold and release it stays as it is: another object is being read on
+ * behalf of this one. */
 void reading_at(struct reading *r, const char *format, ...) PRINTF_LIKE(2, 3);
 void reading_hold(struct reading *r, bool is_held);
-/* Right behind a refusal or a complaint: what to do, if that was the problem that is kept. */
+/* Right behind a refusal or a complaint: what to do. Kept as it is: static, or in the reading's arena. */
 void reading_advise(struct reading *r, const char *advice);
+/* The same: "did you mean WORD?", when `word` is not NULL, else `otherwise`. */
+void reading_suggest(struct reading *r, const char *word, const char *otherwise);
 void reading_refuse(struct reading *r, const char *format, ...) PRINTF_LIKE(2, 3);
 void reading_complain(struct reading *r, const char *format, ...) PRINTF_LIKE(2, 3);
 
@@ -71,7 +87,8 @@ void reading_complain(struct reading *r, const char *format, ...) PRINTF_LIKE(2,
  * anything but a list of objects, or a text, a refusal. */
 const json_t *reading_list(struct reading *r, const json_t *from, const char *key);
 const char *reading_text(struct reading *r, const json_t *from, const char *key);
-bool selector_is_good(const json_t *selector); /* absent is good */
+/* NULL, or what is wrong with a selector. Absent is good. One that is not selects nothing. */
+const char *selector_problem(const json_t *selector);
 
 /* --- references ------------------------------------------------------------------------------------ */
 

@@ -2,6 +2,7 @@
 #include "control/policy/settings.h"
 
 #include "core/clock.h"
+#include "core/near.h"
 
 #include <stdlib.h>
 
@@ -404,21 +405,24 @@ void settings_check_names(struct reading *r, const struct object *o, bool is_rou
 
     reading_at(r, "metadata.annotations");
     while (json_next(&it)) {
+        struct near n = NEAR(it.key);
         bool is_ours = false, is_known = false;
 
         for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
             is_ours = is_ours || strncmp(it.key, prefixes[i], strlen(prefixes[i])) == 0;
         }
-        for (size_t i = 0; i < ARRAY_LEN(of_routes); i++) {
+        for (size_t i = 0; is_ours && i < ARRAY_LEN(of_routes); i++) {
             is_known = is_known || strcmp(it.key, of_routes[i]) == 0;
+            near_try(&n, of_routes[i]);
         }
-        for (size_t i = 0; !is_route && i < ARRAY_LEN(of_services); i++) {
+        for (size_t i = 0; is_ours && !is_route && i < ARRAY_LEN(of_services); i++) {
             is_known = is_known || strcmp(it.key, of_services[i]) == 0;
+            near_try(&n, of_services[i]);
         }
         if (is_ours && !is_known) {
             reading_complain(r, "the annotation %.200s is not known%s", it.key,
                              is_route ? " on a route" : "");
-            reading_advise(r, "correct its name, or remove it");
+            reading_suggest(r, near_word(&n), "correct its name, or remove it");
         }
     }
 }

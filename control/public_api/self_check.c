@@ -10,11 +10,11 @@
  * SelfCheck: are the cluster's objects read, is what they say in effect, does Prometheus answer, and does it
  * scrape the proxies? A pod that has become ready just now is given time to be noticed.
  *
- * Each object that is wrong is a result of its own, up to PROBLEMS_MAX.
+ * Each thing that is wrong with an object is a result of its own, up to PROBLEMS_MAX.
  */
 #define NOTICE_NS  (40 * NS_PER_S) /* discovery and a scrape, 10 s each, and a missed one of each */
 #define NAMES_MAX    5
-#define PROBLEMS_MAX 20
+#define PROBLEMS_MAX 40
 #define CHECKS_MAX   (3 + PROBLEMS_MAX + 1)
 
 struct check_call {
@@ -69,15 +69,20 @@ static void add_problem(struct results *rs, const struct policy_problem *m)
         [EFFECT_PART] = "what is right of it is in effect",
         [EFFECT_NONE] = "until then it has no effect",
         [EFFECT_SHUT] = "until then no request that may be its own is let in by its Server",
+        [EFFECT_OPEN] = "until then the ports that it does not select are not guarded by it: they have the "
+                        "default policy",
+        [EFFECT_UNLIMITED] = "until then its Server has no rate limit",
+        [EFFECT_UNMADE] = "until then no pod with a sidecar is made of it",
     };
     struct text t;
 
     text_init(&t, 4096);
-    text_printf(&t, "%s%s%s %s/%s", m->source, m->source[0] != '\0' ? ": " : "",
-                kind_info(m->kind)->name, m->ns, m->name);
-    text_printf(&t, "%s%s: %s; %s (%s)", m->field[0] != '\0' ? ", " : "", m->field, m->reason,
-                m->advice,
-                effects[m->effect]);
+    text_printf(&t, "%s%s%s %s%s%s", m->source, m->source[0] != '\0' ? ": " : "",
+                kind_info(m->kind)->name, m->ns, m->ns[0] != '\0' ? "/" : "", m->name);
+    text_printf(&t, "%s%s: %s; %s", m->field[0] != '\0' ? ", " : "", m->field, m->reason, m->advice);
+    if (m->effect != EFFECT_BESIDE) { /* the line of the problem that decides says what becomes of it */
+        text_printf(&t, " (%s)", effects[m->effect]);
+    }
     add(rs, "policy", OBJECTS_CHECK, t.at);
     text_clear(&t);
 }
@@ -92,7 +97,7 @@ static void add_problems(struct results *rs, const struct policy *p)
         add_problem(rs, &all[i]);
     }
     if (count > PROBLEMS_MAX) {
-        (void)snprintf(more, sizeof(more), "and %zu objects more", count - PROBLEMS_MAX);
+        (void)snprintf(more, sizeof(more), "and %zu more problems", count - PROBLEMS_MAX);
         add(rs, "policy", OBJECTS_CHECK, more);
     } else if (count == 0) {
         add(rs, "policy", OBJECTS_CHECK, NULL);
