@@ -136,7 +136,7 @@ void inject_trace_volume(const struct inject_config *c, json_t *container, json_
 
 /* --- inject_report.c: what `inject` says on standard error --- */
 struct inject_report {
-    struct text host_network, sidecar, udp, disabled, automount, lines;
+    struct text host_network, sidecar, udp, disabled, automount, unknown, lines;
     size_t udp_count, done_count;
 };
 struct inject_subject {
@@ -148,6 +148,8 @@ struct inject_subject {
 void report_init(struct inject_report *r);
 void report_clear(struct inject_report *r);
 void report_add(struct inject_report *r, const struct inject_subject *s);
+/* Annotations of ours that there are not, of its pods or its own: they are passed over. */
+void report_unknown(struct inject_report *r, const struct inject_subject *s, const json_t *annotations);
 void report_print(const struct inject_report *r, enum inject_mode mode, bool verbose,
                   struct text *to);
 

@@ -14,6 +14,7 @@ void report_init(struct inject_report *r)
     text_init(&r->udp, REPORT_BYTES_MAX);
     text_init(&r->disabled, REPORT_BYTES_MAX);
     text_init(&r->automount, REPORT_BYTES_MAX);
+    text_init(&r->unknown, REPORT_BYTES_MAX);
     text_init(&r->lines, REPORT_BYTES_MAX);
 }
 
@@ -24,6 +25,7 @@ void report_clear(struct inject_report *r)
     text_clear(&r->udp);
     text_clear(&r->disabled);
     text_clear(&r->automount);
+    text_clear(&r->unknown);
     text_clear(&r->lines);
 }
 
@@ -76,6 +78,24 @@ void report_add(struct inject_report *r, const struct inject_subject *s)
     }
 }
 
+void report_unknown(struct inject_report *r, const struct inject_subject *s, const json_t *annotations)
+{
+    const char *name;
+    json_t *value;
+
+    json_object_foreach((json_t *)(uintptr_t)annotations, name, value) /* it wants it non-const */
+    {
+        struct inject_annotation a;
+
+        inject_annotation_read(name, "", &a);
+        if (a.is_ours && !a.is_known) {
+            text_printf(&r->unknown, WARN " the annotation %.200s of %s/%s is not known%s%s%s\n", name,
+                        s->kind, s->name, a.near != NULL ? "; did you mean " : "",
+                        a.near != NULL ? a.near : "", a.near != NULL ? "?" : "");
+        }
+    }
+}
+
 /* One condition: the warning with the names that it concerns, or that all is well. */
 static bool condition(struct text *to, bool verbose, const struct text *names, const char *before,
                       const char *behind, const char *good)
@@ -118,6 +138,8 @@ void report_print(const struct inject_report *r, enum inject_mode mode, bool ver
             condition(to, verbose, &r->automount, "\"automountServiceAccountToken: false\" in ",
                       " does not concern the proxy, whose token is projected",
                       "no pod has \"automountServiceAccountToken: false\"");
+        printed |= r->unknown.len > 0;
+        text_add(to, text_bytes(&r->unknown));
     }
     if (printed) {
         text_char(to, '\n');

@@ -105,6 +105,11 @@ static int fail_at(struct rewrite *r, const struct subject *s, const struct yaml
     return err;
 }
 
+static const json_t *annotations_of(const json_t *holder)
+{
+    return json_object_get(json_object_get(holder, "metadata"), "annotations");
+}
+
 static int set_annotation(json_t *holder, const char *name, const char *value)
 {
     json_t *metadata = json_ensure_object(holder, "metadata");
@@ -162,6 +167,7 @@ static int annotate_pods(struct rewrite *r, struct subject *s, const struct yaml
     if (err != 0) {
         return fail_at(r, s, holder, err, why);
     }
+    report_unknown(&r->report, &s->about, annotations_of(pod));
     s->about.done = "injected";
     return 0;
 }
@@ -298,6 +304,7 @@ static int rewrite_object(struct rewrite *r, struct subject *s, const struct kin
     if (err != 0) {
         return fail_at(r, s, holder, err, why);
     }
+    report_unknown(&r->report, &s->about, annotations_of(object));
     s->about.done = "annotated";
     return 0;
 }

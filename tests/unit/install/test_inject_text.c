@@ -555,6 +555,13 @@ static void test_report(void **state)
         HEAD
         "metadata: {name: web}\nspec: {template: {}}\n---\nkind: Service\nmetadata: {name: web}\n",
         "\ndeployment \"web\" injected\nservice \"web\" skipped\n\n");
+    expect_report(&annotate,
+                  "kind: Namespace\nmetadata:\n  name: ns\n  annotations:\n"
+                  "    config.linkerd.io/nothing: x\n    config.linkerd.io/proxy-log-levle: info\n",
+                  "\n\xe2\x80\xbc the annotation config.linkerd.io/nothing of namespace/ns is not known\n"
+                  "\xe2\x80\xbc the annotation config.linkerd.io/proxy-log-levle of namespace/ns is not "
+                  "known; did you mean config.linkerd.io/proxy-log-level?\n"
+                  "\nnamespace \"ns\" annotated\n\n");
     expect_report(&annotate, "kind: Namespace\nmetadata: {name: ns}\n---\nx: 1\n",
                   "\nnamespace \"ns\" annotated\ndocument missing \"kind\" field, skipped\n\n");
     expect_report(&annotate,
