@@ -8,6 +8,7 @@
 #include "core/bytes.h"
 #include "core/clock.h"
 #include "core/err.h"
+#include "core/near.h"
 
 static const struct kind_info kinds[KIND_COUNT] = {
 #define KIND(id, api_group, api_version, name_, plural_, namespaced_)                              \
@@ -177,6 +178,30 @@ static int check_strings(const json_t *metadata, const char *what, char *problem
     return 0;
 }
 
+/* What was meant by a kind that there is not: another spelling of it, or another group. Nothing when nobody
+ * can tell. */
+static void suggest_kind(const char *api_version, const char *kind, char *to, size_t bytes)
+{
+    const struct kind_info *of_name = NULL;
+    struct near n = NEAR(kind);
+    bool is_one = true;
+
+    for (size_t i = 0; i < KIND_COUNT; i++) {
+        near_try(&n, kinds[i].name);
+        if (strcmp(kinds[i].name, kind) == 0) {
+            is_one = of_name == NULL;
+            of_name = &kinds[i];
+        }
+    }
+    if (of_name != NULL && is_one) {
+        (void)snprintf(to, bytes, "; did you mean %s%s%s?", of_name->group,
+                       of_name->group[0] != '\0' ? "/" : "", of_name->version);
+    } else if (of_name == NULL && near_word(&n) != NULL &&
+               kind_find(bytes_str(api_version), bytes_str(near_word(&n))) != NULL) {
+        (void)snprintf(to, bytes, "; did you mean %s?", near_word(&n));
+    }
+}
+
 static int check_kind(const json_t *json, const struct kind_info **out, char *problem,
                       size_t problem_bytes)
 {
@@ -192,8 +217,11 @@ static int check_kind(const json_t *json, const struct kind_info **out, char *pr
     }
     *out = kind_find(bytes_str(api_version), bytes_str(kind));
     if (*out == NULL) {
-        (void)snprintf(problem, problem_bytes, "kind %.64s of %.64s is not supported", kind,
-                       api_version);
+        int len = snprintf(problem, problem_bytes, "kind %.64s of %.64s is not supported", kind,
+                           api_version);
+
+        suggest_kind(api_version, kind, problem + MIN((size_t)len, problem_bytes),
+                     problem_bytes - MIN((size_t)len, problem_bytes));
         return E_CONFIG;
     }
     return 0;

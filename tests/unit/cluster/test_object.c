@@ -199,6 +199,33 @@ static void selectors_select(void **state)
     json_decref(labels);
 }
 
+static void a_kind_that_there_is_not_is_told_with_what_was_meant(void **state)
+{
+    static const char *const cases[][3] = {
+        {"policy.linkerd.io/v1beta3", "Servr", "; did you mean Server?"},
+        {"policy.linkerd.io/v1beta3", "server", "; did you mean Server?"},
+        {"polcy.linkerd.io/v1beta3", "Server", "; did you mean policy.linkerd.io/v1beta3?"},
+        {"v1", "Deployment", "; did you mean apps/v1?"},
+        {"v1", "Servr", ""},              /* there is no Server in that group */
+        {"linkerd.io/v1", "HTTPRoute", ""}, /* two groups have one */
+        {"v1", "Gremlin", ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char problem[256], wanted[256];
+        struct object *o = NULL;
+
+        assert_int_equal(object_new(json_pack("{s:s, s:s, s:{s:s}}", "apiVersion", cases[i][0], "kind",
+                                              cases[i][1], "metadata", "name", "a"),
+                                    "", &o, problem, sizeof(problem)),
+                         E_CONFIG);
+        (void)snprintf(wanted, sizeof(wanted), "kind %s of %s is not supported%s", cases[i][1], cases[i][0],
+                       cases[i][2]);
+        assert_string_equal(problem, wanted);
+    }
+}
+
 static void readiness_is_the_condition(void **state)
 {
     static const struct {
@@ -286,6 +313,7 @@ int main(void)
         cmocka_unit_test(kinds_are_found_by_group),   cmocka_unit_test(an_object_knows_itself),
         cmocka_unit_test(names_are_checked),          cmocka_unit_test(paths_lead_into_json),
         cmocka_unit_test(iteration_keeps_order),      cmocka_unit_test(selectors_select),
+        cmocka_unit_test(a_kind_that_there_is_not_is_told_with_what_was_meant),
         cmocka_unit_test(readiness_is_the_condition), DIR_TEST(a_pod_leads_to_its_workload),
     };
 
