@@ -81,18 +81,41 @@ static const char *path_of(enum kind k)
                                                 : OF_TEMPLATE;
 }
 
+/* The usual mistake: pods have the annotations of their template, and not those of what makes them. */
+static void misplaced_check(struct reading *r, const struct object *o, const char *path)
+{
+    struct json_iter it = JSON_ITER(o->annotations);
+    struct inject_annotation a;
+
+    reading_at(r, "metadata.annotations");
+    while (json_is_object(o->annotations) && json_next(&it)) {
+        inject_annotation_read(it.key, "", &a);
+        if (a.is_ours || strcmp(it.key, INJECT_NAME) == 0) {
+            reading_complain(r, "the annotation %.200s has no effect on a %s", it.key,
+                             kind_info(o->kind)->name);
+            reading_advise(r, arena_printf(r->arena, "move it to %s", path));
+        }
+    }
+}
+
 void pod_annotations_check(struct reading *r, const struct object *o)
 {
     const char *path = path_of(o->kind);
 
     reading_at(r, "%s", path);
     annotations_read(r, json_at(o->json, path), true);
+    if (strcmp(path, "metadata.annotations") != 0) {
+        misplaced_check(r, o, path);
+    }
+}
+
+static bool are_equal(const json_t *a, const json_t *b)
+{
+    return a == b || json_equal(a, b) == 1;
 }
 
 bool pod_annotations_are_equal(const struct object *a, const struct object *b)
 {
-    const json_t *of_a = json_at(a->json, path_of(a->kind));
-    const json_t *of_b = json_at(b->json, path_of(b->kind));
-
-    return of_a == of_b || json_equal(of_a, of_b) == 1;
+    return are_equal(a->annotations, b->annotations) &&
+           are_equal(json_at(a->json, path_of(a->kind)), json_at(b->json, path_of(b->kind)));
 }

@@ -304,6 +304,10 @@ static void annotations_that_there_are_not(void **state)
            "Namespace/team beside metadata.annotations: the annotation linkerd.io/injct is not known; did "
            "you mean "
            "linkerd.io/inject?\n");
+    expect(e, "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d, annotations: {linkerd.io/inject: "
+              "enabled, kubernetes.io/change-cause: x}}\n",
+           "Deployment/d part metadata.annotations: the annotation linkerd.io/inject has no effect on a "
+           "Deployment; move it to spec.template.metadata.annotations\n");
     /* Once where the pods are described, not with each of them. */
     expect(e, HEAD("apps/v1", "Deployment", "d") "spec: {template: {metadata: {annotations: "
               "{config.linkerd.io/proxy-cpu: '1'}}}}\n" NEXT
