@@ -77,9 +77,11 @@ static enum hold check_server_parent(const struct policy *p, struct reading *r, 
         return HOLD_NONE;
     }
     if (cluster_get(p->env->cluster, KIND_SERVER, ns, ref_name(ref)) == NULL) {
+        struct reading again = {.env = r->env, .arena = r->arena, .found = r->found};
+
         reading_refuse(r, "there is no Server %s/%s, its parent", ns, ref_name(ref));
         reading_advise(r, CREATE);
-        (void)inbound_route_read(r, o);
+        (void)inbound_route_read(&again, o); /* which leaves out the rest of one that is refused */
         return HOLD_NONE;
     }
     (void)inbound_route_read(r, o);

@@ -107,6 +107,68 @@ def test_an_annotation_that_there_is_not_keeps_no_pod_from_running(homes):
     assert "config.linkerd.io/proxy-log-levle is not known; did you mean config.linkerd.io/proxy-log-level?" in line
 
 
+def whole(api_version, kind, name, **spec):
+    """With all metadata that an API server writes."""
+    return {"apiVersion": api_version, "kind": kind, "spec": spec, "status": {"any": "thing"},
+            "metadata": {**cp.meta(name), "labels": {"a": "b"}, "annotations": {"a": "b"}, "uid": "1", "generation": 1,
+                         "creationTimestamp": "2026-01-01T00:00:00Z", "resourceVersion": "1", "managedFields": [],
+                         "finalizers": [], "ownerReferences": []}}
+
+
+def test_what_the_types_have_is_not_told(api):
+    """One object of each kind, with all of its fields."""
+    policy, core = "policy.linkerd.io", {"group": "core", "namespace": "default"}
+    to_server = {"group": policy, "kind": "Server", "name": "s"}
+    parents = {"parentRefs": [{**core, "kind": "Service", "name": "web", "port": 80, "sectionName": "http"}]}
+    account = {**core, "kind": "ServiceAccount", "name": "a"}
+    value = {"type": "Exact", "name": "a", "value": "b"}
+    edits = {"set": [{"name": "a", "value": "b"}], "add": [{"name": "c", "value": "d"}], "remove": ["e"]}
+    filters = [{"type": "RequestHeaderModifier", "requestHeaderModifier": edits},
+               {"type": "ResponseHeaderModifier", "responseHeaderModifier": edits},
+               {"type": "RequestRedirect", "requestRedirect": {
+                   "scheme": "https", "hostname": "a", "port": 443, "statusCode": 301,
+                   "path": {"type": "ReplaceFullPath", "replaceFullPath": "/"}}}]
+    bare = {"group": "", "kind": "Service", "name": "web", "namespace": "default", "port": 80, "weight": 1}
+    matches = [{"path": {"type": "PathPrefix", "value": "/"}, "headers": [value], "queryParams": [value], "method": "GET"}]
+    http = {**parents, "hostnames": ["a.b"], "rules": [{
+        "name": "one", "matches": matches, "filters": filters, "timeouts": {"request": "2s", "backendRequest": "1s"},
+        "backendRefs": [{**bare, "filters": filters}]}]}
+    networks = [{"cidr": "192.0.2.0/24", "except": ["192.0.2.0/30"]}]
+    no_failure = {"status": {"min": 501, "max": 599}}
+    objects = [
+        cp.service("web", "10.96.0.10"), cp.service("grpc", "10.96.0.11"), cp.service("tls", "10.96.0.12"),
+        cp.service("tcp", "10.96.0.13"),
+        whole(f"{policy}/v1beta3", "Server", "s", port=80, proxyProtocol="HTTP/2", accessPolicy="deny", podSelector={
+            "matchLabels": {"a": "b"}, "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}),
+        whole(f"{policy}/v1beta1", "Server", "machines", port="http", externalWorkloadSelector={}),
+        whole(f"{policy}/v1beta1", "ServerAuthorization", "saz", server={"selector": {"matchLabels": {"a": "b"}}}, client={
+            "networks": networks, "unauthenticated": False, "meshTLS": {
+                "identities": ["*"], "unauthenticatedTLS": False, "serviceAccounts": [{"name": "a", "namespace": "b"}]}}),
+        whole(f"{policy}/v1alpha1", "AuthorizationPolicy", "authz", targetRef=to_server, requiredAuthenticationRefs=[account]),
+        whole(f"{policy}/v1alpha1", "MeshTLSAuthentication", "mtls", identities=["*"], identityRefs=[account]),
+        whole(f"{policy}/v1alpha1", "NetworkAuthentication", "nets", networks=[*networks, "10.2.0.0/16"]),
+        whole(f"{policy}/v1alpha1", "HTTPLocalRateLimitPolicy", "limit", targetRef=to_server, total={"requestsPerSecond": 9},
+              identity={"requestsPerSecond": 5}, overrides=[{"requestsPerSecond": 7, "clientRefs": [account]}]),
+        whole(f"{policy}/v1alpha1", "EgressNetwork", "out", trafficPolicy="Allow", networks=networks),
+        whole(f"{policy}/v1beta2", "HTTPRoute", "h1", **http), whole("gateway.networking.k8s.io/v1beta1", "HTTPRoute", "h2", **http),
+        whole(GATEWAY, "GRPCRoute", "g", parentRefs=[{**parents["parentRefs"][0], "name": "grpc"}], hostnames=["a"], rules=[{
+            "name": "one", "filters": filters, "backendRefs": [{**bare, "filters": filters}],
+            "matches": [{"method": {"type": "Exact", "service": "a", "method": "b"}, "headers": [value]}]}]),
+        whole("gateway.networking.k8s.io/v1alpha2", "TLSRoute", "t", parentRefs=[{**parents["parentRefs"][0], "name": "tls"}],
+              hostnames=["a"], rules=[{"name": "one", "backendRefs": [bare]}]),
+        whole("gateway.networking.k8s.io/v1alpha2", "TCPRoute", "c", parentRefs=[{**parents["parentRefs"][0], "name": "tcp"}],
+              rules=[{"name": "one", "backendRefs": [bare]}]),
+        whole("linkerd.io/v1alpha2", "ServiceProfile", "web.default.svc.cluster.local", opaquePorts=["80"],
+              dstOverrides=[{"authority": "a.b", "weight": "500m"}],
+              retryBudget={"retryRatio": 0.2, "minRetriesPerSecond": 10, "ttl": "10s"}, routes=[{
+                  "name": "a", "isRetryable": True, "timeout": "300ms",
+                  "condition": {"all": [{"method": "GET"}, {"any": [{"pathRegex": "/a"}, {"not": {"pathRegex": "/b"}}]}]},
+                  "responseClasses": [{"isFailure": True, "condition": {"all": [{"any": [no_failure]}], "not": no_failure}}]}])]
+    # The slip is told of the last of a look at all of them.
+    api.put(*objects, whole(f"{policy}/v1beta3", "Server", "slip", port=80, podSelector={}, odd=1))
+    await_problems(api, ("Server default/slip, spec.odd: there is no field odd here", "correct its name, move it"))
+
+
 def keys_that_are_read():
     """The names of fields in the sources of the readers, and where."""
     calls = re.compile(r'\b(?:json_object_get|json_text|json_number|json_flag|json_at|reading_list|reading_text|timeout_read)'
