@@ -88,6 +88,19 @@ static enum hold check_server_parent(const struct policy *p, struct reading *r, 
     return r->is_refused ? HOLD_SHUT : HOLD_GOOD;
 }
 
+/* It says which ports it has, and this is none of them. */
+static bool service_lacks_port(const struct object *service, int64_t port)
+{
+    const json_t *ports = json_object_get(service->spec, "ports");
+
+    for (size_t i = 0; i < json_array_size(ports); i++) {
+        if (json_number(json_array_get(ports, i), "port", 0) == port) {
+            return false;
+        }
+    }
+    return json_array_size(ports) > 0;
+}
+
 static enum hold check_target_parent(const struct policy *p, struct reading *r, const struct object *o,
                                      const json_t *ref, enum parent kind)
 {
@@ -95,13 +108,18 @@ static enum hold check_target_parent(const struct policy *p, struct reading *r, 
     const char *what = kind == PARENT_EGRESS ? "EgressNetwork" : "Service";
     int64_t port = json_number(ref, "port", 0);
     struct target t = {.ns = ns, .name = name, .is_egress = kind == PARENT_EGRESS};
-    const struct object *winner;
+    const struct object *found, *winner;
 
     t.backend = backend_failing(message_default(r->arena, ""), r->arena);
-    if (cluster_get(p->env->cluster, kind == PARENT_EGRESS ? KIND_EGRESS_NETWORK : KIND_SERVICE, ns,
-                    name) == NULL) {
+    found = cluster_get(p->env->cluster, kind == PARENT_EGRESS ? KIND_EGRESS_NETWORK : KIND_SERVICE, ns,
+                        name);
+    if (found == NULL) {
         reading_refuse(r, "there is no %s %s/%s, its parent", what, ns, name);
         reading_advise(r, CREATE);
+    } else if (kind == PARENT_SERVICE && port != 0 && service_lacks_port(found, port)) {
+        reading_complain(r, "the Service %s/%s, its parent, has no port %lld: connections there are refused",
+                         ns, name, (long long)port);
+        reading_advise(r, "name one of its ports, or leave out `port` for all of them");
     }
     if (kind == PARENT_EGRESS && port == 0) {
         reading_refuse(r, "a parentRef to an EgressNetwork lacks its port");

@@ -204,6 +204,9 @@ static void without_a_parent_or_target_nothing_is_in_effect(void **state)
            "HTTPRoute/r part spec.parentRefs[0]: there is no Service default/gone, its parent; create "
            "it, or correct "
            "the name\n");
+    expect(e, A_SERVICE("web") NEXT ROUTE("{group: core, kind: Service, name: web, port: 81}", "{}"),
+           "HTTPRoute/r part spec.parentRefs[0]: the Service default/web, its parent, has no port 81: "
+           "connections there are refused; name one of its ports, or leave out `port` for all of them\n");
     expect(e, ROUTE(TO_SERVER("gone"), "{}"),
            "HTTPRoute/r none spec.parentRefs[0]: there is no Server default/gone, its parent; create "
            "it, or correct "
