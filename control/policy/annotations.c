@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/policy/private.h"
 
+#include "control/policy/settings.h"
 #include "core/near.h"
 #include "install/inject.h"
 
@@ -35,6 +36,11 @@ static void annotation_check(struct reading *r, const char *name, const char *va
         if (near_inject(name) != NULL) {
             complain_of_name(r, name, INJECT_NAME);
         }
+        return;
+    }
+    if (is_of_pods && settings_has_prefix(name)) {
+        reading_complain(r, "the annotation %.200s has no effect on pods", name);
+        reading_advise(r, "move it to the Service or the route that it is for");
         return;
     }
     inject_annotation_read(name, value, &a);

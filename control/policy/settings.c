@@ -378,10 +378,21 @@ void settings_read(struct reading *r, const struct object *o, bool is_route, str
 
 /* --- names ---------------------------------------------------------------------------------------- */
 
-void settings_check_names(struct reading *r, const struct object *o, bool is_route)
+bool settings_has_prefix(const char *name)
 {
     static const char *const prefixes[] = {"timeout.linkerd.io/", "retry.linkerd.io/",
                                            "balancer.linkerd.io/", ALPHA};
+
+    for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
+        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void settings_check_names(struct reading *r, const struct object *o, bool is_route)
+{
     static const char *const of_routes[] = {
         "timeout.linkerd.io/request", "timeout.linkerd.io/response", "timeout.linkerd.io/idle",
         "retry.linkerd.io/http",      "retry.linkerd.io/grpc",       "retry.linkerd.io/limit",
@@ -406,11 +417,8 @@ void settings_check_names(struct reading *r, const struct object *o, bool is_rou
     reading_at(r, "metadata.annotations");
     while (json_next(&it)) {
         struct near n = NEAR(it.key);
-        bool is_ours = false, is_known = false;
+        bool is_ours = settings_has_prefix(it.key), is_known = false;
 
-        for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
-            is_ours = is_ours || strncmp(it.key, prefixes[i], strlen(prefixes[i])) == 0;
-        }
         for (size_t i = 0; is_ours && i < ARRAY_LEN(of_routes); i++) {
             is_known = is_known || strcmp(it.key, of_routes[i]) == 0;
             near_try(&n, of_routes[i]);

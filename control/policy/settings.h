@@ -23,6 +23,7 @@ struct settings {
 };
 /* A route has timeouts and retries; a Service or an EgressNetwork everything. */
 void settings_read(struct reading *r, const struct object *o, bool is_route, struct settings *out);
+bool settings_has_prefix(const char *name); /* an annotation of these, or one that there is not */
 /* Complains of annotations whose prefix is ours and whose name is not: a slip of the pen has no effect. */
 void settings_check_names(struct reading *r, const struct object *o, bool is_route);
 

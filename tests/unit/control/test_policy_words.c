@@ -311,6 +311,10 @@ static void annotations_that_there_are_not(void **state)
               "enabled, kubernetes.io/change-cause: x}}\n",
            "Deployment/d part metadata.annotations: the annotation linkerd.io/inject has no effect on a "
            "Deployment; move it to spec.template.metadata.annotations\n");
+    expect(e, "apiVersion: v1\nkind: Namespace\nmetadata: {name: team, annotations: "
+              "{retry.linkerd.io/http: 5xx}}\n",
+           "Namespace/team part metadata.annotations: the annotation retry.linkerd.io/http has no effect on "
+           "pods; move it to the Service or the route that it is for\n");
     /* Once where the pods are described, not with each of them. */
     expect(e, HEAD("apps/v1", "Deployment", "d") "spec: {template: {metadata: {annotations: "
               "{config.linkerd.io/proxy-cpu: '1'}}}}\n" NEXT
