@@ -168,7 +168,7 @@ def overload_proxy(world, o):
 
 
 def overload_inbound(world, o):
-    return limited_proxy(world, o, "server", 1)
+    return limited_proxy(world, o, "server", o.rounds)
 
 
 # --- slow clients ---------------------------------------------------------------------------------
