@@ -94,8 +94,8 @@ READY = "all pods are ready"
 @pytest.mark.parametrize("command, annotations, words", [
     (["/nonexistent/program"], {}, ["pod t/hopeless-", "container hopeless cannot be started", "No such file",
                                     "`tulle local logs hopeless-"]),
-    (["sleep", "infinity"], {"config.linkerd.io/proxy-colour": "red"}, ["/hopeless.yaml:1: Deployment t/hopeless",
-                                                                        "config.linkerd.io/proxy-colour"]),
+    (["sleep", "infinity"], {"config.linkerd.io/proxy-log-level": "loud"}, ["/hopeless.yaml:1: Deployment t/hopeless",
+                                                                        "config.linkerd.io/proxy-log-level"]),
     (["sh", "-c", "exit 7"], {}, ["pod t/hopeless-", "container hopeless fails over and over", "ended with status 7",
                                   "`tulle local logs hopeless-"]),
 ], ids=["program", "annotation", "crashes"])

@@ -93,7 +93,7 @@ def test_a_headless_one_has_names(home):
 
 def test_it_can_be_published_and_is_shown(home):
     home.write("slice.yaml", [slice_of("outside", [ip(home, "one")])])
-    wait_for(lambda: who(home, "client") == "one", "it is reached")
+    wait_for(lambda: who(home, "outsider") == "one", "the rules have it")
     port = home.status()["published"][f"t/outside:{PORT}"]
     with urllib.request.urlopen(f"http://localhost:{port}/echo", timeout=10) as answer:
         assert json.load(answer)["server"].startswith("one-")
