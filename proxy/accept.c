@@ -77,7 +77,6 @@ static void step_policy(struct conn *c)
     }
 }
 
-/* Nothing has come, as far as a read can tell just now: without chunks it cannot. */
 /* When a client that has not said anything is not waited for any more: never, but in a drain, in which there
  * is little time, though what a client has sent may yet be on its way. */
 static uint64_t last_word_ns(const struct conn *c)
@@ -101,6 +100,7 @@ void conn_hurry(struct conn *c)
     }
 }
 
+/* Nothing has come, as far as a read can tell just now: without chunks it cannot. */
 static void still_silent(struct conn *c)
 {
     if (!c->is_patient || timer_is_armed(&c->retry)) {

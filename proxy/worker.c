@@ -376,10 +376,11 @@ static void worker_drain(struct proxy_worker *w, enum worker_order order)
     }
 }
 
-/* What is in flight is told of, and told as drained once it is gone. */
+/* What is in flight is told of, and told as drained once it is gone. Nobody is let in behind it. */
 static void worker_cut(struct proxy_worker *w)
 {
     w->is_cut = true;
+    proxy_worker_drop_listeners(w);
     while (!list_is_empty(&w->conns)) {
         struct conn *c = LIST_ITEM(w->conns.next, struct conn, node);
 
@@ -389,6 +390,7 @@ static void worker_cut(struct proxy_worker *w)
             conn_close(c, E_CANCELED);
         }
     }
+    proxy_worker_conn_gone(w);
 }
 
 static void worker_obey(struct proxy_worker *w, enum worker_order order)

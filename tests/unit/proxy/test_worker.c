@@ -181,6 +181,27 @@ static void a_drain_without_connections_is_done(void **state)
     assert_int_equal(rig.drained, 1);
 }
 
+/* The time to drain may be over before all are accepted: then nobody is let in any more. */
+static void a_cut_lets_nobody_in(void **state)
+{
+    struct peer *client;
+
+    (void)state;
+    hold_the_door();
+    client = inbound_client();
+    peer_send(client, GET);
+    rig_settle();
+    proxy_worker_order(&rig.w, WORKER_DRAIN, 8);
+    proxy_worker_order(&rig.w, WORKER_CUT, 9);
+    RIG_UNTIL(rig.drained == 1);
+    assert_int_equal(rig.obeyed, 9);
+    assert_int_equal(rig.w.conns_count, 0);
+    RIG_UNTIL(client->err == ECONNRESET);
+    rig_settle();
+    assert_int_equal(rig.w.conns_count, 0);
+    assert_int_equal(rig.drained, 1);
+}
+
 /* The worker ends in the middle of everything. */
 static void an_end_in_the_middle(void **state)
 {
@@ -474,6 +495,7 @@ int main(int argc, char **argv)
         TEST(a_drain_serves_http2_that_waits_to_be_accepted),
         TEST(a_drain_of_shared_sockets_leaves_who_waits_to_the_other),
         TEST(a_drain_without_connections_is_done),
+        TEST(a_cut_lets_nobody_in),
         TEST(an_end_in_the_middle),
         TEST(a_new_certificate_leaves_connections_alone),
         TEST(what_is_idle_goes),
