@@ -29,36 +29,52 @@ bool annotation_is_config(struct bytes name)
            bytes_starts(name, BYTES("config.beta.linkerd.io/"));
 }
 
+/* Which annotation it is; CONFIG_COUNT: none. */
+static size_t annotation_find(const char *name)
+{
+    size_t i = 0;
+
+    while (i < CONFIG_COUNT && strcmp(annotations[i].name, name) != 0) {
+        i++;
+    }
+    return i;
+}
+
 const char *inject_annotation_problem(const char *name, const char *value)
 {
     json_t *text = json_string(value); /* NULL when it is not UTF-8 */
+    size_t i = annotation_find(name);
 
     if (text == NULL) {
         return "a text in UTF-8";
     }
     json_decref(text);
+    return i < CONFIG_COUNT ? inject_check(annotations[i].check, value)
+                            : "nothing: there is no such annotation";
+}
+
+/* Dear, and asked for every object of a cluster: only of a name that is not known. */
+static const char *annotation_near(const char *name)
+{
+    struct near n = NEAR(name);
+
     for (size_t i = 0; i < CONFIG_COUNT; i++) {
-        if (strcmp(annotations[i].name, name) == 0) {
-            return inject_check(annotations[i].check, value);
-        }
+        near_try(&n, annotations[i].name);
     }
-    return "nothing: there is no such annotation";
+    return near_word(&n);
 }
 
 void inject_annotation_read(const char *name, const char *value, struct inject_annotation *out)
 {
-    struct near n = NEAR(name);
+    bool is_ours = annotation_is_config(bytes_str(name));
+    size_t i = is_ours ? annotation_find(name) : CONFIG_COUNT;
 
-    *out = (struct inject_annotation){.is_ours = annotation_is_config(bytes_str(name))};
-    for (size_t i = 0; out->is_ours && i < CONFIG_COUNT; i++) {
-        if (strcmp(annotations[i].name, name) == 0) {
-            out->is_known = true;
-            out->allowed = inject_check(annotations[i].check, value);
-            return;
-        }
-        near_try(&n, annotations[i].name);
+    *out = (struct inject_annotation){.is_ours = is_ours, .is_known = i < CONFIG_COUNT};
+    if (out->is_known) {
+        out->allowed = inject_check(annotations[i].check, value);
+    } else if (is_ours) {
+        out->near = annotation_near(name);
     }
-    out->near = out->is_ours ? near_word(&n) : NULL;
 }
 
 /* As much of a value as a sentence takes. */
@@ -80,14 +96,8 @@ static int read_annotations(struct inject_config *c, const json_t *from, const c
         const char *name = json_object_iter_key(it),
                    *value = json_string_value(json_object_iter_value(it)), *allowed;
         char brief[72];
-        size_t i = 0;
+        size_t i = annotation_find(name);
 
-        if (!annotation_is_config(bytes_str(name))) {
-            continue;
-        }
-        while (i < CONFIG_COUNT && strcmp(annotations[i].name, name) != 0) {
-            i++;
-        }
         if (i == CONFIG_COUNT) {
             continue;
         }

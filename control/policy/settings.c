@@ -391,46 +391,59 @@ bool settings_has_prefix(const char *name)
     return false;
 }
 
+static const char *const of_routes[] = {
+    "timeout.linkerd.io/request", "timeout.linkerd.io/response", "timeout.linkerd.io/idle",
+    "retry.linkerd.io/http",      "retry.linkerd.io/grpc",       "retry.linkerd.io/limit",
+    "retry.linkerd.io/timeout",   NULL,
+};
+static const char *const of_services[] = {
+    BALANCER,
+    BALANCER "-consecutive-max-failures",
+    BALANCER "-consecutive-min-penalty",
+    BALANCER "-consecutive-max-penalty",
+    BALANCER "-consecutive-jitter-ratio",
+    ALPHA "failure-accrual-success-rate-threshold",
+    ALPHA "failure-accrual-success-rate-window",
+    ALPHA "failure-accrual-success-rate-min-requests",
+    ALPHA "failure-accrual-honor-retry-after",
+    ALPHA "penalize-failures",
+    ALPHA "load-biaser-penalty",
+    ALPHA "load-biaser-max-retry-after",
+    NULL,
+};
+
+static bool is_among(const char *const *names, const char *name)
+{
+    while (*names != NULL && strcmp(*names, name) != 0) {
+        names++;
+    }
+    return *names != NULL;
+}
+
+static void try_all(struct near *n, const char *const *names)
+{
+    for (; *names != NULL; names++) {
+        near_try(n, *names);
+    }
+}
+
 void settings_check_names(struct reading *r, const struct object *o, bool is_route)
 {
-    static const char *const of_routes[] = {
-        "timeout.linkerd.io/request", "timeout.linkerd.io/response", "timeout.linkerd.io/idle",
-        "retry.linkerd.io/http",      "retry.linkerd.io/grpc",       "retry.linkerd.io/limit",
-        "retry.linkerd.io/timeout",
-    };
-    static const char *const of_services[] = {
-        BALANCER,
-        BALANCER "-consecutive-max-failures",
-        BALANCER "-consecutive-min-penalty",
-        BALANCER "-consecutive-max-penalty",
-        BALANCER "-consecutive-jitter-ratio",
-        ALPHA "failure-accrual-success-rate-threshold",
-        ALPHA "failure-accrual-success-rate-window",
-        ALPHA "failure-accrual-success-rate-min-requests",
-        ALPHA "failure-accrual-honor-retry-after",
-        ALPHA "penalize-failures",
-        ALPHA "load-biaser-penalty",
-        ALPHA "load-biaser-max-retry-after",
-    };
     struct json_iter it = JSON_ITER(o->annotations);
 
     reading_at(r, "metadata.annotations");
     while (json_next(&it)) {
         struct near n = NEAR(it.key);
-        bool is_ours = settings_has_prefix(it.key), is_known = false;
 
-        for (size_t i = 0; is_ours && i < ARRAY_LEN(of_routes); i++) {
-            is_known = is_known || strcmp(it.key, of_routes[i]) == 0;
-            near_try(&n, of_routes[i]);
+        if (!settings_has_prefix(it.key) || is_among(of_routes, it.key) ||
+            (!is_route && is_among(of_services, it.key))) {
+            continue;
         }
-        for (size_t i = 0; is_ours && !is_route && i < ARRAY_LEN(of_services); i++) {
-            is_known = is_known || strcmp(it.key, of_services[i]) == 0;
-            near_try(&n, of_services[i]);
+        try_all(&n, of_routes);
+        if (!is_route) {
+            try_all(&n, of_services);
         }
-        if (is_ours && !is_known) {
-            reading_complain(r, "the annotation %.200s is not known%s", it.key,
-                             is_route ? " on a route" : "");
-            reading_suggest(r, near_word(&n), "correct its name, or remove it");
-        }
+        reading_complain(r, "the annotation %.200s is not known%s", it.key, is_route ? " on a route" : "");
+        reading_suggest(r, near_word(&n), "correct its name, or remove it");
     }
 }

@@ -40,8 +40,9 @@ void near_try(struct near *n, const char *known)
     size_t len = strlen(n->word), known_len = strlen(known);
     unsigned found;
 
-    if (len > NEAR_BYTES_MAX || known_len > NEAR_BYTES_MAX) {
-        return;
+    if (len > NEAR_BYTES_MAX || known_len > NEAR_BYTES_MAX || len > known_len + DISTANCE_MAX ||
+        known_len > len + DISTANCE_MAX) {
+        return; /* the difference of lengths is a distance already */
     }
     found = distance(n->word, len, known, known_len);
     if (found > MIN(known_len / 3, (size_t)DISTANCE_MAX)) {

@@ -10,7 +10,8 @@
  *     near_try(&n, "accessPolicy");       // each word that is known
  *     near_word(&n);                      // "accessPolicy"
  *
- * Bounds: words of more than NEAR_BYTES_MAX are near to none; the work is the product of both lengths.
+ * Bounds: words of more than NEAR_BYTES_MAX are near to none; the work is the product of both lengths, some
+ * microseconds a word: so not for a word that is known, where there are many.
  * Ownership: borrows all words.
  */
 #include "core/macros.h"
