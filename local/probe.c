@@ -117,7 +117,6 @@ static uint64_t pause_ns(const struct probe *p)
         return period_ns(p);
     }
     if (p->attempts < EAGER_ATTEMPTS && !is_command) {
-        /* Each refused one is a line in the log of the pod's proxy: longer and longer pauses. */
         return MIN(EAGER_NS << MIN(p->attempts, 3u), KEEN_NS);
     }
     return p->attempts < KEEN_ATTEMPTS ? MIN(KEEN_NS, period_ns(p)) : period_ns(p);
