@@ -305,10 +305,13 @@ static char *request(const struct exec_options *o, const struct opt_list *args)
     return line;
 }
 
-/* In the background, as under timeout(1), who changes the terminal's mode is stopped. */
+/* In the background, as under timeout(1), who changes the terminal's mode is stopped; for a terminal that
+ * does not control the process (-1) nobody is. */
 static bool is_foreground(void)
 {
-    return tcgetpgrp(STDIN_FILENO) == getpgrp();
+    pid_t group = tcgetpgrp(STDIN_FILENO);
+
+    return group < 0 || group == getpgrp();
 }
 
 int local_exec(int argc, char **argv)
