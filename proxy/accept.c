@@ -107,7 +107,9 @@ static void still_silent(struct conn *c)
         return;
     }
     c->is_patient = false;
-    if (early_grace_ns(c) == 0 || early_begin(c)) {
+    if (c->w->loop->now_ns >= last_word_ns(c)) {
+        conn_close(c, 0);
+    } else if (early_grace_ns(c) == 0 || early_begin(c)) {
         look_again(c, c->until_ns);
     }
 }
@@ -379,7 +381,8 @@ void conn_on_timeout(struct timer *t)
     struct conn *c = CONTAINER_OF(t, struct conn, timer);
 
     if (c->w->loop->now_ns >= last_word_ns(c)) {
-        conn_close(c, 0);
+        c->is_patient = true; /* what has come meanwhile is read first */
+        task_wake(c->w->loop, &c->task);
     } else if (c->w->loop->now_ns < c->until_ns) {
         c->is_patient = true;
         look_again(c, MIN(c->until_ns, c->w->loop->now_ns + ROOM_NS));

@@ -181,6 +181,30 @@ static void a_drain_without_connections_is_done(void **state)
     assert_int_equal(rig.drained, 1);
 }
 
+/* Of a client whose first bytes come in the turn in which its time is over they count. */
+static void a_drain_loses_no_request_that_has_come(void **state)
+{
+    struct peer *client = inbound_client(), *server;
+    struct conn *c;
+
+    (void)state;
+    RIG_UNTIL(rig.w.conns_count == 1);
+    c = LIST_ITEM(rig.w.conns.next, struct conn, node);
+    RIG_UNTIL(c->state == CONN_PEEK && timer_is_armed(&c->timer));
+    proxy_worker_order(&rig.w, WORKER_DRAIN, 1);
+    RIG_UNTIL(rig.obeyed == 1);
+    rig.w.draining_ns = c->since_ns = 1; /* as if the time had gone by */
+    timer_arm(rig.l, &c->timer, 0);
+    peer_send(client, GET);
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    peer_send(server, OK);
+    RIG_UNTIL(client->eof);
+    assert_true(peer_has(client, "connection: close\r\n") && peer_has(client, "\r\n\r\nok"));
+    peer_close(client);
+    RIG_UNTIL(rig.drained == 1);
+}
+
 /* The time to drain may be over before all are accepted: then nobody is let in any more. */
 static void a_cut_lets_nobody_in(void **state)
 {
@@ -495,6 +519,7 @@ int main(int argc, char **argv)
         TEST(a_drain_serves_http2_that_waits_to_be_accepted),
         TEST(a_drain_of_shared_sockets_leaves_who_waits_to_the_other),
         TEST(a_drain_without_connections_is_done),
+        TEST(a_drain_loses_no_request_that_has_come),
         TEST(a_cut_lets_nobody_in),
         TEST(an_end_in_the_middle),
         TEST(a_new_certificate_leaves_connections_alone),
