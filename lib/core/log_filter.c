@@ -102,6 +102,10 @@ static bool parse_level(struct bytes word, enum log_level *out_level)
             return true;
         }
     }
+    if (word.len == 1 && word.at[0] >= '0' && word.at[0] < '0' + (char)ARRAY_LEN(names)) {
+        *out_level = (enum log_level)(word.at[0] - '0'); /* as Linkerd's proxy has it */
+        return true;
+    }
     return false;
 }
 
@@ -122,7 +126,7 @@ static bool is_known_target(struct bytes target)
             return true;
         }
     }
-    return stands_for_all(target) || is_root_folder(folder);
+    return bytes_starts(target, BYTES("linkerd")) || stands_for_all(target) || is_root_folder(folder);
 }
 
 static bool is_target(struct bytes target)
@@ -163,18 +167,28 @@ static int add_rule(struct log_filter *f, struct bytes target, enum log_level le
     return name.err != 0 ? E_CONFIG : 0;
 }
 
-/* "info", "proxy=debug", "proxy"; a span filter, "[{headers}]=off", concerns nothing of ours. */
+/* "[{headers}]=off", "app[call{id=1}]": concerns nothing of ours. */
+static int parse_span(struct bytes rule)
+{
+    const char *end = memrchr(rule.at, ']', rule.len);
+    struct bytes rest = end != NULL ? bytes_from(rule, (size_t)(end + 1 - rule.at)) : rule;
+    enum log_level level;
+
+    return rest.len == 0 || (rest.at[0] == '=' && parse_level(bytes_from(rest, 1), &level)) ? 0 : E_CONFIG;
+}
+
+/* "info", "proxy=debug", "proxy". */
 static int parse_rule(struct log_filter *f, struct bytes rule)
 {
     struct bytes target, level_text;
     enum log_level level = LOG_TRACE;
     bool has_level = bytes_split(rule, '=', &target, &level_text);
 
+    if (memchr(rule.at, '[', rule.len) != NULL) {
+        return parse_span(rule);
+    }
     if (has_level && !parse_level(level_text, &level)) {
         return E_CONFIG;
-    }
-    if (memchr(rule.at, '[', rule.len) != NULL) {
-        return has_level ? 0 : E_CONFIG;
     }
     if (!has_level && parse_level(rule, &level)) {
         f->others = level;

@@ -166,12 +166,18 @@ static void linkerds_filters_keep_their_meaning(void **state UNUSED)
     expect_level("proxy.accept", LOG_TRACE);
     assert_int_equal(log_set_filter("linkerd_proxy_http::client[{a,b}]=trace,info"), 0);
     expect_level("proxy.accept", LOG_INFO);
+    assert_int_equal(log_set_filter("[request{uri=/a}]=debug,app[call],[{x}],linkerd_app_core,warn"), 0);
+    expect_level("proxy.accept", LOG_WARN);
+    assert_int_equal(log_set_filter("1,net=4"), 0);
+    expect_level("proxy.accept", LOG_ERROR);
+    expect_level("net.tls", LOG_DEBUG);
 }
 
 static void a_bad_filter_changes_nothing(void **state UNUSED)
 {
     static const char *const bad[] = {"inof",     "proxy=loud", "proxy=",  "=info",
-                                      "a b=info", "[{x}]",      "info,,x", "proxy=info=debug"};
+                                      "a b=info", "[{x}]=loud", "info,,x", "proxy=info=debug",
+                                      "[{x",      "[{x}]info",  "6",       "proxy=10"};
     static char many[600], huge[1000];
     char now[64];
 
