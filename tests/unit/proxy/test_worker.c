@@ -226,6 +226,42 @@ static void a_cut_lets_nobody_in(void **state)
     assert_int_equal(rig.drained, 1);
 }
 
+/* The end of the grace period, in the middle of everything: each request and tunnel is told of once. */
+static void a_cut_ends_all_that_is_open(void **state)
+{
+    struct h2_peer *h2 = h2_dial(OUTBOUND);
+    struct peer *client = peer_dial(OUTBOUND), *upgraded = inbound_client(), *opaque, *server;
+
+    (void)state;
+    peer_send(upgraded, "GET / HTTP/1.1\r\nHost: w\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "\r\n\r\n"));
+    peer_send(server, "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+    RIG_UNTIL(peer_has(upgraded, "101"));
+    opaque = inbound_client();
+    peer_send(opaque, "\x01\x02 no HTTP\r\n\r\n");
+    server = app_accept(&app);
+    RIG_UNTIL(peer_has(server, "no HTTP"));
+    (void)h2_call(h2, "POST", "/1", false, NULL);
+    (void)h2_call(h2, "GET", "/2", true, NULL);
+    peer_send(client, "POST / HTTP/1.1\r\nHost: w\r\nContent-Length: 10\r\n\r\nhalf");
+    (void)app_accept(&app);
+    RIG_UNTIL(rig.w.in_flight[OUTBOUND] == 3 && rig.w.in_flight[INBOUND] == 3);
+    proxy_worker_order(&rig.w, WORKER_DRAIN, 1);
+    RIG_UNTIL(rig.obeyed == 1);
+    assert_int_equal(rig.drained, 0);
+    proxy_worker_order(&rig.w, WORKER_CUT, 2);
+    RIG_UNTIL(rig.drained == 1);
+    assert_int_equal(rig.w.conns_count, 0);
+    assert_int_equal(rig.w.in_flight[OUTBOUND] + rig.w.in_flight[INBOUND], 0);
+    rig_settle();
+    /* Three requests, by both proxies, and two tunnels. */
+    assert_int_equal(rig_sum("tulle_failures_total", "cause=\"shutdown\"", NULL), 8);
+    assert_int_equal(rig_sum("tulle_failures_total", NULL, NULL), 8);
+    assert_int_equal(rig.drained, 1);
+    h2_free(h2);
+}
+
 /* The worker ends in the middle of everything. */
 static void an_end_in_the_middle(void **state)
 {
@@ -521,6 +557,7 @@ int main(int argc, char **argv)
         TEST(a_drain_without_connections_is_done),
         TEST(a_drain_loses_no_request_that_has_come),
         TEST(a_cut_lets_nobody_in),
+        TEST(a_cut_ends_all_that_is_open),
         TEST(an_end_in_the_middle),
         TEST(a_new_certificate_leaves_connections_alone),
         TEST(what_is_idle_goes),
