@@ -9,8 +9,7 @@
 #define WINDOW_MAX   2048u
 #define GAP_NS       (20 * NS_PER_MS) /* between PINGs that nobody waits for */
 #define UNUSED_NS    NS_PER_S         /* what was learned so long ago says nothing about now */
-
-static const uint8_t mark[8] = {'t', 'u', 'l', 'l', 'e', 'p', 'c', '1'};
+#define LOST_NS      (10 * NS_PER_S)  /* a peer that is heard of, but answers no PING */
 
 void h2_pace_init(struct h2_conn *c, struct h2_pace *p, uint64_t rtt_ns)
 {
@@ -22,6 +21,7 @@ void h2_pace_init(struct h2_conn *c, struct h2_pace *p, uint64_t rtt_ns)
 
 static unsigned unread(const struct h2_conn *c)
 {
+    assert(c->pace->opened >= c->pace->left && c->pace->left >= c->pace->read);
     return (unsigned)MIN(c->wire_count, c->pace->opened - c->pace->read);
 }
 
@@ -33,6 +33,12 @@ static bool is_late(const struct h2_conn *c)
     return p->ping_ns != 0 && c->loop->now_ns - p->ping_ns > p->base_ns + PACE_DELAY_NS;
 }
 
+/* Nothing can be learned of such a peer (it owes the answer, RFC 9113 6.7): it is not waited for. */
+static bool is_lost(const struct h2_conn *c)
+{
+    return c->pace->ping_ns != 0 && c->heard_ns > c->pace->ping_ns + LOST_NS;
+}
+
 bool h2_pace_is_watched(const struct h2_conn *c)
 {
     return c->pace != NULL && c->pace->ping_ns != 0;
@@ -41,27 +47,27 @@ bool h2_pace_is_watched(const struct h2_conn *c)
 unsigned h2_pace_room(const struct h2_conn *c)
 {
     const struct h2_pace *p = c->pace;
-    unsigned used;
+    unsigned used, window;
 
-    if (p == NULL) {
+    if (p == NULL || is_lost(c)) {
         return UINT_MAX;
     }
     used = unread(c);
-    if (used >= p->window || (used >= WINDOW_MIN && is_late(c))) {
-        return 0;
-    }
-    return p->window - used;
+    window = is_late(c) ? MIN(p->window, WINDOW_MIN) : p->window;
+    return window > used ? window - used : 0;
 }
 
 enum http_pace h2_pace(const struct h2_conn *c)
 {
-    if (c->pace == NULL) {
-        return HTTP_PACE_FREE;
-    }
+    const struct h2_pace *p = c->pace;
+
     if (h2_pace_room(c) > 0) {
         return HTTP_PACE_FREE;
     }
-    return c->pace->was_behind || is_late(c) ? HTTP_PACE_BEHIND : HTTP_PACE_BOUND;
+    if (p->was_behind || p->is_slow || is_late(c)) {
+        return HTTP_PACE_BEHIND;
+    }
+    return p->window < WINDOW_MAX ? HTTP_PACE_BOUND : HTTP_PACE_FREE;
 }
 
 /* Where the window is used up an answer is on its way: nobody waits for nothing. */
@@ -94,7 +100,7 @@ void h2_pace_opened(struct h2_conn *c)
         p->used_ns = now;
     } else if (now - p->used_ns > UNUSED_NS) {
         p->window = WINDOW_FIRST;
-        p->was_behind = false;
+        p->was_behind = p->is_slow = false;
     }
     ping_if_due(c);
 }
@@ -106,12 +112,29 @@ void h2_pace_head_left(struct h2_conn *c)
     }
 }
 
+void h2_pace_never_left(struct h2_conn *c)
+{
+    if (c->pace != NULL) {
+        c->pace->opened--;
+    }
+}
+
+/* With a number, so that an answer that is given twice is not taken for that of the next one. */
+static void mark_of(const struct h2_pace *p, uint8_t out[8])
+{
+    memcpy(out, "tulp", 4);
+    memcpy(out + 4, &p->pings, 4);
+}
+
 /* Behind what was written: nghttp2 would let it overtake HEADERS that it has not given out yet. */
 void h2_pace_written(struct h2_conn *c)
 {
     struct h2_pace *p = c->pace;
+    uint8_t mark[8];
 
     p->is_due = false;
+    p->pings++;
+    mark_of(p, mark);
     p->ping_left = p->left;
     p->backlog = unread(c);
     (void)nghttp2_submit_ping(c->session, NGHTTP2_FLAG_NONE, mark);
@@ -139,14 +162,24 @@ static void pace_answered(struct h2_conn *c)
     p->ping_ns = 0;
     p->next_ns = c->loop->now_ns + GAP_NS;
     p->window = window_after(p, delay_ns);
+    p->is_slow = delay_ns > PACE_DELAY_NS / 2;
     p->was_behind = p->was_behind || delay_ns > PACE_DELAY_NS;
+    if (p->was_full || delay_ns > PACE_DELAY_NS) {
+        p->used_ns = c->loop->now_ns; /* the answer may have taken longer than what is learned lasts */
+    }
     p->was_full = false;
     ping_if_due(c);
 }
 
 void h2_pace_answered(struct h2_conn *c, const uint8_t *opaque)
 {
-    if (c->pace != NULL && c->pace->ping_ns != 0 && memcmp(opaque, mark, sizeof(mark)) == 0) {
+    uint8_t mark[8];
+
+    if (c->pace == NULL || c->pace->ping_ns == 0 || c->pace->is_due) {
+        return;
+    }
+    mark_of(c->pace, mark);
+    if (memcmp(opaque, mark, sizeof(mark)) == 0) {
         pace_answered(c);
     }
 }

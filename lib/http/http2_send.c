@@ -140,9 +140,6 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
         }
         return 0;
     }
-    if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
-        h2_pace_head_left(c);
-    }
     if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) {
         return 0;
     }
@@ -150,7 +147,10 @@ static int on_frame_sent(nghttp2_session *session, const nghttp2_frame *frame, v
     if (s == NULL) {
         return 0;
     }
-    s->head_sent = true;
+    if (!s->head_sent) {
+        s->head_sent = true;
+        h2_pace_head_left(c);
+    }
     if (s->quit_after_end && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
         s->has_cut = true;
         s->cut_code =

@@ -80,6 +80,9 @@ void h2_stream_off_wire(struct h2_stream *s)
     assert(s->on_wire && c->wire_count > 0);
     s->on_wire = false;
     c->wire_count--;
+    if (!s->head_sent) {
+        h2_pace_never_left(c);
+    }
     if (c->session != NULL) {
         (void)nghttp2_session_set_stream_user_data(c->session, s->id, NULL);
     }
