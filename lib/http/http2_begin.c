@@ -2,8 +2,9 @@
 #include "core/clock.h"
 #include "http/http2_conn.h"
 
-#define LATE_NS (400 * NS_PER_MS) /* a wait, after which it is better to begin others */
-#define PONG_NS NS_PER_S
+#define LATE_NS   (400 * NS_PER_MS) /* a wait, after which it is better to begin others */
+#define OLDEST_OF 8                 /* then one of so many is still the first that came */
+#define PONG_NS   NS_PER_S
 
 /* Of a thread, for it has one loop; tests may have several in turn. */
 static _Thread_local struct {
@@ -52,7 +53,7 @@ void h2_begin_waiting(struct h2_conn *c)
     while (!list_is_empty(waiting) && h2_begin_now(c)) {
         struct h2_stream *s = LIST_ITEM(waiting->next, struct h2_stream, ready);
 
-        if (c->begin.count > 1 && c->loop->now_ns - s->came_ns > LATE_NS) {
+        if (c->begin.shown % OLDEST_OF != 0 && c->loop->now_ns - s->came_ns > LATE_NS) {
             s = LIST_ITEM(waiting->prev, struct h2_stream, ready);
         }
         list_unlink(&s->ready);

@@ -10,8 +10,8 @@
  * keep the answers that come from the application waiting. So a turn of the loop begins H2_BEGIN_MAX, in
  * equal shares of the connections on which some wait, and one for each of them at least; what is reset
  * while it waits is never begun. They begin in their order; but where the first has waited for long, all
- * would from then on, and the last that came go first, but for one: who came last is sure to be waiting
- * still.
+ * would from then on, and the last that came go first, but for one of eight: who came last is sure to be
+ * waiting still.
  *
  * What waits here was read, but nothing has come of it: a PING behind more than a turn's streams is answered
  * when as many have begun as were waiting, or after a second. So clients that measure how far their

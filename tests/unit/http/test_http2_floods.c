@@ -176,21 +176,6 @@ static void what_is_reset_before_it_began_is_never_shown(void **state UNUSED)
     probe_free(p);
 }
 
-static void they_begin_in_their_order(void **state UNUSED)
-{
-    struct probe *p = raw_server_greeted(NULL);
-
-    burst(p, HEADERS, 1, 500, GET_HEAD, GET_BYTES);
-    burst(p, HEADERS, 1001, 10, "\x82\x86\x84\x41\x01" "b", GET_BYTES);
-    while (p->accepted_count < 510) {
-        (void)loop_turn(&p->loop, 0);
-    }
-    for (unsigned i = 0; i < 510; i++) {
-        assert_int_equal(p->accepted[i]->head->authority.at[0], i < 500 ? 'a' : 'b');
-    }
-    probe_free(p);
-}
-
 /* --- floods -------------------------------------------------------------------------------------- */
 
 /* CVE-2024-28182 and its kin: a field block without end, in pieces that each cost a frame. */
@@ -485,7 +470,6 @@ static void a_peer_that_asks_for_all_and_reads_nothing(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(they_begin_in_their_order),
         cmocka_unit_test(what_is_reset_before_it_began_is_never_shown),
         cmocka_unit_test(a_turn_begins_a_few_of_many_requests),
         cmocka_unit_test(frames_on_a_stream_that_the_peer_ended),
