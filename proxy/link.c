@@ -192,6 +192,7 @@ static int link_start_tls(struct link *l)
 static void link_run(struct task *t)
 {
     struct link *l = CONTAINER_OF(t, struct link, task);
+    enum link_state before = l->state;
     int rc;
 
     if (l->state >= LINK_OPEN) {
@@ -213,6 +214,11 @@ static void link_run(struct task *t)
         link_opened(l);
     } else if (rc != E_AGAIN) {
         link_fail(l, rc);
+    } else if (l->is_overdue && l->state == before) {
+        link_fail(l, E_TIMEOUT);
+    } else if (l->is_overdue) { /* connected: once more the same time for the handshake */
+        l->is_overdue = false;
+        timer_arm_in(l->up->w->loop, &l->timer, worker_side(l->up->w, l->up->dir)->connect_timeout_ns);
     }
 }
 
@@ -224,8 +230,8 @@ static void on_timeout(struct timer *t)
         link_look(l);
     } else if (l->state == LINK_OPEN) { /* idle in the pool for long enough */
         link_close(l, 0);
-    } else if (list_is_linked(&l->task.node)) { /* it came in time: it is we who are late */
-        timer_arm(l->up->w->loop, t, 0);
+    } else if (list_is_linked(&l->task.node)) { /* something came, maybe in time, and it is we who are late */
+        l->is_overdue = true;
     } else {
         link_fail(l, E_TIMEOUT);
     }

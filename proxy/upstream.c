@@ -362,7 +362,8 @@ void upstream_link_failed(struct upstream *u, struct link *l, enum failure why, 
 
     l->dial = NULL;
     if (d == NULL && u->h2_count > 0) {
-        return; /* one more, on which nobody depends */
+        upstream_h2_serve(u); /* one more, on which nobody depends; but who waits looks on */
+        return;
     }
     arm_backoff(u);
     if (d != NULL) {

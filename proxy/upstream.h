@@ -55,6 +55,7 @@ struct link {
     bool is_upgrade; /* HTTP/1 for an Upgrade: never pooled */
     bool is_reused;  /* carried a request before */
     bool is_idle;    /* in h1_idle */
+    bool is_overdue; /* dialed for long enough: what has come decides in this turn */
     bool is_used;    /* HTTP/2: a stream was opened since the last look */
     bool has_successor; /* HTTP/2: another one was dialed in its place */
     uint64_t old_at_ns;

@@ -105,9 +105,10 @@ static void refuse_waiting(struct list *node)
 }
 
 /*
- * A queue that has not been empty for so long does not even out a burst, it makes every answer late. From
- * then on nobody waits in it for long, and those who get in are answered in time (CoDel's idea of a
- * standing queue, RFC 8289, with the rule of "Fail at Scale", ACM Queue 13/8, 2015).
+ * A queue in which somebody had to wait again and again for so long does not even out a burst, it makes every
+ * answer late. (It may have been empty in between, for the window opens by jerks.) From then on nobody waits
+ * in it for long, and those who get in are answered in time (CoDel's idea of a standing queue, RFC 8289, with
+ * the rule of "Fail at Scale", ACM Queue 13/8, 2015).
  */
 static void shed_waiting(struct upstream *u)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How far a client sends ahead of what its peer has read, as PINGs tell it. The peer is spoken by hand: it reads
- * when the test does, and the clock is the test's. So a late answer is one that the test gives late.
+ * How far a client sends ahead of what its peer has read, as PINGs tell it. The peer is spoken by hand: it
+ * reads when the test does, and the clock is the test's. So a late answer is one that the test gives late.
  */
 #include "tests/unit/clock_probe.h"
 #include "tests/unit/http/h2_raw.h"
@@ -231,7 +231,7 @@ static void the_networks_share_is_no_delay(void **state UNUSED)
     assert_int_equal(room(p), 2 * FIRST);
     round_trip(p, 2 * FIRST, 4 * DELAY_NS); /* of which the half is the network's */
     assert_in_range(room(p), FIRST - 1, FIRST);
-    round_trip(p, room(p), RTT_NS); /* it was nearer than it seemed: connecting took so long for another reason */
+    round_trip(p, room(p), RTT_NS); /* it is nearer than it seemed when it was connected */
     round_trip(p, room(p), 2 * DELAY_NS);
     assert_in_range(room(p), FIRST / 2, FIRST * 5 / 4 / 2 + 1);
     probe_free(p);
