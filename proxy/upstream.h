@@ -87,7 +87,7 @@ struct upstream {
     unsigned h2_count, h1_idle_count;
     struct list waiting; /* dials that any HTTP/2 link will serve */
     uint64_t wait_first_ns; /* since when they come again and again */
-    uint64_t wait_last_ns;  /* when the last one came */
+    uint64_t wait_last_ns;  /* when the last one came, or was seen to wait */
     struct timer more;   /* another HTTP/2 link, if some wait for too long; or 503 for them */
     enum upstream_state state;
     struct timer backoff;

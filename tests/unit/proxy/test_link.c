@@ -6,6 +6,8 @@
 #include "app.h"
 #include "proxy/link.h"
 
+#include <poll.h>
+
 #define GET "GET / HTTP/1.1\r\nHost: web\r\n\r\n"
 #define OK  "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
@@ -236,6 +238,70 @@ static void a_dial_that_hangs_is_given_up(void **state)
     close(fd);
 }
 
+/* --- a loop that is late ---------------------------------------------------------------------- */
+
+static struct link *dialed_in(enum link_state state)
+{
+    struct list *others;
+
+    RIG_UNTIL(map_count(&rig.w.upstreams) == 1);
+    others = &the_upstream()->other;
+    RIG_UNTIL(!list_is_empty(others) && LIST_ITEM(others->next, struct link, node)->state == state);
+    return LIST_ITEM(others->next, struct link, node);
+}
+
+/* The connection stands as far as the kernel is concerned; its event and its timer come in one turn. */
+static struct link *stands_when_overdue(void)
+{
+    struct link *l = dialed_in(LINK_CONNECT);
+    struct pollfd ready = {.fd = app.fd, .events = POLLIN};
+
+    assert_int_equal(poll(&ready, 1, 60000), 1);
+    timer_arm(rig.l, &l->timer, rig.l->now_ns);
+    rig_turn();
+    return l;
+}
+
+static void a_dial_that_has_succeeded_is_not_overdue(void **state)
+{
+    struct peer *client = peer_dial(OUTBOUND);
+
+    (void)state;
+    peer_send(client, GET);
+    assert_int_equal(stands_when_overdue()->state, LINK_OPEN);
+    serve(app_accept(&app), client);
+}
+
+static void know_meshed(void)
+{
+    struct endpoint *e = endpoint_at(&app.at, NULL);
+
+    e->identity = mem_strdup(SERVER_ID);
+    e->server_name = mem_strdup(SERVER_ID);
+    rig_know_target(&app.at, policy_to(PROTOCOL_DETECT, e, NULL));
+}
+
+/* The handshake, which could not begin sooner, has its time; and no more than that. */
+static void a_dial_that_is_overdue_has_time_for_tls_once(void **state)
+{
+    struct peer *client = peer_dial(OUTBOUND);
+    struct link *l;
+
+    (void)state;
+    know_meshed();
+    peer_send(client, GET);
+    l = stands_when_overdue();
+    assert_int_equal(l->state, LINK_TLS);
+    assert_in_range(l->timer.at_ns, rig.l->now_ns + 1,
+                    rig.l->now_ns + rig.config.outbound.connect_timeout_ns);
+    rig_settle();
+    assert_false(peer_has(client, "504 "));
+    timer_arm(rig.l, &l->timer, rig.l->now_ns);
+    task_wake(rig.l, &l->task); /* as when a byte came, and not enough of them */
+    RIG_UNTIL(peer_has(client, "504 "));
+    assert_true(list_is_empty(&the_upstream()->other));
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +312,8 @@ int main(int argc, char **argv)
         TEST(an_old_link_without_a_successor_serves_on),
         TEST(an_unused_link_is_closed),
         TEST(a_dial_that_hangs_is_given_up),
+        TEST(a_dial_that_has_succeeded_is_not_overdue),
+        TEST(a_dial_that_is_overdue_has_time_for_tls_once),
     };
 
     return rig_run(tests, argc, argv);
