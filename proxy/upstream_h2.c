@@ -114,6 +114,7 @@ static void shed_waiting(struct upstream *u)
 {
     uint64_t now = u->w->loop->now_ns;
 
+    u->wait_last_ns = now;
     if (now - u->wait_first_ns < STANDING_NS) {
         return;
     }
