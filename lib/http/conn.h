@@ -78,7 +78,7 @@ struct http_client *http2_client_new(struct io *io, const struct http_limits *li
 unsigned http_client_capacity(const struct http_client *c); /* streams that may be opened now; h1: 0 or 1 */
 unsigned http_client_streams(const struct http_client *c);  /* open now */
 enum http_pace {
-    HTTP_PACE_FREE,   /* capacity is what the peer allows */
+    HTTP_PACE_FREE,   /* capacity is what the peer allows, or what one connection may have at most */
     HTTP_PACE_BOUND,  /* there is none until it has read what was sent */
     HTTP_PACE_BEHIND, /* there is none, for it reads late */
 };
