@@ -88,6 +88,7 @@ struct upstream {
     struct list waiting; /* dials that any HTTP/2 link will serve */
     uint64_t wait_first_ns; /* since when they come again and again */
     uint64_t wait_last_ns;  /* when the last one came, or was seen to wait */
+    uint64_t spread_ns; /* when a link was last dialed because the others' peer reads late */
     struct timer more;   /* another HTTP/2 link, if some wait for too long; or 503 for them */
     enum upstream_state state;
     struct timer backoff;

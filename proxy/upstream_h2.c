@@ -10,6 +10,8 @@
 #define H2_AGAIN_NS  (10 * NS_PER_S)   /* to the next successor of an old link, should one fail */
 #define STANDING_NS  (500 * NS_PER_MS) /* since nobody waited: more is asked for than can be done */
 #define WAIT_NS      (200 * NS_PER_MS) /* what one may wait from then on */
+#define SPREAD_NS    NS_PER_S          /* from then on, between links to a peer that reads late */
+#define SPREAD_LINKS 4                 /* to one, for that */
 
 static bool is_dialing_h2(const struct upstream *u)
 {
@@ -80,7 +82,7 @@ static void look_again(struct upstream *u)
     }
 }
 
-/* Where requests wait because they would only wait at the peer's proxy, another link is of no use. */
+/* Where requests wait because they would only wait at the peer's proxy, another link is of little use. */
 static enum http_pace pace_of(const struct upstream *u)
 {
     enum http_pace worst = HTTP_PACE_FREE;
@@ -114,13 +116,20 @@ static void shed_waiting(struct upstream *u)
 {
     uint64_t now = u->w->loop->now_ns;
 
-    u->wait_last_ns = now;
-    if (now - u->wait_first_ns < STANDING_NS) {
-        return;
-    }
     while (!list_is_empty(&u->waiting) &&
            now - LIST_ITEM(u->waiting.next, struct dial, node)->since_ns > WAIT_NS) {
         refuse_waiting(u->waiting.next);
+    }
+}
+
+/* A link leads to one worker of the peer, and others of it may have time. */
+static void spread(struct upstream *u)
+{
+    uint64_t now = u->w->loop->now_ns;
+
+    if (u->h2_count < SPREAD_LINKS && !is_dialing_h2(u) && now - u->spread_ns >= SPREAD_NS) {
+        u->spread_ns = now;
+        (void)link_dial(u, LINK_H2, NULL);
     }
 }
 
@@ -134,7 +143,11 @@ static void on_more(struct timer *t)
     }
     switch (pace_of(u)) {
     case HTTP_PACE_BEHIND:
-        shed_waiting(u);
+        u->wait_last_ns = u->w->loop->now_ns;
+        if (u->wait_last_ns - u->wait_first_ns >= STANDING_NS) {
+            shed_waiting(u);
+            spread(u);
+        }
         break;
     case HTTP_PACE_BOUND:
         break;

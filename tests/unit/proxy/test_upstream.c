@@ -254,6 +254,7 @@ static void a_queue_that_stands_is_answered(void **state)
     assert_int_equal(waiting(), 51);
     later(100 * NS_PER_MS);
     assert_int_equal(answered(client, 503), 50);
+    assert_int_equal(the_upstream()->h2_count, 2); /* another worker of it may read */
     RIG_UNTIL(peer_has(old, "HTTP/1.1 503 "));
     assert_int_equal(waiting(), 0);
     assert_int_equal(rig_sum("tulle_failures_total", "cause=\"overload\"", "hop=\"outbound\""), 51);
@@ -262,6 +263,7 @@ static void a_queue_that_stands_is_answered(void **state)
     assert_int_equal(waiting(), 10);
     later(100 * NS_PER_MS);
     assert_int_equal(answered(client, 503), 60);
+    assert_int_equal(the_upstream()->h2_count, 2); /* no other one within a second */
     assert_false(client->is_closed || old->eof || peer_has(old, "close"));
     text_reset(&old->in);
     FAR_UNTIL(far->count == 1 + FIRST);
