@@ -203,6 +203,33 @@ static bool is_one_of(const char *text, const char *const *list)
     return text == NULL || is_listed(list, text);
 }
 
+/* As Kubernetes has it: by its name a port is told from the others in the Service's EndpointSlices. */
+static void check_service_port_name(struct checker *k, const json_t *spec, const json_t *port, size_t i,
+                                    const char *full)
+{
+    const json_t *ports = json_object_get(spec, "ports");
+    const char *name = json_text(port, "name");
+    char field[FIELD_BYTES];
+
+    validate_text(k, port, full, "name", false);
+    if (json_array_size(ports) < 2) {
+        return;
+    }
+    if (name == NULL || name[0] == '\0') {
+        validate_refuse(k, E_CONFIG, full,
+                        "%s needs a name: a Service with several ports tells them apart by it", full);
+        return;
+    }
+    for (size_t n = 0; n < i; n++) {
+        const char *other = json_text(json_array_get(ports, n), "name");
+
+        if (other != NULL && strcmp(name, other) == 0) {
+            validate_field(field, "%s.name", full);
+            validate_refuse(k, E_CONFIG, field, "%s is the name of spec.ports[%zu], too", field, n);
+        }
+    }
+}
+
 static void check_service_port(struct checker *k, const json_t *spec, const json_t *port, size_t i)
 {
     const json_t *other;
@@ -212,7 +239,7 @@ static void check_service_port(struct checker *k, const json_t *spec, const json
     validate_field(full, "spec.ports[%zu]", i);
     validate_only(k, port, full,
                   ALLOWED("name", "port", "targetPort", "protocol", "appProtocol", "nodePort"));
-    validate_text(k, port, full, "name", false);
+    check_service_port_name(k, spec, port, i, full);
     if (json_object_get(port, "port") == NULL) {
         validate_refuse(k, E_CONFIG, full, "%s needs a port", full);
     }

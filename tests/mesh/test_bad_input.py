@@ -133,6 +133,7 @@ spec:
           image: test/web:dev
           command: ["sleep", "infinity"]
 """
+SERVICE = "apiVersion: v1\nkind: Service\nmetadata:\n  name: s\nspec:\n  ports:\n"
 
 
 def changed(text, old, new):
@@ -165,8 +166,10 @@ BAD_MANIFESTS = {
                          ["value", "string"]),
     "replicas-is-no-number": (changed(DEPLOYMENT, "spec:\n  selector", "spec:\n  replicas: two\n  selector"), "replicas",
                               ["spec.replicas"]),
-    "port-out-of-range": ("apiVersion: v1\nkind: Service\nmetadata:\n  name: s\nspec:\n  ports:\n    - port: 70000\n", "70000",
-                          ["65535"]),
+    "port-out-of-range": (SERVICE + "    - port: 70000\n", "70000", ["65535"]),
+    "ports-without-names": (SERVICE + "    - port: 80\n    - port: 7000\n", "port: 80", ["spec.ports[0] needs a name"]),
+    "ports-of-one-name": (SERVICE + "    - {port: 80, name: a}\n    - {port: 81, name: a}\n", "port: 81",
+                          ["spec.ports[1].name is the name of spec.ports[0], too"]),
     "probe-of-no-kind": (DEPLOYMENT + "          readinessProbe:\n            grpc: {port: 1}\n", "grpc", ["grpc"]),
 }
 
