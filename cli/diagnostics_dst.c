@@ -48,7 +48,8 @@ static int destination_ask(const struct destination_target *d, const char *metho
 
 /* --- endpoints ----------------------------------------------------------------------------------- */
 
-/* NULL in `out`: none. A service without endpoints is not spoken of until it has some (wire 3.2). */
+/* 0, or an E_* that was told. NULL in `out`: none. A service without endpoints is not spoken of until it has
+ * some (wire 3.2). */
 static int ask_endpoints(const struct destination_target *d, const char *authority,
                          ProtobufCMessage **out)
 {
@@ -57,16 +58,18 @@ static int ask_endpoints(const struct destination_target *d, const char *authori
                              &io__linkerd__proxy__destination__update__descriptor, out, problem,
                              sizeof(problem));
 
-    if (rc == E_NOT_FOUND) {
-        return cli_fail("diagnostics endpoints: there is no service %s; a name is "
-                        "SERVICE.NAMESPACE.svc.cluster.local:PORT",
-                        authority);
-    }
     if (rc == E_TIMEOUT) {
         *out = NULL;
         return 0;
     }
-    return rc == 0 ? 0 : cli_fail("diagnostics endpoints: %s: %s", authority, problem);
+    if (rc == E_NOT_FOUND) {
+        (void)cli_fail("diagnostics endpoints: there is no service %s; a name is "
+                       "SERVICE.NAMESPACE.svc.cluster.local:PORT",
+                       authority);
+    } else if (rc != 0) {
+        (void)cli_fail("diagnostics endpoints: %s: %s", authority, problem);
+    }
+    return rc;
 }
 
 static int print_endpoints(const struct destination_target *d, const struct opt_list *args,
@@ -74,22 +77,28 @@ static int print_endpoints(const struct destination_target *d, const struct opt_
 {
     ProtobufCMessage *messages[AUTHORITIES_MAX];
     struct endpoint_answer answers[AUTHORITIES_MAX];
-    size_t count = 0;
+    size_t count = 0, printed;
     struct text out;
-    int status = 0;
+    int status = EXIT_SUCCESS, rc = 0;
 
-    for (size_t i = 0; i < args->count && status == 0; i++) {
-        status = ask_endpoints(d, args->items[i], &messages[count]);
-        if (status == 0 && messages[count] != NULL) {
+    /* That one of several does not exist is no reason to say nothing of the others. */
+    for (size_t i = 0; i < args->count && (rc == 0 || rc == E_NOT_FOUND); i++) {
+        rc = ask_endpoints(d, args->items[i], &messages[count]);
+        if (rc != 0) {
+            status = EXIT_FAILURE;
+        } else if (messages[count] != NULL) {
             answers[count].update =
                 (const Io__Linkerd__Proxy__Destination__Update *)messages[count];
             count++;
         }
     }
     text_init(&out, OUTPUT_BYTES_MAX);
-    if (status == 0 && (as_json ? endpoints_print_json(answers, count, &out)
-                                : endpoints_print_table(answers, count, &out)) == 0) {
-        (void)fputs("No endpoints found.\n", stderr);
+    if (status == EXIT_SUCCESS || count > 0) {
+        printed = as_json ? endpoints_print_json(answers, count, &out)
+                          : endpoints_print_table(answers, count, &out);
+        if (printed == 0) {
+            (void)fputs("No endpoints found.\n", stderr);
+        }
     }
     print_out(&out);
     for (size_t i = 0; i < count; i++) {

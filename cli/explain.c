@@ -274,6 +274,40 @@ static const char *mismatch_of(const struct outbound_policy *p, enum protocol tr
     return NULL;
 }
 
+/* What comes of the rule's backends: those that do not exist fail their share of the requests. */
+static void decide_by_backends(json_t *to, const struct outbound_policy *p, const struct rule *rule,
+                               bool is_request, bool is_grpc)
+{
+    const struct weighted_backend *failing = NULL;
+    size_t failing_count = 0, count = 0;
+    const struct filter *f;
+
+    for (size_t i = 0; i < rule->backends_count; i++) {
+        const struct weighted_backend *w = &rule->backends[i];
+
+        if (rule->distribution != DISTRIBUTE_RANDOM || w->weight > 0) {
+            count++;
+            if (p->backends[w->backend].kind == BACKEND_FAIL) {
+                failing = w;
+                failing_count++;
+            }
+        }
+    }
+    if (failing == NULL) {
+        json_object_set_new(to, "decision", json_string("sent on"));
+        return;
+    }
+    if (failing_count < count) {
+        json_object_set_new(to, "decision",
+                            json_string("sent on, but the share of the backend that is nowhere fails"));
+        return;
+    }
+    f = answering_filter(failing->filters, failing->filters_count);
+    decide(to, is_request ? "refused: its backend is nowhere" : "closed: its backend is nowhere",
+           is_request && f != NULL && !f->is_grpc ? f->status : 0,
+           f != NULL && f->is_grpc ? f->status : 9, is_grpc && is_request);
+}
+
 static void decide_outbound(json_t *to, const struct outbound_policy *p,
                             const struct explain_request *r, const struct head *h,
                             struct trail *trail)
@@ -300,7 +334,7 @@ static void decide_outbound(json_t *to, const struct outbound_policy *p,
         decide(to, "refused: the rule has no backend", is_request ? 500 : 0, 13,
                is_grpc && is_request);
     } else {
-        json_object_set_new(to, "decision", json_string("sent on"));
+        decide_by_backends(to, p, choice.rule, is_request, is_grpc);
     }
 }
 

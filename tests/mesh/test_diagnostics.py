@@ -60,6 +60,8 @@ def test_services_without_endpoints_and_without_existence(controller):
     assert out == "" and err == "No endpoints found.\n"
     assert "no service nobody.default.svc.cluster.local:80" in ask(
         controller, "endpoints", "nobody.default.svc.cluster.local:80", status=1)[1]
+    out, err = ask(controller, "endpoints", "nobody.default.svc.cluster.local:80", WEB, status=1)
+    assert "no service nobody" in err and "web-1" in out, "the others are shown"
     assert "has no port" in ask(controller, "endpoints", "web.default.svc.cluster.local", status=64)[1]
     assert "refuses" in ask(controller, "endpoints", "example.com:80", status=1)[1]
 
@@ -163,6 +165,7 @@ def test_what_a_client_does_with_a_request(governed):
     assert moved["filters"][0]["path"] == "/new"
     beta = explain(governed, "svc/web", 80, "-H", "X-Beta: a,b")  # a comma within the value
     assert beta["rule"] == 2 and beta["backends"][0]["to"] == "nowhere: it fails"
+    assert beta["decision"] == "refused: its backend is nowhere" and beta["status"] == 500
     nothing = explain(governed, "svc/web", 80, "--path", "/else")
     assert nothing["decision"] == "refused: no route fits" and nothing["status"] == 404
     assert nothing["trail"] == ["route split, rule 0: does not fit, by its method POST",
