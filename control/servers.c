@@ -29,7 +29,7 @@ void servers_clear(struct servers *s)
     map_clear(&s->by_ns);
 }
 
-static bool server_is_before(const struct object *a, const struct object *b)
+bool server_is_before(const struct object *a, const struct object *b)
 {
     return a->created_ns != b->created_ns ? a->created_ns < b->created_ns
                                           : strcmp(a->name, b->name) < 0;

@@ -20,6 +20,8 @@ void servers_on_event(struct servers *s, enum cluster_event e, const struct obje
  * `pod`: its view; NULL for an ExternalWorkload. */
 const struct object *servers_pick(const struct servers *s, const struct object *workload,
                                   const struct pod_view *pod, uint16_t port);
+/* Of two of a namespace that have the same port of a workload the first one counts. */
+bool server_is_before(const struct object *a, const struct object *b);
 bool server_is_opaque(const struct object *server); /* NULL is not */
 
 #endif

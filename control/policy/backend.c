@@ -107,11 +107,24 @@ static void fail(struct reading *r, enum family f, message_metadata *of, const c
     to->n_filters = 1;
 }
 
+bool service_lacks_port(const struct object *service, int64_t port)
+{
+    const json_t *ports = json_object_get(service->spec, "ports");
+
+    for (size_t i = 0; i < json_array_size(ports); i++) {
+        if (json_number(json_array_get(ports, i), "port", 0) == port) {
+            return false;
+        }
+    }
+    return json_array_size(ports) > 0;
+}
+
 static void service_ref_read(struct reading *r, const struct target *t, const struct object *o,
                              const json_t *ref, enum family f, route_backend *to)
 {
     const char *ns = ref_ns(ref, o->ns), *name = ref_name(ref);
     int64_t port = json_number(ref, "port", 0);
+    const struct object *service;
     message_metadata *of;
 
     depends_on_name(r->depends, DEP_SERVICE, ns, name);
@@ -121,11 +134,19 @@ static void service_ref_read(struct reading *r, const struct target *t, const st
         return;
     }
     of = message_service_ref(r->arena, ns, name, (uint16_t)port);
-    if (cluster_get(r->env->cluster, KIND_SERVICE, ns, name) == NULL) {
+    service = cluster_get(r->env->cluster, KIND_SERVICE, ns, name);
+    if (service == NULL) {
         fail(r, f, of, arena_printf(r->arena, "there is no Service %s/%s, a backend", ns, name),
              to);
         reading_advise(r, "create it, or correct the name; until then its share of the traffic fails");
         return;
+    }
+    if (service_lacks_port(service, port)) { /* the destination service answers with the number as it is */
+        reading_complain(r,
+                         "the Service %s/%s, a backend, has no port %lld: requests go to that port of its "
+                         "pods",
+                         ns, name, (long long)port);
+        reading_advise(r, "name one of the Service's ports");
     }
     to->backend = backend_balancer(of, service_path(r->env, ns, name, (uint16_t)port, r->arena),
                                    &t->settings, r->arena);

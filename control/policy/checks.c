@@ -88,19 +88,6 @@ static enum hold check_server_parent(const struct policy *p, struct reading *r, 
     return r->is_refused ? HOLD_SHUT : HOLD_GOOD;
 }
 
-/* It says which ports it has, and this is none of them. */
-static bool service_lacks_port(const struct object *service, int64_t port)
-{
-    const json_t *ports = json_object_get(service->spec, "ports");
-
-    for (size_t i = 0; i < json_array_size(ports); i++) {
-        if (json_number(json_array_get(ports, i), "port", 0) == port) {
-            return false;
-        }
-    }
-    return json_array_size(ports) > 0;
-}
-
 static enum hold check_target_parent(const struct policy *p, struct reading *r, const struct object *o,
                                      const json_t *ref, enum parent kind)
 {
@@ -243,7 +230,6 @@ static void check_server(const struct policy *p, struct look *l, const struct ob
     int64_t number = json_number(o->spec, "port", 0);
     bool is_port = json_is_string(port) ? json_string_length(port) > 0 : number > 0 && number <= UINT16_MAX;
 
-    (void)p;
     check_server_words(r, o);
     check_server_selector(r, o, "podSelector");
     check_server_selector(r, o, "externalWorkloadSelector");
@@ -262,6 +248,9 @@ static void check_server(const struct policy *p, struct look *l, const struct ob
         reading_advise(r, "write the number of a port, or the name that its container gives it");
     }
     l->effect = r->is_refused ? EFFECT_OPEN : EFFECT_PART;
+    if (!r->is_refused && !has_machines) {
+        server_reach_check(p, r, o);
+    }
 }
 
 static void check_server_authorization(const struct policy *p, struct look *l,
@@ -452,7 +441,8 @@ bool check_matters(const struct object *o, const struct object *old)
     if (c == NULL || is_made(c, o)) {
         return false;
     }
-    return c->run != check_pods || old == NULL || o == old || !pod_annotations_are_equal(o, old);
+    return c->run != check_pods || old == NULL || o == old || !pod_annotations_are_equal(o, old) ||
+           (reach_describes_pods(o->kind) && !reach_is_equal(o, old));
 }
 
 void check_object(const struct policy *p, struct look *l, const struct object *o)

@@ -18,6 +18,7 @@
  *   outbound.c       the topic of Watch
  *   egress.c         which EgressNetwork an address belongs to
  *   backend.c        backends and how traffic is spread over them
+ *   reach.c          whether a Server has a port of any pod
  *   route.c          routes of a Service or an EgressNetwork, and their default ones
  */
 #include "control/policy/attach.h"
@@ -130,6 +131,14 @@ void annotations_check(struct reading *r, const struct object *o);
  * refusal, for no such pod is made. */
 void pod_annotations_check(struct reading *r, const struct object *o);
 bool pod_annotations_are_equal(const struct object *a, const struct object *b);
+
+/* --- reach.c --------------------------------------------------------------------------------------- */
+
+/* Refuses a Server, which can be read, when it has no port of any pod of its namespace. */
+void server_reach_check(const struct policy *p, struct reading *r, const struct object *server);
+bool reach_describes_pods(enum kind k);
+/* Two versions of such an object are the same to Servers. */
+bool reach_is_equal(const struct object *a, const struct object *b);
 
 /* --- inbound.c, outbound.c -------------------------------------------------------------------------- */
 

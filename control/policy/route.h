@@ -37,6 +37,8 @@ backend *backend_balancer(message_metadata *of, const char *path, const struct s
 backend *backend_forward(message_metadata *of, const struct addr *to, struct arena *a);
 const char *service_path(const struct control_env *env, const char *ns, const char *name, uint16_t port,
                          struct arena *a);
+/* It says which ports it has, and this is none of them. */
+bool service_lacks_port(const struct object *service, int64_t port);
 distribution *distribution_empty(struct arena *a);
 distribution *distribution_to(backend *to, struct arena *a);
 /* The rule's backendRefs; without any the target itself. `timeout_ns` is of a request to one of them. */

@@ -339,9 +339,50 @@ static void annotations_that_there_are_not(void **state)
            "off, error, warn, info, debug, trace or a filter like warn,linkerd=info\n");
 }
 
+#define A_DEPLOYMENT(name, label)                                                                  \
+    HEAD("apps/v1", "Deployment", name) "spec: {replicas: 0, template: {metadata: {labels: {app: " label \
+    "}}, spec: {containers: [{name: c, ports: [{name: http, containerPort: 8080}]}]}}}\n"
+#define SELECTS(label, port) "podSelector: {matchLabels: {app: " label "}}, port: " port
+
+static void a_backend_without_the_port_is_told(void **state)
+{
+    expect(*state, A_SERVICE("web") NEXT ROUTE(TO_SERVICE("web"),
+                                               "{backendRefs: [{name: web, port: 80}, {name: web, "
+                                               "port: 8080}]}"),
+           "HTTPRoute/r part spec.rules[0].backendRefs: the Service default/web, a backend, has no port "
+           "8080: requests go to that port of its pods; name one of the Service's ports\n");
+}
+
+/* It is obeyed by nobody. What is still to come is no mistake: no pods at all, or none of a Deployment. */
+static void a_server_without_a_port_of_any_pod_is_told(void **state)
+{
+    struct engines *e = *state;
+
+    expect(e, SERVER("s", SELECTS("wbe", "http")) NEXT A_DEPLOYMENT("web", "web"),
+           "Server/s none spec.podSelector: no pod of the namespace has the labels that it selects; correct "
+           "them, or the labels of the pods\n");
+    expect(e, SERVER("s", SELECTS("web", "htpt")) NEXT A_DEPLOYMENT("web", "web"),
+           "Server/s none spec.port: no container of the pods that it selects has a port called htpt; "
+           "correct the name, name the port in the container, or write its number\n");
+    expect(e, SERVER("s", SELECTS("wbe", "http")) NEXT A_DEPLOYMENT("web", "wbe"), "");
+    expect(e, SERVER("s", SELECTS("wbe", "http")), "");
+    expect(e, SERVER("s", SELECTS("web", "http")) NEXT A_DEPLOYMENT("web", "wbe") NEXT
+              "apiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: {app: web}}\n"
+              "spec: {initContainers: [{ports: [{name: http, containerPort: 80}]}]}\n", "");
+    expect(e, SERVER("s", SELECTS("web", "linkerd-admin")) NEXT A_DEPLOYMENT("web", "web"), "");
+    expect(e, SERVER("s", SELECTS("web", "http")) NEXT SERVER("t", SELECTS("web", "8080")) NEXT
+              A_DEPLOYMENT("web", "web"),
+           "Server/t none spec.port: the Server default/s has that port of the pods that it selects, being "
+           "older or, of one age, first by name; make one Server of the two\n");
+    expect(e, SERVER("s", SELECTS("web", "http")) NEXT SERVER("t", "podSelector: {}, port: 8080") NEXT
+              A_DEPLOYMENT("web", "web") NEXT A_DEPLOYMENT("other", "other"), "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        ENGINES_TEST(a_backend_without_the_port_is_told),
+        ENGINES_TEST(a_server_without_a_port_of_any_pod_is_told),
         ENGINES_TEST(unknown_fields_are_named_by_their_path),
         ENGINES_TEST(versions_and_types_are_told),
         ENGINES_TEST(all_problems_are_told_up_to_a_bound),
