@@ -325,10 +325,11 @@ static void d_on_end(void *user, struct fields *trailers)
 static void d_on_reset(void *user, enum reset why, int err)
 {
     struct exchange *ex = user;
-    enum failure failure = why == RESET_PROTOCOL ? FAILURE_BAD_RESPONSE
-                           : ex->response_begun  ? FAILURE_BODY
-                           : err == E_RESET      ? FAILURE_RESET
-                                                 : FAILURE_FIRST_BYTE;
+    bool is_bad = why == RESET_PROTOCOL || err == E_H2_PROTOCOL || err == E_H2_UNSPOKEN;
+    enum failure failure = is_bad               ? FAILURE_BAD_RESPONSE
+                           : ex->response_begun ? FAILURE_BODY
+                           : err == E_RESET     ? FAILURE_RESET
+                                                : FAILURE_FIRST_BYTE;
 
     stream_close(ex->d, RESET_NONE);
     ex->d = NULL;

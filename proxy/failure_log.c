@@ -136,7 +136,8 @@ void failure_log(const struct failure_facts *f)
     static const struct failure_hint early = {
         FAULT_APPLICATION,
         "the application on this pod does not listen on the port of target yet, as is usual while it "
-        "starts; if that stays so, it may listen on another port, or on localhost alone"};
+        "starts; if that stays so, it may listen on another port, on localhost alone, or on IPv4 alone where "
+        "target is IPv6"};
     struct log_site *site = &sites[f->why][f->is_outbound];
     char client[ADDR_TEXT_BYTES], target[ADDR_TEXT_BYTES], endpoint[ADDR_TEXT_BYTES] = "-";
     const struct failure_info *info = failure_info(f->why);

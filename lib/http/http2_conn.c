@@ -169,10 +169,11 @@ static void conn_drain_final(struct h2_conn *c)
     h2_conn_flush(c);
 }
 
-/* What our own GOAWAY says about why it is over. */
-static int err_of_goaway(uint32_t code)
+/* What our own GOAWAY says about why it is over. A server begins with SETTINGS: one whose first bytes are
+ * others most likely speaks HTTP/1. */
+static int err_of_goaway(const struct h2_conn *c)
 {
-    switch (code) {
+    switch (c->goaway_sent) {
     case NGHTTP2_NO_ERROR:
         return 0;
     case NGHTTP2_FLOW_CONTROL_ERROR:
@@ -180,7 +181,7 @@ static int err_of_goaway(uint32_t code)
     case NGHTTP2_ENHANCE_YOUR_CALM:
         return E_OVERLOAD;
     default:
-        return E_H2_PROTOCOL;
+        return c->is_server || c->got_settings ? E_H2_PROTOCOL : E_H2_UNSPOKEN;
     }
 }
 
@@ -437,7 +438,7 @@ static void conn_run(struct task *task)
         if (h2_send_pending(c)) {
             h2_conn_flush(c);
         } else if (nghttp2_session_want_read(c->session) == 0) {
-            conn_finish(c, err_of_goaway(c->goaway_sent));
+            conn_finish(c, err_of_goaway(c));
         }
     }
     if (!timer_is_armed(&c->timer)) {

@@ -333,6 +333,16 @@ def test_http_2_by_prior_knowledge(home, source, target, is_meshed):
     assert "x-after: the end" in done.stdout
 
 
+def test_http_2_to_a_server_of_http_1(home):
+    """The usual mistake of a gRPC client is told as what it is, and not as a crash of the application."""
+    done = home.exec("t", "client", "curl", "-s", "-i", "--max-time", "30", "--http2-prior-knowledge",
+                     f"http://server:{HTTP}/")
+    assert done.returncode != 0 or done.stdout.startswith("HTTP/2 502"), done.stdout
+    log = home.log("t", home.pod("t", "server")["name"], "linkerd-proxy")
+    [line] = [line for line in log.splitlines() if " cause=bad_response " in line]
+    assert " hop=inbound " in line and "the peer does not answer in HTTP/2" in line and " fault=application " in line
+
+
 @WAYS
 def test_grpc_unary(home, source, target, is_meshed):
     got = home.driver("t", source).grpc(
