@@ -148,7 +148,7 @@ static int give_address(struct home *h, json_t *service, const char *ns, const c
     ips = json_array();
     json_array_append_new(ips, json_string(addr_format_ip(&ip4, text)));
     json_object_set_new(spec, "clusterIP", json_string(text));
-    if (!addr_is_none(&ip6)) {
+    if (!addr_is_none(&ip6) && !service_is_ipv4_only(spec)) {
         json_array_append_new(ips, json_string(addr_format_ip(&ip6, text)));
     }
     json_object_set_new(spec, "clusterIPs", ips);

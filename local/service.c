@@ -94,6 +94,19 @@ static json_t *slice_ports(const struct object *service, const struct pod *examp
     return ports;
 }
 
+bool service_is_ipv4_only(const json_t *spec)
+{
+    const char *policy = json_text(spec, "ipFamilyPolicy");
+
+    return policy != NULL ? strcmp(policy, "SingleStack") == 0
+                          : json_array_size(json_object_get(spec, "ipFamilies")) == 1;
+}
+
+static struct addr ip6_for(const struct object *service, const struct pod *p)
+{
+    return service_is_ipv4_only(service->spec) ? (struct addr){.family = 0} : p->net.ip6;
+}
+
 static json_t *slice_endpoint(const struct object *service, const struct pod *p,
                               const struct addr *ip)
 {
@@ -135,10 +148,10 @@ static void write_slice(struct home *h, const struct object *service, bool v6)
 
     while (map_next(&it)) {
         const struct pod *p = it.value;
-        const struct addr *ip = v6 ? &p->net.ip6 : &p->net.ip4;
+        struct addr ip = v6 ? ip6_for(service, p) : p->net.ip4;
 
-        if (selects(service, p) && !addr_is_none(ip)) {
-            json_array_append_new(endpoints, slice_endpoint(service, p, ip));
+        if (selects(service, p) && !addr_is_none(&ip)) {
+            json_array_append_new(endpoints, slice_endpoint(service, p, &ip));
             ports = ports != NULL ? ports : slice_ports(service, p);
         }
     }
@@ -186,6 +199,7 @@ static void add_pod_name(struct home *h, struct dns_zone *z, const struct object
                          const struct pod *p, const char *full)
 {
     char name[NAME_BYTES], target[NAME_BYTES], dashed[ADDR_TEXT_BYTES];
+    struct addr ip6 = ip6_for(service, p);
     const json_t *port;
     size_t i;
 
@@ -197,9 +211,9 @@ static void add_pod_name(struct home *h, struct dns_zone *z, const struct object
                    h->values.cluster_domain);
     dns_zone_add(z, target, &p->net.ip4, TTL_S);
     dns_zone_add(z, full, &p->net.ip4, TTL_S);
-    if (!addr_is_none(&p->net.ip6)) {
-        dns_zone_add(z, target, &p->net.ip6, TTL_S);
-        dns_zone_add(z, full, &p->net.ip6, TTL_S);
+    if (!addr_is_none(&ip6)) {
+        dns_zone_add(z, target, &ip6, TTL_S);
+        dns_zone_add(z, full, &ip6, TTL_S);
     }
     json_array_foreach(json_object_get(service->spec, "ports"), i, port)
     {

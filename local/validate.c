@@ -261,6 +261,31 @@ static void check_service_port(struct checker *k, const json_t *spec, const json
     }
 }
 
+static void check_service_families(struct checker *k, const struct object *o)
+{
+    const json_t *families = json_object_get(o->spec, "ipFamilies");
+    const char *policy = json_text(o->spec, "ipFamilyPolicy"), *first;
+
+    validate_text(k, o->spec, "spec", "ipFamilyPolicy", false);
+    validate_list(k, o->spec, "spec", "ipFamilies");
+    if (!is_one_of(policy, ALLOWED("SingleStack", "PreferDualStack", "RequireDualStack"))) {
+        validate_refuse(k, E_CONFIG, "spec.ipFamilyPolicy",
+                        "spec.ipFamilyPolicy must be SingleStack, PreferDualStack or RequireDualStack");
+    }
+    for (size_t i = 0; i < json_array_size(families); i++) {
+        const char *family = json_string_value(json_array_get(families, i));
+
+        if (family == NULL || !is_one_of(family, ALLOWED("IPv4", "IPv6"))) {
+            validate_refuse(k, E_CONFIG, "spec.ipFamilies", "spec.ipFamilies[%zu] must be IPv4 or IPv6", i);
+        }
+    }
+    first = json_string_value(json_array_get(families, 0));
+    if (first != NULL && strcmp(first, "IPv6") == 0 && service_is_ipv4_only(o->spec)) {
+        validate_refuse(k, E_UNSUPPORTED, "spec.ipFamilies",
+                        "spec.ipFamilies: IPv6 alone is not supported by the local home");
+    }
+}
+
 static void check_service(struct checker *k, const struct object *o)
 {
     const char *type = json_text(o->spec, "type"), *ip = json_text(o->spec, "clusterIP");
@@ -287,6 +312,7 @@ static void check_service(struct checker *k, const struct object *o)
             "spec.sessionAffinity can only be None: it is not supported by the local home");
     }
     validate_bool(k, o->spec, "spec", "publishNotReadyAddresses");
+    check_service_families(k, o);
     validate_list(k, o->spec, "spec", "ports");
     json_array_foreach(json_object_get(o->spec, "ports"), i, item)
     {

@@ -168,6 +168,7 @@ BAD_MANIFESTS = {
                               ["spec.replicas"]),
     "port-out-of-range": (SERVICE + "    - port: 70000\n", "70000", ["65535"]),
     "ports-without-names": (SERVICE + "    - port: 80\n    - port: 7000\n", "port: 80", ["spec.ports[0] needs a name"]),
+    "families": (SERVICE + "    - port: 80\n  ipFamilies: [IPv5]\n", "ipFamilies", ["spec.ipFamilies[0] must be IPv4 or IPv6"]),
     "ports-of-one-name": (SERVICE + "    - {port: 80, name: a}\n    - {port: 81, name: a}\n", "port: 81",
                           ["spec.ports[1].name is the name of spec.ports[0], too"]),
     "probe-of-no-kind": (DEPLOYMENT + "          readinessProbe:\n            grpc: {port: 1}\n", "grpc", ["grpc"]),

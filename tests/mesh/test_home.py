@@ -306,6 +306,19 @@ def test_an_unready_pod_leaves_the_service(home):
     home.delete("none.yaml")
 
 
+@pytest.mark.parametrize("spec", [{"ipFamilyPolicy": "SingleStack"}, {"ipFamilies": ["IPv4"], "clusterIP": "None"}],
+                         ids=["cluster-address", "headless"])
+def test_a_service_of_ipv4_alone(home, spec):
+    home.write("single.yaml", [service("single", [HTTP], app="web", **spec)])
+    driver = home.driver("t", "client")
+    wait_for(lambda: resolves(driver, "single"), "the name is known")
+    assert any(":" in ip for ip in driver.resolve(host="web")), "others have both families"
+    assert all(":" not in ip for ip in driver.resolve(host="single"))
+    assert driver.get("single", HTTP)["status"] == 200
+    home.delete("single.yaml")
+    wait_for(lambda: not resolves(driver, "single"), "the name is gone")
+
+
 def resolves(driver, host):
     try:
         return driver.resolve(host=host)
