@@ -461,8 +461,11 @@ static const struct direction {
       "backend. RESOURCE is TYPE, TYPE NAME... or TYPE/NAME; TYPE is one of deploy, po,\n"
       "ns, sts, ds, rs, rc, job, cj.\n\n"
       "Latencies are coarse: as in Linkerd, the first bucket of routes reaches to 50 ms\n"
-      "and that of backends to 25 ms, and within it nothing is told apart. `tulle stat\n"
-      "--from` has finer ones.\n\n"
+      "and that of backends to 25 ms, and within it nothing is told apart, nor between\n"
+      "1 and 10 s. `tulle stat --to` has finer ones.\n\n"
+      "SUCCESS of a gRPC service is that of its HTTP statuses, which are 200 also when\n"
+      "it fails, unless a GRPCRoute stands for it: as in Linkerd. `tulle stat --to`\n"
+      "counts the statuses of gRPC always.\n\n"
       "  tulle stat-outbound deploy/web -n demo",
       "table or json",
       false,
