@@ -379,6 +379,14 @@ static void check_pods(const struct policy *p, struct look *l, const struct obje
     l->effect = l->reading.is_refused ? EFFECT_UNMADE : EFFECT_PART;
 }
 
+/* Nothing is looked for in it; others refer to it. */
+static void check_account(const struct policy *p, struct look *l, const struct object *o)
+{
+    (void)p;
+    (void)l;
+    (void)o;
+}
+
 static const struct check {
     enum kind kind;
     void (*run)(const struct policy *p, struct look *l, const struct object *o);
@@ -397,6 +405,7 @@ static const struct check {
     {KIND_EGRESS_NETWORK, check_settings},
     {KIND_SERVICE, check_settings},
     {KIND_SERVICE_PROFILE, check_service_profile},
+    {KIND_SERVICE_ACCOUNT, check_account},
     {KIND_NAMESPACE, check_pods},
     {KIND_POD, check_pods},
     {KIND_DEPLOYMENT, check_pods},

@@ -60,12 +60,32 @@ void clients_add_pattern(struct reading *r, struct clients *c, const char *patte
     }
 }
 
+/* A namespace without any is one whose manifests may come later. */
+static void account_check(struct reading *r, const char *ns, const char *name)
+{
+    struct map_iter it = MAP_ITER(&r->env->cluster->objects[KIND_SERVICE_ACCOUNT]);
+    const struct object *other;
+
+    if (r->found == NULL || cluster_get(r->env->cluster, KIND_SERVICE_ACCOUNT, ns, name) != NULL) {
+        return;
+    }
+    while (map_next(&it)) {
+        other = it.value;
+        if (strcmp(other->ns, ns) == 0) {
+            reading_complain(r, "there is no ServiceAccount %s/%s: nobody is let in by it", ns, name);
+            reading_advise(r, "create it, or name the one that the client's pods have");
+            return;
+        }
+    }
+}
+
 void clients_add_account(struct reading *r, struct clients *c, const char *ns, const char *name)
 {
     if (name[0] == '\0') {
         reading_refuse(r, "a service account has no name");
         return;
     }
+    account_check(r, ns, name);
     add_exact(c,
               arena_printf(r->arena, "%s.%s.serviceaccount.identity.%s.%s", name, ns,
                            r->env->control_ns, r->env->trust_domain),

@@ -353,6 +353,24 @@ static void a_backend_without_the_port_is_told(void **state)
            "8080: requests go to that port of its pods; name one of the Service's ports\n");
 }
 
+/* Told once the namespace has accounts at all, and no longer when it is there. */
+static void an_account_that_there_is_not_is_told(void **state)
+{
+    static const char policy[] = GOOD_SERVER NEXT HEAD(POLICY "v1alpha1", "AuthorizationPolicy", "a")
+        "spec: {targetRef: " TO_SERVER("web") ", requiredAuthenticationRefs: [{kind: ServiceAccount, name: "
+        "bot}]}\n" NEXT;
+    char manifests[1024];
+    struct engines *e = *state;
+
+    expect(e, policy, "");
+    (void)snprintf(manifests, sizeof(manifests), "%s%s", policy, HEAD("v1", "ServiceAccount", "boot"));
+    expect(e, manifests,
+           "AuthorizationPolicy/a part spec.requiredAuthenticationRefs[0]: there is no ServiceAccount "
+           "default/bot: nobody is let in by it; create it, or name the one that the client's pods have\n");
+    (void)snprintf(manifests, sizeof(manifests), "%s%s", policy, HEAD("v1", "ServiceAccount", "bot"));
+    expect(e, manifests, "");
+}
+
 /* It is obeyed by nobody. What is still to come is no mistake: no pods at all, or none of a Deployment. */
 static void a_server_without_a_port_of_any_pod_is_told(void **state)
 {
@@ -382,6 +400,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ENGINES_TEST(a_backend_without_the_port_is_told),
+        ENGINES_TEST(an_account_that_there_is_not_is_told),
         ENGINES_TEST(a_server_without_a_port_of_any_pod_is_told),
         ENGINES_TEST(unknown_fields_are_named_by_their_path),
         ENGINES_TEST(versions_and_types_are_told),
