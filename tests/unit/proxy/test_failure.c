@@ -176,7 +176,7 @@ static void a_line_of_the_log(void **state)
         got, " WARN proxy.failure_log: outbound request failed: the endpoint could not be "
              "connected; hop=outbound phase=connect cause=connect client=10.1.0.7:51620 "
              "target=10.2.0.4:80 endpoint=- authority=web.shop detail=\"Connection refused\" "
-             "fault=network look=\"the endpoint's pod refused"));
+             "fault=network look=\"the endpoint refused"));
     assert_non_null(strstr(got, " INFO proxy.failure_log: inbound request failed: the policy does "
                                 "not authorize this client; hop=inbound phase=resolve cause=denied "
                                 "client=10.1.0.7:51620 target=10.2.0.4:80 endpoint=10.2.0.4:80 "));
