@@ -99,7 +99,7 @@ bool service_is_ipv4_only(const json_t *spec)
     const char *policy = json_text(spec, "ipFamilyPolicy");
 
     return policy != NULL ? strcmp(policy, "SingleStack") == 0
-                          : json_array_size(json_object_get(spec, "ipFamilies")) == 1;
+                          : json_array_size(json_object_get(spec, "ipFamilies")) < 2;
 }
 
 static struct addr ip6_for(const struct object *service, const struct pod *p)

@@ -284,7 +284,7 @@ void builtin_scrape_targets(const struct home *h);     /* who is to be scraped n
 
 /* --- service.c --- */
 void service_reconcile(struct home *h);
-/* It says so. One that says nothing has addresses of both families. */
+/* As in Kubernetes: unless it asks for both families. */
 bool service_is_ipv4_only(const json_t *spec);
 /* --- publish.c: service ports on the host's localhost, the control plane's on Unix sockets --- */
 void service_publish(struct home *h);

@@ -135,7 +135,7 @@ def service(name, ports, ns="t", app=None, annotations=None, **spec):
     return {
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": name, "namespace": ns, "annotations": annotations or {}},
-        "spec": {"selector": {"app": app or name},
+        "spec": {"selector": {"app": app or name}, "ipFamilyPolicy": "PreferDualStack",
                  "ports": [{"name": f"p{port}", "port": port, "targetPort": port} for port in ports], **spec},
     }
 

@@ -306,10 +306,13 @@ def test_an_unready_pod_leaves_the_service(home):
     home.delete("none.yaml")
 
 
-@pytest.mark.parametrize("spec", [{"ipFamilyPolicy": "SingleStack"}, {"ipFamilies": ["IPv4"], "clusterIP": "None"}],
-                         ids=["cluster-address", "headless"])
+@pytest.mark.parametrize("spec", [{}, {"ipFamilies": ["IPv4"], "clusterIP": "None"}, {"ipFamilyPolicy": "SingleStack"}],
+                         ids=["nothing-said", "headless", "said"])
 def test_a_service_of_ipv4_alone(home, spec):
-    home.write("single.yaml", [service("single", [HTTP], app="web", **spec)])
+    single = service("single", [HTTP], app="web")
+    del single["spec"]["ipFamilyPolicy"]
+    single["spec"].update(spec)
+    home.write("single.yaml", [single])
     driver = home.driver("t", "client")
     wait_for(lambda: resolves(driver, "single"), "the name is known")
     assert any(":" in ip for ip in driver.resolve(host="web")), "others have both families"
