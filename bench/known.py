@@ -87,7 +87,7 @@ def make_endpoints(world):
     world.add("many", [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "many", "namespace": "bench"},
                         "spec": {"selector": {"app": "many"},
                                  "ports": [{"name": "http", "port": PORT_HTTP, "targetPort": PORT_HTTP}]}}])
-    wait_for(lambda: world.cluster_object("endpointslice", "many-ipv4"), "the home made the service")
+    wait_for(lambda: world.cluster_object("endpointslice", "many.ipv4"), "the home made the service")
     for number in range(ENDPOINTS // SLICE):
         slice_file(world, number)
     return world.cluster_object("service", "many")["spec"]["clusterIP"]
@@ -155,7 +155,7 @@ def make_services(world):
                             "spec": {"selector": {"app": "server"},
                                      "ports": [{"name": "http", "port": PORT_HTTP, "targetPort": PORT_HTTP}]}}
                            for name in names])
-    wait_for(lambda: all(world.cluster_object("endpointslice", f"{name}-ipv4") for name in (names[0], names[-1])) and
+    wait_for(lambda: all(world.cluster_object("endpointslice", f"{name}.ipv4") for name in (names[0], names[-1])) and
              all(world.cluster_object("service", name) for name in names), "the home made the services", WAIT_S)
     return [world.cluster_object("service", name)["spec"]["clusterIP"] for name in names]
 
