@@ -9,15 +9,12 @@
 #include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/err.h"
 #include "net/io_private.h"
-
-#define SAME_BREATH_MS 100
 
 static int set_int(int fd, int level, int name, int value)
 {
@@ -86,19 +83,8 @@ int sock_peer(int fd, struct addr *out)
 bool sock_is_deserted(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLRDHUP};
-    struct tcp_info info;
-    socklen_t len = sizeof(info);
-    int unread = 0;
 
-    if (poll(&p, 1, 0) <= 0) {
-        return false;
-    }
-    if ((p.revents & (POLLERR | POLLHUP)) != 0 || ioctl(fd, FIONREAD, &unread) != 0 || unread == 0 ||
-        getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0) {
-        return true;
-    }
-    /* The FIN is acknowledgement, too, and the last one. */
-    return info.tcpi_last_data_recv > info.tcpi_last_ack_recv + SAME_BREATH_MS;
+    return poll(&p, 1, 0) > 0;
 }
 
 int sock_original_dst(int fd, int family, struct addr *out)

@@ -75,9 +75,7 @@ void listener_finish(struct listener *ln, void (*on_finished)(struct listener *l
  * was emptied in each turn.
  */
 bool listener_is_behind(const struct listener *ln);
-/* Has the client of this connection, of which nothing was read yet, gone? It is closed or broken. A sending
- * half that is closed looks the same: the client may be waiting for an answer if it was closed within a tenth
- * of a second of the last bytes, before anybody could lose patience. */
+/* Nobody sends on this connection any more: it is closed, broken, or its sending half is closed. */
 bool sock_is_deserted(int fd);
 
 /* Start a non-blocking connect (`o` may be NULL). The io's handshake completes it; deadlines are the

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Listeners, dials, options, and the original destination behind a real redirect. */
 #include "net_probe.h"
-#include "silence.h"
 
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -235,7 +234,6 @@ static void a_listener_falls_behind_and_catches_up(void **state)
 
 static void who_has_gone_is_told(void **state)
 {
-    const struct linger reset = {.l_onoff = 1};
     struct door d;
     struct addr at;
     int fd;
@@ -246,27 +244,9 @@ static void who_has_gone_is_told(void **state)
     TURN_UNTIL(&loop, d.count == 1);
     assert_int_equal(send(fd, "x", 1, 0), 1);
     assert_false(sock_is_deserted(d.fds[0]));
-    fall_silent(fd);
     assert_int_equal(shutdown(fd, SHUT_WR), 0);
     TURN_UNTIL(&loop, sock_is_deserted(d.fds[0])); /* though there is something to read */
     close(fd);
-    fd = connect_to(&at);
-    TURN_UNTIL(&loop, d.count == 2);
-    assert_int_equal(send(fd, "x", 1, 0), 1);
-    assert_int_equal(shutdown(fd, SHUT_WR), 0); /* it has said all it has to say, and waits */
-    assert_int_equal(poll(&(struct pollfd){.fd = d.fds[1], .events = POLLRDHUP}, 1, 60000), 1);
-    assert_false(sock_is_deserted(d.fds[1]));
-    close(fd);
-    fd = connect_to(&at);
-    TURN_UNTIL(&loop, d.count == 3);
-    close(fd); /* without a word */
-    TURN_UNTIL(&loop, sock_is_deserted(d.fds[2]));
-    fd = connect_to(&at);
-    TURN_UNTIL(&loop, d.count == 4);
-    assert_int_equal(send(fd, "x", 1, 0), 1);
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
-    close(fd); /* by a reset */
-    TURN_UNTIL(&loop, sock_is_deserted(d.fds[3]));
     door_close(&d);
 }
 
