@@ -25,6 +25,17 @@ static inline int app_teardown(void **state)
     return rig_teardown(state);
 }
 
+/* The outbound target has this policy, which is given away, and `path` has the application for its one
+ * endpoint. */
+static inline void app_know(struct outbound_policy **policy, const char *path)
+{
+    struct endpoint *at = endpoint_at(&app.at, "dst_pod=\"web-1\"");
+
+    rig_know_target(&rig.target[OUTBOUND], *policy);
+    *policy = NULL;
+    rig_know_endpoints(path, &at, 1);
+}
+
 #define APP_TEST_WITH(f, setup) cmocka_unit_test_setup_teardown(f, setup, app_teardown)
 #define APP_TEST(f)             APP_TEST_WITH(f, app_setup)
 

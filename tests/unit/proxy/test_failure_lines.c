@@ -55,11 +55,7 @@ static int teardown(void **state)
 
 static void know(void)
 {
-    struct endpoint *at = endpoint_at(&app.at, "dst_pod=\"web-1\"");
-
-    rig_know_target(&rig.target[OUTBOUND], policy);
-    policy = NULL;
-    rig_know_endpoints(PATH, &at, 1);
+    app_know(&policy, PATH);
 }
 
 static void assert_logged(const char *text)

@@ -41,11 +41,7 @@ static int teardown(void **state)
 /* The policy is complete, and the service has the application for its one endpoint. */
 static void know(void)
 {
-    struct endpoint *at = endpoint_at(&app.at, "dst_pod=\"web-1\"");
-
-    rig_know_target(&rig.target[OUTBOUND], policy);
-    policy = NULL;
-    rig_know_endpoints(PATH, &at, 1);
+    app_know(&policy, PATH);
 }
 
 static void retry_on_server_errors(uint32_t max_retries)
