@@ -61,17 +61,49 @@ static void container_failed(struct container *c, const char *why, bool is_hopel
     announce_failure(c, is_hopeless);
 }
 
-/* What the child said before its exec, if that failed. */
-static bool take_setup_problem(struct container *c, char *to, size_t bytes)
+static void begin_probes(struct container *c)
 {
-    ssize_t n = c->setup_fd >= 0 ? read(c->setup_fd, to, bytes - 1) : 0;
-
-    if (c->setup_fd >= 0) {
-        (void)close(c->setup_fd);
-        c->setup_fd = -1;
+    for (size_t i = 0; i < PROBE_KINDS; i++) {
+        c->probes[i].passes = false;
     }
-    to[MAX(n, (ssize_t)0)] = '\0';
-    return n > 0;
+    if (c->probes[PROBE_STARTUP].spec != NULL) {
+        probe_begin(&c->probes[PROBE_STARTUP]); /* the others follow when it has passed */
+        return;
+    }
+    probe_begin(&c->probes[PROBE_READINESS]);
+    probe_begin(&c->probes[PROBE_LIVENESS]);
+}
+
+/*
+ * Whether its program is executed, once that is known. Before, it is neither started nor ready: a Service
+ * must not lead to what turns out not to be there.
+ */
+static void learn_of_start(struct container *c)
+{
+    char why[sizeof(c->reason)];
+    ssize_t n = c->setup.fd >= 0 ? read(c->setup.fd, why, sizeof(why) - 1) : -1;
+
+    if (n < 0) {
+        return;
+    }
+    watch_close(&c->setup);
+    if (n > 0) { /* its end comes next */
+        why[n] = '\0';
+        (void)snprintf(c->reason, sizeof(c->reason), "%s", why);
+        c->is_hopeless = true;
+        return;
+    }
+    c->state = CONTAINER_RUNNING;
+    c->started_ns = c->pod->home->loop.now_ns;
+    c->reason[0] = '\0';
+    begin_probes(c);
+    log_info("container started; pod=%s container=%s pid=%d", c->pod->key, c->name, (int)c->pid);
+    pod_changed(c->pod);
+}
+
+static void on_setup_told(struct task *t)
+{
+    learn_of_start(CONTAINER_OF(t, struct container, setup_told));
 }
 
 /*
@@ -91,8 +123,9 @@ static void look_at_group(struct container *c)
 static void container_exited(struct container *c, int status)
 {
     char why[sizeof(c->reason)];
-    bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0, is_hopeless;
+    bool ok = WIFEXITED(status) && WEXITSTATUS(status) == 0;
 
+    learn_of_start(c);
     for (size_t i = 0; i < PROBE_KINDS; i++) {
         probe_end(&c->probes[i]);
     }
@@ -103,10 +136,11 @@ static void container_exited(struct container *c, int status)
     c->pid = 0;
     c->is_ending = false;
     c->exit_status = status;
-    is_hopeless = take_setup_problem(c, why, sizeof(why));
-    if (!is_hopeless && WIFSIGNALED(status)) {
+    if (c->is_hopeless) {
+        (void)snprintf(why, sizeof(why), "%s", c->reason);
+    } else if (WIFSIGNALED(status)) {
         (void)snprintf(why, sizeof(why), "ended by signal %d", WTERMSIG(status));
-    } else if (!is_hopeless) {
+    } else {
         (void)snprintf(why, sizeof(why), "ended with status %d", WEXITSTATUS(status));
     }
     if (c->role == ROLE_INIT && ok) {
@@ -116,7 +150,7 @@ static void container_exited(struct container *c, int status)
         if (c->pod->home->loop.now_ns - c->started_ns > STEADY_NS) {
             c->backoff_s = 0;
         }
-        container_failed(c, why, is_hopeless);
+        container_failed(c, why, c->is_hopeless);
     }
     if (c->group > 0) {
         look_at_group(c);
@@ -125,19 +159,6 @@ static void container_exited(struct container *c, int status)
 }
 
 /* --- its start ----------------------------------------------------------------------------------- */
-
-static void begin_probes(struct container *c)
-{
-    for (size_t i = 0; i < PROBE_KINDS; i++) {
-        c->probes[i].passes = false;
-    }
-    if (c->probes[PROBE_STARTUP].spec != NULL) {
-        probe_begin(&c->probes[PROBE_STARTUP]); /* the others follow when it has passed */
-        return;
-    }
-    probe_begin(&c->probes[PROBE_READINESS]);
-    probe_begin(&c->probes[PROBE_LIVENESS]);
-}
 
 static void on_timer(struct timer *t)
 {
@@ -165,7 +186,7 @@ static int start(struct container *c, char *problem, size_t problem_bytes)
     struct spawn s = {.fds = {-1, -1, -1}, .program = c->program};
     struct process_args args;
     struct arena arena;
-    int rc;
+    int rc, setup_fd;
 
     arena_init(&arena, ARENA_BYTES_MAX);
     rc = process_args_make(c, NULL, &arena, &args, problem, problem_bytes);
@@ -177,8 +198,13 @@ static int start(struct container *c, char *problem, size_t problem_bytes)
         return rc;
     }
     s.fds[1] = s.fds[2] = rc;
-    rc = spawn_in(c, &s, &c->pid, &c->setup_fd);
+    rc = spawn_in(c, &s, &c->pid, &setup_fd);
     (void)close(s.fds[1]);
+    if (rc == 0 && (rc = watch_open(&c->setup, &c->pod->home->loop, setup_fd, &c->setup_told)) != 0) {
+        (void)close(setup_fd);
+        spawn_kill(c->pid, SIGKILL); /* reaped by nobody's name */
+        c->pid = 0;
+    }
     if (rc != 0) {
         (void)snprintf(problem, problem_bytes, "no process can be made: %s", err_text(rc));
     }
@@ -187,21 +213,19 @@ static int start(struct container *c, char *problem, size_t problem_bytes)
 
 void container_start(struct container *c)
 {
-    struct home *h = c->pod->home;
     char problem[sizeof(c->reason)] = "";
     int rc;
 
     c->timer.run = on_timer;
+    c->setup_told.run = on_setup_told;
+    c->is_hopeless = false;
     rc = start(c, problem, sizeof(problem));
     if (rc != 0) {
         container_failed(c, problem, true);
     } else {
-        c->state = CONTAINER_RUNNING;
-        c->started_ns = h->loop.now_ns;
-        c->reason[0] = '\0';
-        begin_probes(c);
-        log_info("container started; pod=%s container=%s pid=%d", c->pod->key, c->name,
-                 (int)c->pid);
+        c->state = CONTAINER_STARTING;
+        c->started_ns = c->pod->home->loop.now_ns;
+        (void)snprintf(c->reason, sizeof(c->reason), "is being started");
     }
     pod_changed(c->pod);
 }
@@ -229,7 +253,9 @@ void container_succeed(struct container *c, pid_t pid, const char *program)
     assert(c->former_count < FORMER_MAX);
     if (c->pid > 0) {
         c->former[c->former_count++] = c->pid;
-    } else { /* it died meanwhile, and is not started again */
+    }
+    if (c->state != CONTAINER_RUNNING) { /* it died meanwhile, and is not started again */
+        watch_close(&c->setup);
         begin_probes(c);
     }
     mem_free(c->program);
@@ -261,10 +287,8 @@ void container_close(struct container *c)
     for (size_t i = 0; i < PROBE_KINDS; i++) {
         probe_end(&c->probes[i]);
     }
-    if (c->setup_fd >= 0) {
-        (void)close(c->setup_fd);
-        c->setup_fd = -1;
-    }
+    watch_close(&c->setup);
+    task_cancel(&c->setup_told);
 }
 
 bool container_has_started(const struct container *c)

@@ -62,7 +62,7 @@ static int add_container(struct pod *p, const json_t *spec, bool is_init, char *
               : restart != NULL && strcmp(restart, "Always") == 0 ? ROLE_SIDECAR
                                                                   : ROLE_INIT;
     c->exit_status = -1;
-    c->setup_fd = -1;
+    c->setup.fd = -1;
     (void)snprintf(c->reason, sizeof(c->reason), "waiting for its turn");
     for (size_t i = 0; i < PROBE_KINDS; i++) {
         c->probes[i].container = c;

@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -53,7 +54,7 @@ static void die(const struct child *k, int status, const char *format, ...)
     PRINTF_LIKE(3, 4) NORETURN;
 static void die(const struct child *k, int status, const char *format, ...)
 {
-    char text[240];
+    char text[REASON_BYTES - 1];
     va_list args;
 
     va_start(args, format);
@@ -70,7 +71,7 @@ static void take_streams(const struct child *k)
 
     for (int i = 0; i < 3; i++) {
         if (dup2(k->spawn->fds[i] >= 0 ? k->spawn->fds[i] : null, i) < 0) {
-            _exit(STATUS_SETUP);
+            die(k, STATUS_SETUP, "its standard streams cannot be opened: %s", err_text(-errno));
         }
     }
     (void)close_range(3u, ~0u, CLOSE_RANGE_CLOEXEC);
@@ -115,17 +116,43 @@ static void enter(const struct child *k)
     }
 }
 
+/* What to do about a program that was not executed. */
+static const char *advice(const char *program, int err)
+{
+    struct stat st;
+
+    if (strchr(program, '/') == NULL) {
+        return "; it is looked for in PATH, that of `tulle local up` unless env sets another";
+    }
+    if (stat(program, &st) != 0) {
+        return err == ENOENT ? "; a local home has no images, but the programs of this machine: install "
+                               "it, or correct `command`"
+                             : "";
+    }
+    if (err == ENOENT) {
+        return ", though the file is there: what is not there is its interpreter, which its first line "
+               "(#!) or its header names; install that, or correct the line";
+    }
+    if (err == EACCES && S_ISDIR(st.st_mode)) {
+        return "; it is a folder: correct `command`";
+    }
+    if (err == EACCES) {
+        return access(program, X_OK) != 0
+                   ? "; it is not executable for the user of the container: chmod a+x, or correct `command`"
+                   : "; its interpreter, which its first line (#!) names, or its file system (noexec) does "
+                     "not let it be executed";
+    }
+    return "";
+}
+
 static void execute(const struct child *k, char *const *argv)
 {
     int err;
 
     (void)execvp(argv[0], argv);
     err = errno;
-    die(k, err == ENOENT ? STATUS_NOPROG : STATUS_NOEXEC, "\"%s\" cannot be run: %s%s", argv[0],
-        err_text(-err),
-        strchr(argv[0], '/') != NULL
-            ? ""
-            : "; it is looked for in PATH, that of `tulle local up` unless env sets another");
+    die(k, err == ENOENT ? STATUS_NOPROG : STATUS_NOEXEC, "\"%.150s\" cannot be run: %s%s", argv[0],
+        err_text(-err), advice(argv[0], err));
 }
 
 /* What this one process gets besides what its container's manifest says. */

@@ -38,7 +38,9 @@ static json_t *container_status(const struct container *c)
                           c->exit_status == 0 ? "Completed" : "Error");
     } else {
         state = json_pack("{s:{s:s, s:s}}", "waiting", "reason",
-                          c->state == CONTAINER_BACKOFF ? "CrashLoopBackOff" : "PodInitializing",
+                          c->state == CONTAINER_BACKOFF    ? "CrashLoopBackOff"
+                          : c->state == CONTAINER_STARTING ? "ContainerCreating"
+                                                           : "PodInitializing",
                           "message", c->reason);
     }
     return json_pack("{s:s, s:b, s:b, s:i, s:o, s:s, s:s}", "name", c->name, "ready",
@@ -191,7 +193,7 @@ static const char *program_of(const struct container *c)
 static json_t *container_json(const struct container *c)
 {
     static const char *const roles[] = {"init", "sidecar", "main"};
-    static const char *const states[] = {"Waiting", "Running", "Backoff", "Done"};
+    static const char *const states[] = {"Waiting", "Starting", "Running", "Backoff", "Done"};
     char why[WHY_BYTES];
 
     return json_pack("{s:s, s:s, s:s, s:b, s:b, s:i, s:i, s:s, s:s, s:i}", "name", c->name, "role",

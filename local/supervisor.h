@@ -75,7 +75,16 @@ struct home {
 /* --- pods ---------------------------------------------------------------------------------------- */
 
 enum container_role { ROLE_INIT, ROLE_SIDECAR, ROLE_MAIN };
-enum container_state { CONTAINER_WAITING, CONTAINER_RUNNING, CONTAINER_BACKOFF, CONTAINER_DONE };
+#define REASON_BYTES 400 /* with what to do */
+
+/* Starting: there is a process, which does not execute its program yet and may fail to. */
+enum container_state {
+    CONTAINER_WAITING,
+    CONTAINER_STARTING,
+    CONTAINER_RUNNING,
+    CONTAINER_BACKOFF,
+    CONTAINER_DONE,
+};
 
 enum probe_kind { PROBE_STARTUP, PROBE_READINESS, PROBE_LIVENESS };
 struct probe {
@@ -105,7 +114,8 @@ struct container {
     enum container_state state;
     pid_t pid;                   /* 0: not running */
     pid_t group;                 /* told to end, its program did, and these are still at it; or 0 */
-    int setup_fd;                /* what hindered the child before its exec; -1: none */
+    struct watch setup;          /* ends when the child executes its program, or holds what hindered it */
+    struct task setup_told;
     unsigned restarts, backoff_s;
     uint64_t started_ns;
     int exit_status;             /* as of wait(2); -1: never ended */
@@ -113,7 +123,7 @@ struct container {
     pid_t former[FORMER_MAX];    /* processes that have handed over to `pid` */
     size_t former_count;
     struct upgrade *upgrade;     /* a successor of `pid` is being started; or NULL */
-    char reason[256];            /* why it waits, for people */
+    char reason[REASON_BYTES];   /* why it waits, for people */
     bool is_hopeless;            /* it could not even be started: nothing changes by waiting */
     bool is_ending;              /* told to */
     struct timer timer;          /* backing off: restart; ending: SIGKILL; looks at the group */
@@ -222,7 +232,8 @@ struct spawn {
     const char *program;    /* instead of argv[0]; NULL: as it is */
     const char *notify;     /* for NOTIFY_SOCKET; NULL: none */
 };
-/* *out_setup_fd (may be NULL): a pipe that holds a sentence if the program could not be started. */
+/* *out_setup_fd (may be NULL): a pipe that ends empty when the program is executed, and holds a sentence if
+ * it could not be started. */
 void spawn_init(void);      /* before our own limits are raised */
 int spawn_in(struct container *c, const struct spawn *s, pid_t *out_pid,
              int *out_setup_fd) MUST_USE;

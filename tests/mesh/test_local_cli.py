@@ -426,6 +426,38 @@ def test_a_program_that_keeps_ending_is_shown(home):
     assert home.run("local", "status")
 
 
+def unexecutable(home, kind):
+    """A file that no kernel executes as it is, and what is said of it."""
+    if kind == "no file":
+        return "/nonexistent/program", ["No such file", "a local home has no images", "install it"]
+    program = home.root / kind.replace(" ", "-")
+    if kind == "no interpreter":
+        program.write_text("#!/nonexistent/interpreter\n")
+        program.chmod(0o755)
+        return str(program), ["though the file is there", "interpreter", "#!"]
+    program.write_text("#!/bin/sh\nexec sleep infinity\n")
+    return str(program), ["Permission denied", "chmod a+x"]
+
+
+@pytest.mark.parametrize("kind", ["no file", "no interpreter", "not executable"])
+def test_a_program_that_is_not_executed_never_counts_as_ready(home, kind):
+    """Without a probe to wait for either: else a Service would lead to it at each attempt, for as long as its exec takes."""
+    program, words = unexecutable(home, kind)
+    name = "not-run-" + kind.replace(" ", "-")
+    home.write("not-run.yaml", [bare(name, [program]), service(name, {"http": HTTP})])
+    wait_for(lambda: home.pods("t", name) and home.container("t", name, name)["restarts"] >= 2, "it was tried again")
+    wait_for(lambda: home.container("t", name, name)["state"] == "Backoff", "it failed again")
+    pod, reason = home.pod("t", name)["name"], home.container("t", name, name)["reason"]
+    for word in [program, *words]:
+        assert word in reason
+    log = (home.path / "supervisor.log").read_text()
+    assert f"pod=t/{pod} container={name} reason=" in log and program in log
+    assert f"pod is ready; pod=t/{pod}" not in log and f"container started; pod=t/{pod}" not in log
+    assert "pod is ready; pod=t/shell-" in log, "what is looked for above is what such a line says"
+    home.delete("not-run.yaml")
+    home.wait_ready("t", name, 0)
+
+
 def test_problems_are_gone_when_they_are_over(home):
     """A text that is no manifest, an object that is refused, a pod that cannot be made."""
     def problems(part):
