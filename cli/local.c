@@ -182,6 +182,39 @@ static bool is_unready(const json_t *container)
            local_text(container, "reason")[0] != '\0';
 }
 
+/* The table has the sum of its pod: here is whose they are, and how it ended before the last. */
+static void print_restarts(const json_t *container, struct text *to)
+{
+    int restarts = (int)json_integer_value(json_object_get(container, "restarts"));
+
+    text_printf(to, "was started again %d time%s", restarts, restarts == 1 ? "" : "s");
+    if (local_text(container, "ended")[0] != '\0') {
+        text_printf(to, "; it %s", local_text(container, "ended"));
+    }
+}
+
+/* Below the table, for a container that has something to tell. */
+static void print_container(const json_t *pod, const json_t *container, struct text *to)
+{
+    bool has_others = json_array_size(json_object_get(pod, "containers")) > 1;
+    bool has_restarts = json_integer_value(json_object_get(container, "restarts")) > 0;
+    bool has_reason = is_backing_off(container) || is_unready(container);
+
+    if (!has_reason && !(has_restarts && has_others)) {
+        return;
+    }
+    text_printf(to, "pod %s/%s: container %s", local_text(pod, "namespace"), local_text(pod, "name"),
+                local_text(container, "name"));
+    if (has_reason) {
+        text_printf(to, ": %s", local_text(container, "reason"));
+    }
+    if (has_restarts && has_others) {
+        text_printf(to, has_reason ? "; it " : " ");
+        print_restarts(container, to);
+    }
+    text_char(to, '\n');
+}
+
 static void print_pod(struct table *t, const json_t *pod)
 {
     const json_t *containers = json_object_get(pod, "containers"), *container;
@@ -270,10 +303,8 @@ static void print_status(const json_t *status, const char *ns, struct text *to)
     {
         json_array_foreach(json_object_get(pod, "containers"), k, container)
         {
-            if (is_shown(pod, ns) && (is_backing_off(container) || is_unready(container))) {
-                text_printf(to, "pod %s/%s: container %s: %s\n", local_text(pod, "namespace"),
-                            local_text(pod, "name"), local_text(container, "name"),
-                            local_text(container, "reason"));
+            if (is_shown(pod, ns)) {
+                print_container(pod, container, to);
             }
         }
     }

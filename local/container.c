@@ -138,10 +138,8 @@ static void container_exited(struct container *c, int status)
     c->exit_status = status;
     if (c->is_hopeless) {
         (void)snprintf(why, sizeof(why), "%s", c->reason);
-    } else if (WIFSIGNALED(status)) {
-        (void)snprintf(why, sizeof(why), "ended by signal %d", WTERMSIG(status));
     } else {
-        (void)snprintf(why, sizeof(why), "ended with status %d", WEXITSTATUS(status));
+        (void)container_end_text(c, why, sizeof(why));
     }
     if (c->role == ROLE_INIT && ok) {
         c->state = CONTAINER_DONE;
@@ -324,6 +322,19 @@ const char *container_why(const struct container *c, char *to, size_t bytes)
     } else {
         (void)snprintf(to, bytes, "runs and is not ready; its %s probe fails: %s",
                        p->kind == PROBE_STARTUP ? "startup" : "readiness", p->why);
+    }
+    return to;
+}
+
+const char *container_end_text(const struct container *c, char *to, size_t bytes)
+{
+    int status = c->exit_status;
+
+    to[0] = '\0';
+    if (status != -1 && WIFSIGNALED(status)) {
+        (void)snprintf(to, bytes, "ended by signal %d", WTERMSIG(status));
+    } else if (status != -1) {
+        (void)snprintf(to, bytes, "ended with status %d", WEXITSTATUS(status));
     }
     return to;
 }

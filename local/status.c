@@ -194,12 +194,13 @@ static json_t *container_json(const struct container *c)
 {
     static const char *const roles[] = {"init", "sidecar", "main"};
     static const char *const states[] = {"Waiting", "Starting", "Running", "Backoff", "Done"};
-    char why[WHY_BYTES];
+    char why[WHY_BYTES], ended[64];
 
-    return json_pack("{s:s, s:s, s:s, s:b, s:b, s:i, s:i, s:s, s:s, s:i}", "name", c->name, "role",
+    return json_pack("{s:s, s:s, s:s, s:b, s:b, s:i, s:i, s:s, s:s, s:s, s:i}", "name", c->name, "role",
                      roles[c->role], "state", states[c->state], "ready", container_is_ready(c),
                      "running", c->pid > 0, "pid", (int)c->pid, "restarts", (int)c->restarts,
-                     "reason", container_why(c, why, sizeof(why)), "program", program_of(c), "former",
+                     "reason", container_why(c, why, sizeof(why)), "ended",
+                     container_end_text(c, ended, sizeof(ended)), "program", program_of(c), "former",
                      (int)c->former_count);
 }
 

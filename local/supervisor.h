@@ -209,6 +209,8 @@ bool container_has_started(const struct container *c);
 bool container_is_stuck(const struct container *c);
 /* Why it is not ready, in a few words that live in `to`. */
 const char *container_why(const struct container *c, char *to, size_t bytes);
+/* How its program ended last, in a few words that live in `to`; "" when it never did. */
+const char *container_end_text(const struct container *c, char *to, size_t bytes);
 void container_close(struct container *c);    /* its pod goes */
 bool container_is_running(const struct container *c); /* or a part of it is */
 /* A process has ended and can be waited for. True: it is a container's or an exec probe's, and what it

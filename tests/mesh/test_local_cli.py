@@ -405,7 +405,7 @@ def test_status_for_programs(home):
     assert names == sorted(names)
     pod = next(p for p in status["pods"] if p["workload"] == "shell")
     assert {"namespace", "name", "workload", "phase", "ready", "ip", "age", "containers"} == pod.keys()
-    container = {"name", "role", "state", "ready", "running", "pid", "restarts", "reason", "program", "former"}
+    container = {"name", "role", "state", "ready", "running", "pid", "restarts", "reason", "ended", "program", "former"}
     assert container == pod["containers"][0].keys()
     assert "yaml" in fails(home, "local", "status", "-o", "yaml")
     assert "nothing" in fails(home, "local", "status", "nothing")
@@ -424,6 +424,22 @@ def test_a_program_that_keeps_ending_is_shown(home):
     home.delete("crash.yaml")
     home.wait_ready("t", "crash", 0)
     assert home.run("local", "status")
+
+
+def test_which_container_of_a_pod_was_started_again_is_told(home):
+    """The table has one sum for all of them, as kubectl's has."""
+    d = bare("two", ["sh", "-c", f"[ -e {home.root}/again ] || {{ touch {home.root}/again; exit 7; }}; exec sleep infinity"],
+             containers=[{"name": "other", "image": "-", "command": ["sleep", "infinity"]}])
+    home.write("two.yaml", [d])
+    wait_for(lambda: home.pods("t", "two") and home.container("t", "two", "two")["restarts"] == 1, "it was started again")
+    home.wait_ready("t", "two", 1)
+    lines = home.run("local", "status", "-n", "t").splitlines()
+    name = home.pod("t", "two")["name"]
+    assert next(line for line in lines if f" {name} " in line).split()[2:5] == ["2/2", "Running", "1"]
+    told = [line for line in lines if line.startswith(f"pod t/{name}: ")]
+    assert told == [f"pod t/{name}: container two was started again 1 time; it ended with status 7"]
+    home.delete("two.yaml")
+    home.wait_ready("t", "two", 0)
 
 
 def unexecutable(home, kind):
