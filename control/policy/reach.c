@@ -6,8 +6,8 @@
  * policy that is in effect.
  *
  * Looked at are descriptions of pods: what makes pods, and pods that nothing makes. So neither a Deployment
- * without replicas nor one whose pods are still to come is taken for a mistake; nor is a namespace that has
- * no pods at all, for its manifests may come later.
+ * without replicas nor one whose pods are still to come is taken for a mistake. A namespace without any is
+ * told in words of its own: a Server may be there first, but as often it is in the wrong namespace.
  */
 struct reach {
     const struct policy *p;
@@ -145,10 +145,14 @@ void server_reach_check(const struct policy *p, struct reading *r, const struct 
             reach_try(&at, it.value);
         }
     }
-    if (at.is_in_effect || !at.has_pods) {
+    if (at.is_in_effect) {
         return;
     }
-    if (!at.is_selecting) {
+    if (!at.has_pods) {
+        reading_at(r, "metadata.namespace");
+        reading_refuse(r, "there is no pod in the namespace %s, nor anything that makes one", server->ns);
+        reading_advise(r, "add them, or move it to their namespace");
+    } else if (!at.is_selecting) {
         reading_at(r, "spec.podSelector");
         reading_refuse(r, "no pod of the namespace has the labels that it selects");
         reading_advise(r, "correct them, or the labels of the pods");

@@ -84,7 +84,7 @@ def test_each_kind_says_where_and_what_to_do(api):
     slip = cp.service("web", "10.96.0.10", annotations={"retry.linkerd.io/htpp": "5xx"})
     wrong = cp.service("voting", "10.96.0.11", annotations={"timeout.linkerd.io/request": "soon"})
     filtered = route("web", filters=[{"type": "RequestMirror"}])
-    api.put(server, authz, profile, slip, wrong, filtered)
+    api.put(server, authz, profile, slip, wrong, filtered, cp.pod("web-1", "10.1.0.1"))
     await_problems(
         api,
         ("Server default/admin, spec.proxyProtocol: ", "HTTP/9", "write unknown, HTTP/1,"),
@@ -114,6 +114,18 @@ def test_a_route_of_a_server_that_cannot_be_read_shuts(api):
     api.wait(lambda: "requests are kept out because of HTTPRoute default/wrong" in api.output())
     wrong["spec"]["rules"][0]["matches"][0]["path"]["value"] = "/admin"
     api.put(wrong)
+    await_problems(api)
+
+
+def test_a_server_that_no_pod_is_there_for_is_told(api):
+    """A Server in a namespace without pods may be there before them; as often it is in the wrong namespace."""
+    server = {"apiVersion": POLICY, "kind": "Server", "metadata": cp.meta("web", "elsewhere"),
+              "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "port": 8080}}
+    api.put(server, cp.pod("web-1", "10.1.0.1"))
+    await_problems(api, ("Server elsewhere/web, metadata.namespace: ", "there is no pod in the namespace elsewhere",
+                         "move it to their namespace", "until then it has no effect"))
+    api.wait(lambda: "no effect of Server elsewhere/web: there is no pod" in api.output())
+    api.put(cp.pod("web-2", "10.1.0.2", ns="elsewhere"))
     await_problems(api)
 
 

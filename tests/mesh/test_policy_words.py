@@ -33,7 +33,7 @@ def test_a_typing_error_is_told_with_what_was_meant(api):
     grant = {"apiVersion": "policy.linkerd.io/v1alpha1", "kind": "AuthorizationPolicy", "metadata": cp.meta("all"),
              "spec": {"targetRef": {"group": "policy.linkerd.io", "kind": "Server", "name": "web"},
                       "requiredAuthenticationRef": []}}
-    api.put(web, slip, route, grant)
+    api.put(web, slip, route, grant, cp.pod("web-1", "10.1.0.1"))
     await_problems(
         api,
         ("AuthorizationPolicy default/all, spec.requiredAuthenticationRefs: ", "is missing", "(until then it has no effect)"),
@@ -165,7 +165,7 @@ def test_what_the_types_have_is_not_told(api):
                   "condition": {"all": [{"method": "GET"}, {"any": [{"pathRegex": "/a"}, {"not": {"pathRegex": "/b"}}]}]},
                   "responseClasses": [{"isFailure": True, "condition": {"all": [{"any": [no_failure]}], "not": no_failure}}]}])]
     # The slip is told of the last of a look at all of them.
-    api.put(*objects, whole(f"{policy}/v1beta3", "Server", "slip", port=80, podSelector={}, odd=1))
+    api.put(*objects, cp.pod("web-1", "10.1.0.1", labels={"a": "b"}), cp.pod("web-2", "10.1.0.2"), whole(f"{policy}/v1beta3", "Server", "slip", port=80, podSelector={}, odd=1))
     await_problems(api, ("Server default/slip, spec.odd: there is no field odd here", "correct its name, move it"))
 
 

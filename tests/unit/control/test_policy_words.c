@@ -59,6 +59,14 @@ static void expect(struct engines *e, const char *manifests, const char *wanted)
     }
 }
 
+/* That Servers select: else they would be told for want of one. */
+static void have_a_pod(struct engines *e)
+{
+    put(e, "pod.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: {app: web, c: d}}\n"
+        "spec: {containers: [{name: c, ports: [{name: http, containerPort: 8080}]}]}\n");
+}
+
 static void unknown_fields_are_named_by_their_path(void **state)
 {
     static const struct {
@@ -116,6 +124,7 @@ static void unknown_fields_are_named_by_their_path(void **state)
     };
     struct engines *e = *state;
 
+    have_a_pod(e);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         char line[512], wanted[1024];
         const char *name = strrchr(cases[i].path, '.');
@@ -137,6 +146,7 @@ static void versions_and_types_are_told(void **state)
 {
     struct engines *e = *state;
 
+    have_a_pod(e);
     expect(e, HEAD(POLICY "v1beta9", "Server", "x") "spec: {podSelector: {}, port: 80}\n",
            "Server/x part apiVersion: nobody serves a Server of policy.linkerd.io/v1beta9: it is read "
            "as one of "
@@ -162,6 +172,7 @@ static void all_problems_are_told_up_to_a_bound(void **state)
 {
     struct engines *e = *state;
 
+    have_a_pod(e);
     expect(e, A_SERVICE("web") NEXT ROUTE(TO_SERVICE("web"),
                                         "{filter: 1, timeouts: {request: soon}, backendRefs: [{name: "
                                         "gone, port: 80}]}"),
@@ -196,6 +207,7 @@ static void without_a_parent_or_target_nothing_is_in_effect(void **state)
 {
     struct engines *e = *state;
 
+    have_a_pod(e);
     expect(e, ROUTE(TO_SERVICE("gone"), "{}"),
            "HTTPRoute/r none spec.parentRefs[0]: there is no Service default/gone, its parent; create "
            "it, or correct "
@@ -265,6 +277,7 @@ static void a_server_that_cannot_be_read_is_told_as_open(void **state)
     };
     struct engines *e = *state;
 
+    have_a_pod(e);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         char manifest[512], line[512];
 
@@ -362,6 +375,7 @@ static void an_account_that_there_is_not_is_told(void **state)
     char manifests[1024];
     struct engines *e = *state;
 
+    have_a_pod(e);
     expect(e, policy, "");
     (void)snprintf(manifests, sizeof(manifests), "%s%s", policy, HEAD("v1", "ServiceAccount", "boot"));
     expect(e, manifests,
@@ -371,7 +385,8 @@ static void an_account_that_there_is_not_is_told(void **state)
     expect(e, manifests, "");
 }
 
-/* It is obeyed by nobody. What is still to come is no mistake: no pods at all, or none of a Deployment. */
+/* It is obeyed by nobody. Pods that a Deployment is still to make are no mistake; a namespace that has nothing
+ * to make any may be the wrong one. */
 static void a_server_without_a_port_of_any_pod_is_told(void **state)
 {
     struct engines *e = *state;
@@ -383,7 +398,9 @@ static void a_server_without_a_port_of_any_pod_is_told(void **state)
            "Server/s none spec.port: no container of the pods that it selects has a port called htpt; "
            "correct the name, name the port in the container, or write its number\n");
     expect(e, SERVER("s", SELECTS("wbe", "http")) NEXT A_DEPLOYMENT("web", "wbe"), "");
-    expect(e, SERVER("s", SELECTS("wbe", "http")), "");
+    expect(e, SERVER("s", "podSelector: {}, port: 80"),
+           "Server/s none metadata.namespace: there is no pod in the namespace default, nor anything that "
+           "makes one; add them, or move it to their namespace\n");
     expect(e, SERVER("s", SELECTS("web", "http")) NEXT A_DEPLOYMENT("web", "wbe") NEXT
               "apiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: {app: web}}\n"
               "spec: {initContainers: [{ports: [{name: http, containerPort: 80}]}]}\n", "");
