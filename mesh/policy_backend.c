@@ -253,4 +253,7 @@ void decode_distribution(struct backend_list *l, const pb_distribution *from,
                                  from->random_available->backends[i]->weight, accrual, is_grpc, w);
         }
     }
+    if (count == 1) {
+        to->distribution = DISTRIBUTE_FIRST; /* whatever its weight (wire 6.4) */
+    }
 }

@@ -219,11 +219,28 @@ static void set_timeout(route_backend *m, uint64_t ns, struct arena *a)
 }
 #pragma GCC diagnostic pop
 
+/* Proxies draw by weight among several backends, and do not ask an only one for its weight (wire 6.4). */
+static void check_weights(struct reading *r, size_t count, uint64_t total)
+{
+    if (total > 0) {
+        return;
+    }
+    if (count == 1) {
+        reading_complain(r, "the weight 0 of an only backend is passed over, as in Linkerd: it gets all of "
+                            "the traffic");
+        reading_advise(r, "leave it out; to turn traffic off, deny the clients at the Server");
+    } else {
+        reading_complain(r, "all backends have the weight 0: there is none to draw, and the traffic fails");
+        reading_advise(r, "give one of them a weight");
+    }
+}
+
 distribution *distribution_read(struct reading *r, const struct target *t, const struct object *o,
                                 const json_t *rule, enum family f, uint64_t timeout_ns)
 {
     const json_t *refs = reading_list(r, rule, "backendRefs");
     size_t count = json_array_size(refs);
+    uint64_t total = 0;
     distribution *m;
 
     if (count == 0) {
@@ -249,9 +266,11 @@ distribution *distribution_read(struct reading *r, const struct target *t, const
             weight = 0;
         }
         w->weight = (uint32_t)weight;
+        total += w->weight;
         w->backend = backend_ref_read(r, t, o, ref, f);
         set_timeout(w->backend, timeout_ns, r->arena);
         m->random_available->backends[m->random_available->n_backends++] = w;
     }
+    check_weights(r, count, total);
     return m;
 }

@@ -366,6 +366,31 @@ static void a_backend_without_the_port_is_told(void **state)
            "8080: requests go to that port of its pods; name one of the Service's ports\n");
 }
 
+/* An only one is not asked for its weight (wire 6.4); of several none is drawn. */
+static void backends_without_any_weight_are_told(void **state)
+{
+    static const char only[] =
+        "Route/r part spec.rules[0].backendRefs: the weight 0 of an only backend is passed over, as in "
+        "Linkerd: it gets all of the traffic; leave it out; to turn traffic off, deny the clients at the Server\n";
+    struct engines *e = *state;
+    char wanted[512];
+
+    (void)snprintf(wanted, sizeof(wanted), "HTTP%s", only);
+    expect(e, A_SERVICE("web") NEXT ROUTE(TO_SERVICE("web"),
+                                          "{backendRefs: [{name: web, port: 80, weight: 0}]}"), wanted);
+    (void)snprintf(wanted, sizeof(wanted), "TCP%s", only);
+    expect(e, A_SERVICE("web") NEXT HEAD(GATEWAY "v1alpha2", "TCPRoute", "r") "spec: {parentRefs: ["
+              TO_SERVICE("web") "], rules: [{backendRefs: [{name: web, port: 80, weight: 0}]}]}\n", wanted);
+    expect(e, A_SERVICE("web") NEXT ROUTE(TO_SERVICE("web"),
+                                          "{backendRefs: [{name: web, port: 80, weight: 0}, {name: web, "
+                                          "port: 80, weight: 0}]}"),
+           "HTTPRoute/r part spec.rules[0].backendRefs: all backends have the weight 0: there is none to "
+           "draw, and the traffic fails; give one of them a weight\n");
+    expect(e, A_SERVICE("web") NEXT ROUTE(TO_SERVICE("web"),
+                                          "{backendRefs: [{name: web, port: 80, weight: 0}, {name: web, "
+                                          "port: 80}]}"), "");
+}
+
 /* Told once the namespace has accounts at all, and no longer when it is there. */
 static void an_account_that_there_is_not_is_told(void **state)
 {
@@ -385,8 +410,8 @@ static void an_account_that_there_is_not_is_told(void **state)
     expect(e, manifests, "");
 }
 
-/* It is obeyed by nobody. Pods that a Deployment is still to make are no mistake; a namespace that has nothing
- * to make any may be the wrong one. */
+/* It is obeyed by nobody. Pods that a Deployment is still to make are no mistake; a namespace that has
+ * nothing to make any may be the wrong one. */
 static void a_server_without_a_port_of_any_pod_is_told(void **state)
 {
     struct engines *e = *state;
@@ -417,6 +442,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ENGINES_TEST(a_backend_without_the_port_is_told),
+        ENGINES_TEST(backends_without_any_weight_are_told),
         ENGINES_TEST(an_account_that_there_is_not_is_told),
         ENGINES_TEST(a_server_without_a_port_of_any_pod_is_told),
         ENGINES_TEST(unknown_fields_are_named_by_their_path),

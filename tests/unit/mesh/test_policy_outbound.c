@@ -210,6 +210,16 @@ static void opaque_and_tls_routes(void **state)
     assert_int_equal(p->opaque.at[0].rules[0].distribution, DISTRIBUTE_EMPTY);
     snapshot_unref(&p->ref);
 
+    /* Wire 6.4: an only backend is not asked for its weight. */
+    p = outbound_policy_new(
+        POLICY(MSG(1, MSG(2, MSG(1, BUILTIN(1, "o"),
+                                 MSG(3, MSG(1, MSG(3, MSG(1, MSG(1, BACKEND), NUM(2, 0))))))))),
+        BYTES_NONE);
+    assert_null(p->problem);
+    assert_int_equal(p->opaque.at[0].rules[0].distribution, DISTRIBUTE_FIRST);
+    assert_int_equal(p->opaque.at[0].rules[0].backends_count, 1);
+    snapshot_unref(&p->ref);
+
     /* A backend that is declared invalid fails, whatever it was. */
     p = outbound_policy_new(
         POLICY(MSG(
