@@ -85,6 +85,9 @@ const json_t *json_at(const json_t *root, const char *path);
 const char *json_text(const json_t *root, const char *path);            /* NULL when absent or no string */
 int64_t json_number(const json_t *root, const char *path, int64_t fallback);
 bool json_flag(const json_t *root, const char *path, bool fallback);
+/* For a value that should be a text: what the manifest's YAML made of it, and what to do. In `to`. */
+#define JSON_MISREAD_BYTES 128
+const char *json_misread(const json_t *value, char to[JSON_MISREAD_BYTES]);
 
 /* --- facts of objects that several components need (object.c, workload.c) ------------------------ */
 

@@ -3,6 +3,8 @@
 
 #include "core/bytes.h"
 
+#include <stdio.h>
+
 /*
  * jansson's iterators take a mutable object although they do not write to it. Manifests are shared
  * between threads and therefore const everywhere else; this is the one place that says otherwise.
@@ -195,4 +197,25 @@ bool selector_matches(const json_t *selector, const json_t *labels)
         }
     }
     return true;
+}
+
+const char *json_misread(const json_t *value, char to[JSON_MISREAD_BYTES])
+{
+    char number[64] = "";
+    size_t len;
+
+    if (json_is_boolean(value)) {
+        (void)snprintf(to, JSON_MISREAD_BYTES,
+                       "was read as a boolean, as YAML reads y, n, yes, no, on and off; put it in quotes");
+    } else if (json_is_number(value)) {
+        len = json_dumpb(value, number, sizeof(number) - 1, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+        number[MIN(len, sizeof(number) - 1)] = '\0';
+        (void)snprintf(to, JSON_MISREAD_BYTES, "was read as the number %s; put it in quotes", number);
+    } else if (json_is_null(value)) {
+        (void)snprintf(to, JSON_MISREAD_BYTES, "is empty; write a text, in quotes if it is a word of YAML");
+    } else {
+        (void)snprintf(to, JSON_MISREAD_BYTES, "is %s, not a string",
+                       json_is_array(value) ? "a list" : "a mapping");
+    }
+    return to;
 }

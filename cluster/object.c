@@ -159,6 +159,7 @@ static int check_strings(const json_t *metadata, const char *what, char *problem
 {
     const json_t *map = json_object_get(metadata, what);
     struct json_iter it = JSON_ITER(map);
+    char misread[JSON_MISREAD_BYTES];
 
     if (map == NULL || json_is_null(map)) {
         return 0;
@@ -169,9 +170,8 @@ static int check_strings(const json_t *metadata, const char *what, char *problem
     }
     while (json_next(&it)) {
         if (!json_is_string(it.value) && !json_is_null(it.value)) {
-            (void)snprintf(problem, problem_bytes,
-                           "the value of %s in metadata.%s is not a string; put it in quotes",
-                           it.key, what);
+            (void)snprintf(problem, problem_bytes, "the value of %s in metadata.%s %s", it.key, what,
+                           json_misread(it.value, misread));
             return E_CONFIG;
         }
     }
@@ -233,12 +233,13 @@ static int check_names(const json_t *metadata, const struct kind_info *kind, con
     const char *name = json_text(metadata, "name");
     const json_t *in = json_object_get(metadata, "namespace");
     const char *ns = json_string_value(in);
+    char misread[JSON_MISREAD_BYTES];
 
     if (name == NULL) {
-        (void)snprintf(problem, problem_bytes, "%s: metadata.name is %s", kind->name,
+        (void)snprintf(problem, problem_bytes, "%s: metadata.name %s", kind->name,
                        json_object_get(metadata, "name") == NULL
-                           ? "missing"
-                           : "not a string; put it in quotes");
+                           ? "is missing"
+                           : json_misread(json_object_get(metadata, "name"), misread));
         return E_CONFIG;
     }
     if (!name_is_valid(bytes_str(name), OBJECT_NAME_BYTES - 1, true)) {
@@ -249,9 +250,8 @@ static int check_names(const json_t *metadata, const struct kind_info *kind, con
     if (!kind->namespaced) {
         ns = "";
     } else if (in != NULL && !json_is_string(in) && !json_is_null(in)) {
-        (void)snprintf(problem, problem_bytes,
-                       "%s %s: metadata.namespace is not a string; put it in quotes", kind->name,
-                       name);
+        (void)snprintf(problem, problem_bytes, "%s %s: metadata.namespace %s", kind->name, name,
+                       json_misread(in, misread));
         return E_CONFIG;
     } else if (ns == NULL || ns[0] == '\0') {
         ns = "default";

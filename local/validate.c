@@ -113,13 +113,13 @@ void validate_text(struct checker *k, const json_t *map, const char *path, const
                    bool is_needed)
 {
     const json_t *value = json_object_get(map, key);
-    char full[FIELD_BYTES];
+    char full[FIELD_BYTES], misread[JSON_MISREAD_BYTES];
 
     if (value == NULL && is_needed) {
         validate_refuse(k, E_CONFIG, path, "%s needs a %s", path, key);
     } else if (value != NULL && !json_is_string(value)) {
         validate_field(full, "%s.%s", path, key);
-        validate_refuse(k, E_CONFIG, full, "%s must be a string: put it in quotes", full);
+        validate_refuse(k, E_CONFIG, full, "%s %s", full, json_misread(value, misread));
     }
 }
 

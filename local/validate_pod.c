@@ -18,7 +18,7 @@
 static void check_command(struct checker *k, const json_t *map, const char *path, const char *key)
 {
     const json_t *item;
-    char full[FIELD_BYTES];
+    char full[FIELD_BYTES], misread[JSON_MISREAD_BYTES];
     size_t i;
 
     validate_list(k, map, path, key);
@@ -26,7 +26,7 @@ static void check_command(struct checker *k, const json_t *map, const char *path
     {
         if (!json_is_string(item)) {
             validate_field(full, "%s.%s[%zu]", path, key, i);
-            validate_refuse(k, E_CONFIG, full, "%s must be a string: put it in quotes", full);
+            validate_refuse(k, E_CONFIG, full, "%s %s", full, json_misread(item, misread));
         }
     }
 }
@@ -138,9 +138,7 @@ static void check_env(struct checker *k, const json_t *container, const char *pa
             validate_refuse(k, E_CONFIG, full, "%s.name \"%.80s\" cannot be the name of a variable",
                             full, name);
         }
-        if (json_object_get(item, "value") != NULL && json_text(item, "value") == NULL) {
-            validate_refuse(k, E_CONFIG, full, "%s.value must be a string: put it in quotes", full);
-        }
+        validate_text(k, item, full, "value", false);
         check_value_from(k, json_object_get(item, "valueFrom"),
                          validate_field(field, "%s.valueFrom", full));
     }

@@ -371,7 +371,8 @@ static void backends_without_any_weight_are_told(void **state)
 {
     static const char only[] =
         "Route/r part spec.rules[0].backendRefs: the weight 0 of an only backend is passed over, as in "
-        "Linkerd: it gets all of the traffic; leave it out; to turn traffic off, deny the clients at the Server\n";
+        "Linkerd: it gets all of the traffic; leave it out; to turn traffic off, deny the clients at the "
+        "Server\n";
     struct engines *e = *state;
     char wanted[512];
 
