@@ -59,8 +59,8 @@ const char *kind_plural(const char *kind); /* "deployments" */
 
 /*
  * Columns three spaces apart, the first `left_columns` left aligned, the rest right aligned. On a terminal
- * that is too narrow they move together, and then heads are broken at their underscore. Pipes and files get
- * the full form, which scripts read.
+ * that is too narrow they move together, and then heads are broken at their underscore; neighbours that begin
+ * with one word share it. Pipes and files get the full form, which scripts read.
  */
 struct table;
 struct table *table_new(const char *const *heads, size_t columns, unsigned left_columns);

@@ -80,15 +80,45 @@ static struct bytes head_first(const char *head, struct bytes *out_second)
     return first;
 }
 
+/* Behind the last of the columns whose heads begin with one word, such as LATENCY_: broken, they share it. */
+static size_t group_end(const struct table *t, size_t i)
+{
+    struct bytes second, first = head_first(t->cells[i], &second);
+    size_t end = i + 1;
+
+    while (i >= t->left && second.len > 0 && end < t->columns) {
+        struct bytes other = head_first(t->cells[end], &second);
+
+        if (second.len == 0 || !bytes_eq(first, other)) {
+            break;
+        }
+        end++;
+    }
+    return end;
+}
+
 static size_t cell_width(const struct table *t, size_t i, bool is_stacked)
 {
     struct bytes first, second;
+    bool is_grouped;
 
     if (i >= t->columns || !is_stacked) {
         return width(t->cells[i]);
     }
     first = head_first(t->cells[i], &second);
-    return MAX(first.len, second.len);
+    is_grouped = group_end(t, i) > i + 1 || (i > 0 && group_end(t, i - 1) > i);
+    return is_grouped ? second.len : MAX(first.len, second.len);
+}
+
+/* From the first column's left edge to the last one's right edge. */
+static size_t span_of(const struct layout *l, size_t from, size_t end)
+{
+    size_t span = l->gap * (end - from - 1);
+
+    for (size_t i = from; i < end; i++) {
+        span += l->widths[i];
+    }
+    return span;
 }
 
 static void lay_out(const struct table *t, size_t gap, bool is_stacked, struct layout *l)
@@ -101,10 +131,13 @@ static void lay_out(const struct table *t, size_t gap, bool is_stacked, struct l
     }
     l->gap = gap;
     l->is_stacked = is_stacked;
-    l->total = gap * (t->columns - 1);
-    for (size_t i = 0; i < t->columns; i++) {
-        l->total += l->widths[i];
+    for (size_t i = 0; is_stacked && i < t->columns; i = group_end(t, i)) {
+        struct bytes second, first = head_first(t->cells[i], &second);
+        size_t end = group_end(t, i), span = span_of(l, i, end);
+
+        l->widths[end - 1] += first.len > span ? first.len - span : 0;
     }
+    l->total = span_of(l, 0, t->columns);
 }
 
 static bool has_long_heads(const struct table *t)
@@ -137,13 +170,24 @@ static void add_padded(const struct table *t, const struct layout *l, size_t col
 
 static void add_stacked_heads(const struct table *t, const struct layout *l, struct text *to)
 {
-    for (int line = 0; line < 2; line++) {
-        for (size_t i = 0; i < t->columns; i++) {
-            struct bytes second, first = head_first(t->cells[i], &second);
-            struct bytes part = line == 0 ? first : second;
+    struct bytes second, first;
 
-            add_padded(t, l, i, part, part.len, to);
+    for (size_t i = 0, end; i < t->columns; i = end) {
+        end = group_end(t, i);
+        first = head_first(t->cells[i], &second);
+        if (end == i + 1) {
+            add_padded(t, l, i, first, first.len, to);
+        } else { /* in the middle above them */
+            size_t room = span_of(l, i, end) - first.len;
+            bool is_last = end == t->columns;
+
+            text_printf(to, "%*s" BYTES_FMT "%*s%s", (int)(room - room / 2), "", BYTES_ARG(first),
+                        is_last ? 0 : (int)(room / 2 + l->gap), "", is_last ? "\n" : "");
         }
+    }
+    for (size_t i = 0; i < t->columns; i++) {
+        (void)head_first(t->cells[i], &second);
+        add_padded(t, l, i, second, second.len, to);
     }
 }
 

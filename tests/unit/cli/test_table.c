@@ -110,6 +110,42 @@ static void a_narrow_terminal(void **state UNUSED)
     table_free(t);
 }
 
+/* Broken heads that begin with one word share it, and their columns are as wide as what stands below. */
+static void broken_heads_share_their_first_word(void **state UNUSED)
+{
+    static const char *const heads[] = {"NAME", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99", "TCP_CONN"};
+    struct table *t = table_new(heads, 5, 1);
+    char *shown;
+
+    for (int i = 0; i < 5; i++) {
+        table_cell(t, "%s", i == 0 ? "web" : i == 3 ? "1200ms" : "1ms");
+    }
+    shown = within(t, 30);
+    assert_string_equal(shown, "NAME     LATENCY     TCP\n"
+                               "     P50 P95    P99 CONN\n"
+                               "web  1ms 1ms 1200ms  1ms\n");
+    mem_free(shown);
+    table_free(t);
+}
+
+/* Nor are the columns narrower than the word; and nothing stands behind the last one. */
+static void a_shared_word_is_not_cut(void **state UNUSED)
+{
+    static const char *const heads[] = {"N", "EFFECTIVE_A", "EFFECTIVE_B"};
+    struct table *t = table_new(heads, 3, 1);
+    char *shown;
+
+    for (int i = 0; i < 3; i++) {
+        table_cell(t, "%d", i);
+    }
+    shown = within(t, 5);
+    assert_string_equal(shown, "N EFFECTIVE\n"
+                               "  A       B\n"
+                               "0 1       2\n");
+    mem_free(shown);
+    table_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -117,6 +153,8 @@ int main(void)
         cmocka_unit_test(characters_count_not_bytes),
         cmocka_unit_test(a_table_grows),
         cmocka_unit_test(a_narrow_terminal),
+        cmocka_unit_test(broken_heads_share_their_first_word),
+        cmocka_unit_test(a_shared_word_is_not_cut),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
