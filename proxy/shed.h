@@ -66,6 +66,6 @@ enum shed_level shed_peek(const struct shed *s, enum shed_level now, uint64_t mo
 void shed_worker_rest(struct proxy_worker *w); /* no request came for a while */
 void shed_worker_set(struct proxy_worker *w, enum shed_level level); /* from the control thread */
 /* `ln` accepted a connection. False: it was closed, with its reason counted. */
-bool shed_admits(struct proxy_worker *w, enum direction side, const struct listener *ln, int fd);
+bool shed_admits(struct proxy_worker *w, enum direction side, struct listener *ln, int fd);
 
 #endif

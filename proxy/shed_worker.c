@@ -69,9 +69,10 @@ static void look_now(struct proxy_worker *w)
  * that come out of the queue may be such. To take those in, read and close them costs half of what
  * serving them would: all there is, and nobody has an answer.
  */
-bool shed_admits(struct proxy_worker *w, enum direction side, const struct listener *ln, int fd)
+bool shed_admits(struct proxy_worker *w, enum direction side, struct listener *ln, int fd)
 {
     if (listener_is_behind(ln) && sock_is_deserted(fd)) {
+        listener_refused(ln);
         refuse(w, side, fd, FAILURE_BACKLOG);
         return false;
     }

@@ -368,6 +368,7 @@ static void loop_wait(struct loop *l, int wait_ms)
 
     assert(count >= 0 || errno == EINTR);
     l->now_ns = clock_mono_ns();
+    l->events = count > 0 ? (unsigned)count : 0;
     for (int i = 0; i < count; i++) {
         watch_record(events[i].data.ptr, events[i].events);
     }

@@ -75,6 +75,7 @@ struct loop {
     struct mailbox *mailbox;
     uint64_t trim_at_ns;      /* when unused chunks are looked at again; UINT64_MAX: when used again */
     size_t watch_count;
+    unsigned events;          /* that the kernel had for this turn */
     bool is_sole_owner;       /* set by who knows: no process is forked from this one, and no descriptor
                                  under watch is sent to another, but for those of watch_release() */
     bool stopping;

@@ -13,44 +13,28 @@
 
 #define ACCEPTS_PER_TURN 8
 #define PAUSE_NS         (100 * NS_PER_MS)
-#define CROWD_NS         (500 * NS_PER_MS) /* a queue that stands so long is more than a burst */
-#define BEHIND_NS        NS_PER_S
+#define BUSY_EVENTS      64 /* in a turn: who is in already has more than enough to do for it */
 #define SETTLE_NS        (200 * NS_PER_MS) /* for the last step of handshakes that are under way */
 #define FINISH_NS        (5 * NS_PER_S)    /* for all that stands in the queue */
 #define FINISH_LOOK_NS   (10 * NS_PER_MS)
 
-/* --- a queue that stands -------------------------------------------------------------------------- */
-
-/* By the clock: after the crowd nobody may have come for long. */
 bool listener_is_behind(const struct listener *ln)
 {
-    return ln->behind_ns > ln->loop->now_ns;
+    return accept_queue_is_behind(&ln->queue, ln->loop->now_ns);
 }
 
-static void saw_empty(struct listener *ln)
+void listener_refused(struct listener *ln)
 {
-    ln->crowded_ns = 0;
-    if (ln->behind_ns != 0 && ln->behind_ns <= ln->loop->now_ns) {
-        ln->behind_ns = 0;
-        log_info("all connections are accepted in time again");
-    }
-}
-
-static void saw_more(struct listener *ln)
-{
-    uint64_t now_ns = ln->loop->now_ns;
-
-    ln->crowded_ns = ln->crowded_ns != 0 ? ln->crowded_ns : now_ns;
-    if (listener_is_behind(ln)) {
-        ln->behind_ns = now_ns + BEHIND_NS;
-    } else if (now_ns - ln->crowded_ns >= CROWD_NS) {
-        ln->behind_ns = now_ns + BEHIND_NS;
-        log_warn("connections come faster than they can be accepted, and clients give up waiting: more "
-                 "CPU is needed, or clients that keep their connections");
-    }
+    ln->taken--;
 }
 
 /* --- accepting ------------------------------------------------------------------------------------ */
+
+static void saw_empty(struct listener *ln)
+{
+    ln->watch.ready &= ~(unsigned)WATCH_IN;
+    accept_queue_saw_empty(&ln->queue, ln->watch.fd, ln->loop->now_ns);
+}
 
 static bool is_out_of_resources(int err)
 {
@@ -69,11 +53,12 @@ static bool accept_one(struct listener *ln)
     fd = accept4(ln->watch.fd, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
         addr_from_sockaddr(&from, &peer);
+        ln->taken++;
+        accept_queue_measure(&ln->queue, ln->watch.fd, fd, ln->loop->now_ns);
         ln->on_accept(ln, fd, &peer);
         return true;
     }
     if (errno == EAGAIN) {
-        ln->watch.ready &= ~(unsigned)WATCH_IN;
         saw_empty(ln);
         return false;
     }
@@ -102,11 +87,22 @@ static bool is_awaited(const struct listener *ln)
     return poll(&p, 1, 0) != 0; /* an error is for accept4() to tell */
 }
 
+/*
+ * A connection costs as much as some five requests, and brings more of them. While they come too fast, and
+ * those that are there keep the turn busy, there is time for one.
+ */
+static unsigned most_to_take(const struct listener *ln)
+{
+    return listener_is_behind(ln) && ln->loop->events >= BUSY_EVENTS ? 1 : ACCEPTS_PER_TURN;
+}
+
 static void listener_run(struct task *task)
 {
     struct listener *ln = CONTAINER_OF(task, struct listener, task);
+    unsigned most = most_to_take(ln);
 
-    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+    ln->taken = 0;
+    for (int i = 0; i < ACCEPTS_PER_TURN && ln->taken < most; i++) {
         /* on_accept may have paused or closed the listener. */
         if (ln->stopped || ln->watch.fd < 0 || timer_is_armed(&ln->pause)) {
             return;
@@ -115,12 +111,11 @@ static void listener_run(struct task *task)
             return;
         }
         if (ln->watch.fd >= 0 && !is_awaited(ln)) {
-            ln->watch.ready &= ~(unsigned)WATCH_IN;
             saw_empty(ln);
             return;
         }
     }
-    saw_more(ln);
+    accept_queue_saw_more(&ln->queue, ln->loop->now_ns);
     /* Late: what is ready now comes first, and only once in a turn, for a turn has many rounds. */
     task_wake_late(ln->loop, &ln->task);
 }
@@ -202,6 +197,7 @@ int listener_open(struct listener *ln, struct loop *l, int fd,
 
 void listener_pause(struct listener *ln)
 {
+    accept_queue_widen(&ln->queue, ln->watch.fd);
     ln->stopped = true;
     task_cancel(&ln->task);
 }

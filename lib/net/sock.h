@@ -5,6 +5,7 @@
 /*
  * Sockets: listeners that accept on a loop, dials with a deadline, options, original destinations.
  */
+#include "net/accept_queue.h"
 #include "net/addr.h"
 #include "net/io.h"
 
@@ -38,8 +39,8 @@ int sock_listen_unix(const char *at, int type, int backlog, int *out_fd) MUST_US
 int sock_unix_name(const char *at, struct sockaddr_un *out, socklen_t *out_len) MUST_USE;
 
 /*
- * A listener on a loop. Accepts at most 8 connections a turn. When the process runs out of
- * descriptors it pauses for 100 ms and logs, instead of spinning.
+ * A listener on a loop. Accepts at most 8 connections a turn; one, while it is behind and the turn busy. When
+ * the process runs out of descriptors it pauses for 100 ms and logs, instead of spinning.
  */
 struct listener {
     struct watch watch;
@@ -49,8 +50,8 @@ struct listener {
     void (*on_accept)(struct listener *ln, int fd, const struct addr *peer); /* owns fd */
     void *user;
     bool stopped;
-    uint64_t crowded_ns; /* its queue was not seen empty since then; 0: it was in the last turn */
-    uint64_t behind_ns;  /* until then it counts as behind; 0: and that is told */
+    struct accept_queue queue;
+    unsigned taken; /* in this turn */
     uint64_t finish_until_ns;
     void (*on_finished)(struct listener *ln);
 };
@@ -75,6 +76,8 @@ void listener_finish(struct listener *ln, void (*on_finished)(struct listener *l
  * was emptied in each turn.
  */
 bool listener_is_behind(const struct listener *ln);
+/* From `on_accept`: the connection is refused, so another one may be accepted for it in this turn. */
+void listener_refused(struct listener *ln);
 /* Nobody sends on this connection any more: it is closed, broken, or its sending half is closed. */
 bool sock_is_deserted(int fd);
 

@@ -1,23 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Listeners, dials, options, and the original destination behind a real redirect. */
-#include "net_probe.h"
+/* Dials, options, and the original destination behind a real redirect. */
+#include "door_probe.h"
 
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <sched.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 static struct loop loop;
-
-struct door {
-    struct listener ln;
-    int fds[256];
-    unsigned count;
-    struct addr last_peer;
-    bool close_on_accept, is_finished;
-};
 
 static int setup(void **state)
 {
@@ -33,73 +23,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static void on_accept(struct listener *ln, int fd, const struct addr *peer)
-{
-    struct door *d = ln->user;
-
-    assert_true(d->count < ARRAY_LEN(d->fds));
-    d->fds[d->count++] = fd;
-    d->last_peer = *peer;
-    if (d->close_on_accept) {
-        listener_close(ln);
-    }
-}
-
-/* A door on a port of the kernel's choice; *out_at is where. */
-static void door_open(struct door *d, struct addr *out_at)
-{
-    struct addr at = addr_v4(0x7f000001, 0);
-    int fd;
-
-    memset(d, 0, sizeof(*d));
-    assert_int_equal(sock_listen(&at, false, 128, &fd), 0);
-    assert_int_equal(sock_local(fd, out_at), 0);
-    assert_int_not_equal(out_at->port, 0);
-    assert_int_equal(listener_open(&d->ln, &loop, fd, on_accept, d), 0);
-}
-
-static void door_close(struct door *d)
-{
-    listener_close(&d->ln);
-    listener_close(&d->ln); /* idempotent */
-    for (unsigned i = 0; i < d->count; i++) {
-        close(d->fds[i]);
-    }
-}
-
-static int connect_to(const struct addr *at)
-{
-    struct sockaddr_storage sa;
-    socklen_t len = addr_to_sockaddr(at, &sa);
-    int fd = socket(at->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    assert_true(fd >= 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&sa, len), 0);
-    return fd;
-}
-
-/* The same of one that is not answered at once. */
-static int connect_begin(const struct addr *at)
-{
-    struct sockaddr_storage sa;
-    socklen_t len = addr_to_sockaddr(at, &sa);
-    int fd = socket(at->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-    assert_true(fd >= 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&sa, len), -1);
-    assert_int_equal(errno, EINPROGRESS);
-    return fd;
-}
-
-static int int_option(int fd, int level, int name)
-{
-    int value = -1;
-    socklen_t len = sizeof(value);
-
-    assert_int_equal(getsockopt(fd, level, name, &value, &len), 0);
-    return value;
-}
-
 static void dial_meets_listener(void **state)
 {
     struct door d;
@@ -108,7 +31,7 @@ static void dial_meets_listener(void **state)
     struct end e;
 
     (void)state;
-    door_open(&d, &at);
+    door_open(&d, &loop, &at);
     end_init(&e, &loop, NULL);
     assert_int_equal(sock_dial(&loop, &at, NULL, &e.task, &io), 0);
     e.io = io;
@@ -132,7 +55,7 @@ static void options_reach_the_socket(void **state)
     struct io *io;
 
     (void)state;
-    door_open(&d, &at);
+    door_open(&d, &loop, &at);
     o.source = addr_v4(0x7f000042, 0);
     assert_int_equal(sock_dial(&loop, &at, &o, NULL, &io), 0);
     TURN_UNTIL(&loop, d.count == 1);
@@ -145,205 +68,6 @@ static void options_reach_the_socket(void **state)
     door_close(&d);
 }
 
-static void many_wait_at_the_door(void **state)
-{
-    struct door d;
-    struct addr at;
-    int fds[100];
-
-    (void)state;
-    door_open(&d, &at);
-    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
-        fds[i] = connect_to(&at);
-    }
-    TURN_UNTIL(&loop, d.count == 100);
-    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
-        close(fds[i]);
-    }
-    door_close(&d);
-}
-
-static void paused_listener_leaves_them_in_the_backlog(void **state)
-{
-    struct door d;
-    struct addr at;
-    int fd;
-
-    (void)state;
-    door_open(&d, &at);
-    (void)loop_turn(&loop, 0);
-    listener_pause(&d.ln);
-    fd = connect_to(&at);
-    (void)loop_turn(&loop, 1000); /* the event comes ... */
-    (void)loop_turn(&loop, 0);
-    assert_int_equal(d.count, 0); /* ... and nobody is let in */
-    listener_resume(&d.ln);
-    TURN_UNTIL(&loop, d.count == 1);
-    close(fd);
-    door_close(&d);
-}
-
-/* Few in a turn, so that those who come do not hold up those who are there; and a queue that stands
- * is told from a burst. */
-static void a_listener_falls_behind_and_catches_up(void **state)
-{
-    struct door d;
-    struct addr at;
-    int fds[40];
-    uint64_t began_ns;
-
-    (void)state;
-    door_open(&d, &at);
-    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
-        fds[i] = connect_to(&at);
-    }
-    (void)loop_turn(&loop, 1000);
-    assert_in_range(d.count, 1, 16); /* at its opening, and late in the turn */
-    assert_false(listener_is_behind(&d.ln));
-    began_ns = loop.now_ns;
-    while (d.count < 200 && !listener_is_behind(&d.ln)) { /* one comes, one is let in */
-        unsigned before = d.count;
-
-        (void)loop_turn(&loop, 0);
-        loop.now_ns = began_ns;
-        for (; before < d.count; before++) {
-            close(fds[before % ARRAY_LEN(fds)]);
-            fds[before % ARRAY_LEN(fds)] = connect_to(&at);
-        }
-        d.ln.crowded_ns -= MIN(d.ln.crowded_ns, 50 * NS_PER_MS); /* as if so much time had gone by */
-    }
-    assert_true(listener_is_behind(&d.ln));
-    TURN_UNTIL(&loop, d.ln.crowded_ns == 0);
-    assert_true(listener_is_behind(&d.ln)); /* for a second more */
-    d.ln.behind_ns = loop.now_ns;
-    assert_false(listener_is_behind(&d.ln)); /* before anybody comes */
-    d.ln.behind_ns = 1;
-    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
-        close(fds[i]);
-        fds[i] = connect_to(&at);
-    }
-    (void)loop_turn(&loop, 1000);
-    assert_int_not_equal(d.ln.crowded_ns, 0);
-    assert_false(listener_is_behind(&d.ln)); /* it was long ago: this is a burst */
-    TURN_UNTIL(&loop, d.ln.behind_ns == 0);
-    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
-        close(fds[i]);
-    }
-    door_close(&d);
-}
-
-static void who_has_gone_is_told(void **state)
-{
-    struct door d;
-    struct addr at;
-    int fd;
-
-    (void)state;
-    door_open(&d, &at);
-    fd = connect_to(&at);
-    TURN_UNTIL(&loop, d.count == 1);
-    assert_int_equal(send(fd, "x", 1, 0), 1);
-    assert_false(sock_is_deserted(d.fds[0]));
-    assert_int_equal(shutdown(fd, SHUT_WR), 0);
-    TURN_UNTIL(&loop, sock_is_deserted(d.fds[0])); /* though there is something to read */
-    close(fd);
-    door_close(&d);
-}
-
-static void on_finished(struct listener *ln)
-{
-    struct door *d = ln->user;
-
-    assert_int_equal(ln->watch.fd, -1);
-    d->is_finished = true;
-}
-
-/* Who has connected is accepted, though the listener was paused; who connects then is not reset by the close,
- * but refused. */
-static void a_listener_that_finishes_resets_nobody(void **state)
-{
-    static const struct addr *at_both[2];
-    struct addr v4 = addr_v4(0x7f000001, 0), v6 = {.family = AF_INET6, .ip[15] = 1};
-
-    (void)state;
-    at_both[0] = &v4;
-    at_both[1] = &v6;
-    for (size_t i = 0; i < ARRAY_LEN(at_both); i++) {
-        struct door d = {.count = 0};
-        struct addr at;
-        int fds[100], late, fd;
-        char byte;
-
-        assert_int_equal(sock_listen(at_both[i], true, 128, &fd), 0);
-        assert_int_equal(sock_local(fd, &at), 0);
-        assert_int_equal(listener_open(&d.ln, &loop, fd, on_accept, &d), 0);
-        listener_pause(&d.ln);
-        for (size_t k = 0; k < ARRAY_LEN(fds); k++) {
-            fds[k] = connect_to(&at);
-            assert_int_equal(send(fds[k], "x", 1, 0), 1);
-        }
-        listener_finish(&d.ln, on_finished);
-        late = connect_begin(&at);
-        TURN_UNTIL(&loop, d.is_finished);
-        assert_int_equal(d.count, ARRAY_LEN(fds));
-        for (size_t k = 0; k < ARRAY_LEN(fds); k++) { /* each end still works both ways */
-            assert_int_equal(recv(d.fds[k], &byte, 1, 0), 1);
-            assert_int_equal(send(d.fds[k], "y", 1, 0), 1);
-            assert_int_equal(recv(fds[k], &byte, 1, 0), 1);
-            close(fds[k]);
-        }
-        assert_int_equal(poll(&(struct pollfd){.fd = late, .events = POLLOUT}, 1, 60000), 1);
-        assert_int_equal(int_option(late, SOL_SOCKET, SO_ERROR), ECONNREFUSED);
-        close(late);
-        door_close(&d);
-    }
-}
-
-static void listener_may_be_closed_while_accepting(void **state)
-{
-    struct door d;
-    struct addr at;
-    int first, second;
-
-    (void)state;
-    door_open(&d, &at);
-    d.close_on_accept = true;
-    first = connect_to(&at);
-    second = connect_to(&at);
-    TURN_UNTIL(&loop, d.count == 1);
-    (void)loop_turn(&loop, 0);
-    assert_int_equal(d.count, 1);
-    close(first);
-    close(second);
-    door_close(&d);
-}
-
-/* Out of descriptors: pause, do not spin, and go on by itself. */
-static void exhausted_descriptors_pause_the_listener(void **state)
-{
-    struct rlimit before, none;
-    struct door d;
-    struct addr at;
-    int fd, highest;
-
-    (void)state;
-    door_open(&d, &at);
-    fd = connect_to(&at);
-    highest = dup(fd); /* all below are taken */
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
-    none = before;
-    none.rlim_cur = (rlim_t)highest;
-    close(highest);
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-    TURN_UNTIL(&loop, timer_is_armed(&d.ln.pause));
-    assert_int_equal(d.count, 0);
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-    TURN_UNTIL(&loop, d.count == 1);
-    close(fd);
-    door_close(&d);
-}
-
-/* So that a connection costs no call for each of them. */
 static void an_accepted_connection_has_the_options_of_its_listener(void **state)
 {
     static const char *const places[] = {"127.0.0.1:0", "[::]:0"};
@@ -365,7 +89,7 @@ static void an_accepted_connection_has_the_options_of_its_listener(void **state)
         assert_int_equal(sock_set_accept_opts(fd, &o), 0);
         assert_int_equal(sock_local(fd, &at), 0);
         loopback.port = at.port;
-        assert_int_equal(listener_open(&d.ln, &loop, fd, on_accept, &d), 0);
+        assert_int_equal(listener_open(&d.ln, &loop, fd, door_accept, &d), 0);
         client = connect_to(&loopback);
         TURN_UNTIL(&loop, d.count == 1);
         assert_int_equal(int_option(d.fds[0], IPPROTO_TCP, TCP_NODELAY), 1);
@@ -416,7 +140,7 @@ static void ipv6_any_takes_both_families(void **state)
         skip(); /* this kernel has no IPv6 */
     }
     assert_int_equal(sock_local(fd, &at), 0);
-    assert_int_equal(listener_open(&d.ln, &loop, fd, on_accept, &d), 0);
+    assert_int_equal(listener_open(&d.ln, &loop, fd, door_accept, &d), 0);
     loopback.port = at.port;
     client = connect_to(&loopback);
     TURN_UNTIL(&loop, d.count == 1);
@@ -483,7 +207,7 @@ static void unredirected_connection_has_its_local_address(void **state)
     int fd;
 
     (void)state;
-    door_open(&d, &at);
+    door_open(&d, &loop, &at);
     fd = connect_to(&at);
     TURN_UNTIL(&loop, d.count == 1);
     assert_int_equal(sock_original_dst(d.fds[0], AF_INET, &dst), 0);
@@ -589,14 +313,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(dial_meets_listener, setup, teardown),
         cmocka_unit_test_setup_teardown(options_reach_the_socket, setup, teardown),
-        cmocka_unit_test_setup_teardown(many_wait_at_the_door, setup, teardown),
-        cmocka_unit_test_setup_teardown(paused_listener_leaves_them_in_the_backlog, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(a_listener_falls_behind_and_catches_up, setup, teardown),
-        cmocka_unit_test_setup_teardown(who_has_gone_is_told, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_listener_that_finishes_resets_nobody, setup, teardown),
-        cmocka_unit_test_setup_teardown(listener_may_be_closed_while_accepting, setup, teardown),
-        cmocka_unit_test_setup_teardown(exhausted_descriptors_pause_the_listener, setup, teardown),
         cmocka_unit_test_setup_teardown(an_accepted_connection_has_the_options_of_its_listener,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(ports_are_shared_only_on_request, setup, teardown),

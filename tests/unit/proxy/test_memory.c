@@ -311,7 +311,7 @@ static void who_gave_up_waiting(void **state)
     (void)state;
     rig_turn(); /* the listeners are open */
     for (size_t i = 0; i < rig.w.listen_count; i++) {
-        rig.w.listeners[i].listener.behind_ns = UINT64_MAX;
+        rig.w.listeners[i].listener.queue.behind_ns = UINT64_MAX;
     }
     for (size_t i = 0; i < ARRAY_LEN(gone); i++) {
         gone[i] = dial_fd(&rig.at[INBOUND]);
@@ -325,7 +325,7 @@ static void who_gave_up_waiting(void **state)
     assert_int_equal(rig_sum("inbound_tcp_errors_total", "error=\"loadshed\"", NULL), 3);
     assert_int_equal(rig_sum("inbound_http_errors_total", NULL, NULL), 0);
     for (size_t i = 0; i < rig.w.listen_count; i++) {
-        rig.w.listeners[i].listener.behind_ns = 0;
+        rig.w.listeners[i].listener.queue.behind_ns = 0;
     }
     client = peer_dial(INBOUND); /* in quiet times a half that is closed is no reason */
     peer_send(client, GET);
