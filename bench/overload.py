@@ -70,24 +70,29 @@ def offered(world, target, port, pids, rate, seconds):
             "memory": memory_of.most}
 
 
-def at_each(world, target, port, pids, peak, seconds, rounds):
+def middle_row(times, runs):
+    """Of the runs in which the load generator was not late itself the middle one by its share of the peak."""
+    valid = sorted((r for r in runs if r["lag"] < LAG_MAX_US), key=lambda r: r["share"])
+    row = (valid or runs)[len(valid or runs) // 2]
+    return {**row, "times": times, "valid": len(valid), "left_out": len(runs) - len(valid),
+            "shares": [r["share"] for r in valid]}
+
+
+def at_each(world, target, port, pids, peak_of, seconds, rounds):
     """
-    Offered 1, 2 and 3 times the peak: of some runs the middle one by its good answers. A run in which the load
-    generator was late itself has measured the machine: it is repeated, once at most for each round.
+    Offered 1, 2 and 3 times the peak, in turns. How fast a machine is moves by more than what is looked for here,
+    so each run is compared with the peaks just before and just after it. A run in which the load generator was
+    late itself has measured the machine: it is repeated, once at most for each round.
     """
-    rows = []
-    for times in TIMES:
-        runs = []
-        for _ in range(rounds * 2):
-            runs.append(offered(world, target, port, pids, int(peak * times), seconds))
+    runs = {times: [] for times in TIMES}
+    peak = peak_of()
+    for _ in range(rounds * 2):
+        for times in (t for t in TIMES if sum(r["lag"] < LAG_MAX_US for r in runs[t]) < rounds):
+            row = offered(world, target, port, pids, int(peak * times), seconds)
             time.sleep(AFTER_S)
-            if sum(r["lag"] < LAG_MAX_US for r in runs) == rounds:
-                break
-        valid = [r for r in runs if r["lag"] < LAG_MAX_US]
-        row = sorted(valid or runs, key=lambda r: r["good"])[len(valid or runs) // 2]
-        rows.append({**row, "times": times, "share": row["good"] / peak, "runs": [round(r["good"]) for r in valid],
-                     "left_out": len(runs) - len(valid)})
-    return rows
+            before, peak = peak, peak_of()
+            runs[times].append({**row, "peak": (before + peak) / 2, "share": row["good"] * 2 / (before + peak)})
+    return [middle_row(times, runs[times]) for times in TIMES]
 
 
 # --- the application is the bottleneck ------------------------------------------------------------
@@ -101,7 +106,8 @@ def overload_app(world, o):
         world.wait_port(name, PORT_APP)
         ip = world.service_ip(name)
         openload(world, "client", ip, PORT_APP, CAPACITY // 2, 1)
-        rows[name] = at_each(world, ip, PORT_APP, [world.proxy("client"), world.proxy(name)], CAPACITY, o.seconds + 2, 1)
+        rows[name] = at_each(world, ip, PORT_APP, [world.proxy("client"), world.proxy(name)],
+                             lambda: CAPACITY, o.seconds + 2, 1)
         world.stop(child)
     return rows
 
@@ -144,7 +150,11 @@ class CpuGroup:
             return False
 
 
-def limited_proxy(world, o, pod, rounds):
+def peak_rate(world, ip, seconds):
+    return wrk(world, "client", f"http://{ip}:{PORT_FAST}/200", 64, seconds)["rate"]
+
+
+def limited_proxy(world, o, pod):
     """A pod's proxy has little CPU, as a limit of its container gives it; the application is never busy."""
     child = world.start("server", world.openload, "serve", PORT_FAST, 1000, 0, log="fast")
     world.wait_port("server", PORT_FAST)
@@ -154,21 +164,19 @@ def limited_proxy(world, o, pod, rounds):
     group = CpuGroup(CPU_SHARE[pod])
     try:
         group.take(pids[0])
-        peaks = [wrk(world, "client", f"http://{ip}:{PORT_FAST}/200", 64, o.seconds)["rate"] for _ in range(o.rounds)]
-        peak = statistics.median(peaks)
-        return {"whose": pod, "share_of_core": CPU_SHARE[pod], "peak": peak, "peaks": [round(p) for p in peaks],
-                "rows": at_each(world, ip, PORT_FAST, pids, peak, o.seconds + 1, rounds)}
+        rows = at_each(world, ip, PORT_FAST, pids, lambda: peak_rate(world, ip, o.seconds), o.seconds + 1, o.rounds)
+        return {"whose": pod, "share_of_core": CPU_SHARE[pod], "rows": rows}
     finally:
         group.close()
         world.stop(child)
 
 
 def overload_proxy(world, o):
-    return limited_proxy(world, o, "client", o.rounds)
+    return limited_proxy(world, o, "client")
 
 
 def overload_inbound(world, o):
-    return limited_proxy(world, o, "server", o.rounds)
+    return limited_proxy(world, o, "server")
 
 
 # --- slow clients ---------------------------------------------------------------------------------

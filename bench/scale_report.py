@@ -47,15 +47,14 @@ def show_services(row):
 
 
 def show_offered(rows):
-    table(["offered", "req/s", "200 in 1 s", "of peak", "503/s", "late/s", "200 p50 ms", "p99 ms", "503 p50 ms", "p99 ms",
+    table(["offered", "peak", "200 in 1 s", "of peak", "all runs", "503/s", "late/s", "200 p50 ms", "p99 ms", "503 p50 ms", "p99 ms",
            "MiB of the proxies"],
-          [[f"{r['times']} x", f"{r['offered']:,.0f}", f"{r['good']:,.0f}", f"{r['share']:.0%}", f"{r['shed']:,.0f}",
+          [[f"{r['times']} x", f"{r['peak']:,.0f}", f"{r['good']:,.0f}", f"{r['share']:.0%}",
+            " ".join(f"{s * 100:.0f}" for s in r["shares"]), f"{r['shed']:,.0f}",
             f"{r['late']:,.0f}", ms(r["good_p50"]), ms(r["good_p99"]), ms(r["shed_p50"]), ms(r["shed_p99"]),
             " + ".join(f"{m / MIB:.1f}" for m in r["memory"])] for r in rows])
-
-
     for r in rows:
-        if not r["runs"]:
+        if not r["valid"]:
             print(f"  {r['times']} x: not valid: the load generator itself was late each time; is the machine busy?")
 
 
@@ -66,8 +65,8 @@ def show_app(rows):
 
 
 def show_proxy(row):
-    print(f"\nproxy: the {row['whose']}'s proxy has {row['share_of_core']:.0%} of a core, "
-          f"peak {row['peak']:,.0f} requests a second")
+    print(f"\nproxy: the {row['whose']}'s proxy has {row['share_of_core']:.0%} of a core; "
+          f"peaks, in requests a second, are taken beside each run")
     show_offered(row["rows"])
 
 
