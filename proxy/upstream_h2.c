@@ -75,6 +75,7 @@ void upstream_h2_retire(struct upstream *u)
 
 /* --- waiting ---------------------------------------------------------------------------------- */
 
+/* As long as somebody waits, also while a further link is dialed: it may come late, or lead to nothing. */
 static void look_again(struct upstream *u)
 {
     if (!list_is_empty(&u->waiting) && !timer_is_armed(&u->more)) {
@@ -151,8 +152,7 @@ static void on_more(struct timer *t)
         break;
     case HTTP_PACE_BOUND:
         break;
-    case HTTP_PACE_FREE: /* once: should it fail, the next one who comes asks for another */
-        timer_cancel(u->w->loop, &u->more);
+    case HTTP_PACE_FREE:
         if (!is_dialing_h2(u) && u->h2_count < H2_LINKS_MAX) {
             (void)link_dial(u, LINK_H2, NULL);
         }
@@ -167,9 +167,7 @@ bool upstream_h2_wait(struct upstream *u, struct dial *d)
     }
     u->wait_last_ns = d->since_ns;
     list_append(&u->waiting, &d->node);
-    if (u->h2_count > 0 && !is_dialing_h2(u)) {
-        look_again(u);
-    }
+    look_again(u);
     return u->h2_count == 0;
 }
 

@@ -277,6 +277,35 @@ static void a_queue_that_stands_is_answered(void **state)
     far_free(far);
 }
 
+/* The further link hangs in its handshake, and the queue had been empty when the next ones came. */
+static void a_dial_that_hangs_makes_nobody_wait(void **state)
+{
+    struct h2_peer *client = h2_dial(OUTBOUND), *far = begin(client, 0), *another;
+
+    (void)state;
+    ask(client, FIRST + 50);
+    later(300 * NS_PER_MS);
+    later(250 * NS_PER_MS);
+    assert_int_equal(answered(client, 503), 50);
+    later(30 * NS_PER_MS);
+    assert_int_equal(waiting(), 0);
+    assert_false(timer_is_armed(&the_upstream()->more));
+    assert_int_equal(the_upstream()->h2_count, 2);
+    ask(client, 10);
+    later(150 * NS_PER_MS);
+    assert_int_equal(waiting(), 10);
+    later(60 * NS_PER_MS);
+    assert_int_equal(answered(client, 503), 60);
+    ask(client, 10);
+    another = far_accept(0); /* and whom it still finds waiting when it stands gets it */
+    FAR_UNTIL(another->count == 10);
+    assert_int_equal(waiting(), 0);
+    assert_int_equal(answered(client, 503), 60);
+    h2_free(client);
+    far_free(far);
+    far_free(another);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -285,6 +314,7 @@ int main(int argc, char **argv)
         TEST(another_link_is_dialed_when_the_streams_are_used_up),
         TEST(a_further_link_that_fails_is_dialed_again),
         TEST(a_queue_that_stands_is_answered),
+        TEST(a_dial_that_hangs_makes_nobody_wait),
     };
 
     return rig_run(tests, argc, argv);
