@@ -78,8 +78,10 @@ void exchange_free_all(struct proxy_worker *w)
 void exchange_abort(struct exchange *ex)
 {
     if (ex->failure == FAILURE_NONE && !ex->response_ended && ex->conn->w->is_cut) {
-        exchange_note(ex, FAILURE_SHUTDOWN, NULL);
-    } else if (ex->failure == FAILURE_NONE && !ex->response_ended) {
+        exchange_fail(ex, FAILURE_SHUTDOWN, 0, NULL); /* its codec says so before it closes */
+        return;
+    }
+    if (ex->failure == FAILURE_NONE && !ex->response_ended) {
         ex->failure = FAILURE_CLIENT;
     }
     exchange_end(ex, RESET_CANCEL, RESET_CANCEL);

@@ -41,7 +41,7 @@ enum worker_order {
     WORKER_DRAIN,         /* accept who has connected, then nobody; finish what is open: the pod ends */
     WORKER_DRAIN_SHARED,  /* the same, but who has not been accepted is left to another process */
     WORKER_DRAIN_GENTLY,  /* as that; the other one goes on here, so idle clients may take their time */
-    WORKER_CUT,           /* of one that drains: what is still open ends now */
+    WORKER_CUT,           /* of one that drains: what is open ends now, with 503 where no answer began */
 };
 
 struct proxy_worker {

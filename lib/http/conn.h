@@ -53,7 +53,8 @@ void http_server_drain(struct http_server *c);
 /* The same without haste: an idle h1 connection waits for one more request, whose answer says
  * `connection: close`, so that no client loses a request that was on its way. h2: as drain. */
 void http_server_leave(struct http_server *c);
-/* Streams get on_reset; on_closed is called from a task. */
+/* Streams get on_reset; on_closed is called from a task. Answers that are complete go first, as far as the
+ * socket takes them at once (h1: the last one). */
 void http_server_close(struct http_server *c, int err);
 /* h1 only: answer this stream with `connection: close` and end the connection after it. */
 void http_server_close_after(struct http_server *c, struct stream *s);

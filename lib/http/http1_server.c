@@ -438,6 +438,9 @@ static void server_close(struct http_server *base, int err)
 {
     struct http1_server *sv = server_of(base);
 
+    if (sv->state == SERVER_LINGER && !sv->aborts && http1_flush(&sv->c) == 0 && server_shut(sv) == 0) {
+        io_drop_unread(sv->c.io);
+    }
     server_fail(sv, RESET_CONNECTION, err);
     http1_conn_wake(&sv->c);
 }

@@ -122,10 +122,23 @@ static void conn_finish(struct h2_conn *c, int err)
     h2_conn_arm(c);
 }
 
-void h2_conn_close(struct h2_conn *c, uint32_t code, int err)
+/* Whatever there is to say, until the socket takes no more. 0: all of it was taken. */
+static int conn_say(struct h2_conn *c)
 {
     int rc;
 
+    do {
+        rc = h2_send_fill(c, c->limits->output_high_bytes);
+        if (chain_size(&c->out) == 0 || (rc != 0 && rc != E_LIMIT)) {
+            return rc;
+        }
+        rc = io_send(*c->io, &c->out);
+    } while (rc == 0);
+    return rc;
+}
+
+void h2_conn_close(struct h2_conn *c, uint32_t code, int err)
+{
     if (c->session == NULL) {
         if (*c->io != NULL) {
             conn_close_io(c);
@@ -133,15 +146,12 @@ void h2_conn_close(struct h2_conn *c, uint32_t code, int err)
         return;
     }
     /* What is queued goes first: behind the GOAWAY nghttp2 sends no DATA and no trailers. */
-    rc = h2_send_fill(c, c->limits->output_high_bytes);
-    if (rc == 0) {
+    if (conn_say(c) == 0) {
         (void)nghttp2_session_terminate_session(c->session, code);
-        rc = h2_send_fill(c, c->limits->output_high_bytes);
-    }
-    if (rc == 0 && chain_size(&c->out) > 0) {
-        (void)io_send(*c->io, &c->out);
+        (void)conn_say(c);
     }
     (void)io_shut(*c->io);
+    io_drop_unread(*c->io);
     h2_conn_fail(c, err);
 }
 

@@ -7,6 +7,8 @@
 #include "core/err.h"
 #include "net/io_private.h"
 
+#define UNREAD_BYTES_MAX 262144
+
 void io_set_owner(struct io *io, struct task *owner)
 {
     io->ops->set_owner(io, owner);
@@ -16,6 +18,18 @@ void io_close(struct io *io)
 {
     if (io != NULL) {
         io->ops->close(io);
+    }
+}
+
+void io_drop_unread(struct io *io)
+{
+    size_t left = UNREAD_BYTES_MAX, bytes = 0;
+    struct chain in;
+
+    chain_init(&in);
+    while (left > 0 && io_recv(io, &in, left, &bytes) == 0) {
+        left -= MIN(bytes, left);
+        chain_clear(&in);
     }
 }
 

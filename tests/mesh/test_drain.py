@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 A proxy that is told to end loses nobody who has connected: also not those that it had not accepted yet. They wait in the
-kernel's queue, which the end of its listeners would reset.
+kernel's queue, which the end of its listeners would reset. And whom it cannot wait for is told why.
 """
 import os
 import signal
@@ -17,8 +17,10 @@ GET = "GET /echo HTTP/1.1\r\nHost: server\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def home(homes):
+    brief = {"config.linkerd.io/shutdown-grace-period": "1s"}
     home = homes({"app.yaml": [namespace(), *server("server", {"http": HTTP, "echo": ECHO}, [ECHO]),
-                               client("plain", annotations=UNMESHED), client()]})
+                               *server("brief", {"http": HTTP}, annotations=brief),
+                               client("plain", annotations=UNMESHED), client("hasty", annotations=brief), client()]})
     home.up()
     return home
 
@@ -85,3 +87,29 @@ def test_those_who_wait_at_a_clients_proxy_are_served(home):
         sessions = ask_all(meshed, HTTP, GET)
     check_answers(sessions)
     proxy.wait_new()
+
+
+REASON = "it was not done when the time to shut down was over"
+
+
+@pytest.mark.parametrize("caller, ends", [("plain", "brief"), ("client", "brief"), ("hasty", "hasty")])
+def test_what_the_end_of_the_grace_period_cuts_is_answered(home, caller, ends):
+    """From outside, from the mesh, and where it is the client's own proxy that ends."""
+    def requests():
+        return home.proxy_metrics("t", ends).sum("request_total")
+
+    before = requests()
+    pid = home.proxy_pid("t", ends)
+    with home.driver("t", caller).session("brief", HTTP) as s:
+        s.send("GET /echo?delay=30 HTTP/1.1\r\nHost: brief\r\n\r\n")
+        wait_for(lambda: requests() > before, "the request is under way")
+        os.kill(pid, signal.SIGTERM)
+        answer = s.response()
+        headers = {name.lower(): value for name, value in answer["headers"]}
+        assert answer["status"] == 503
+        assert headers.get("l5d-proxy-error") == (REASON if caller == ends else None), "its own proxy alone tells a client"
+        if caller == ends or caller == "plain":
+            assert headers["connection"] == "close"
+            assert s.receive() == "", "and it is closed in an orderly way"
+    wait_for(lambda: home.proxy_pid("t", ends) not in (None, pid), "the next proxy has started")
+    wait_for(lambda: home.status()["ready"], "the pod is ready again")

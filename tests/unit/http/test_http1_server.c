@@ -847,6 +847,37 @@ static void the_owner_can_end_a_connection_after_a_stream(void **state UNUSED)
     assert_true(p.peer_eof);
 }
 
+/* Of a request whose body comes meanwhile, too: an end that is a reset could take the answer with it. */
+static void a_close_says_the_last_answer(void **state UNUSED)
+{
+    p.credit_at_once = 0;
+    probe_send(&p, "POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 60000\r\n\r\nabc");
+    assert_int_equal(send(p.peer, GET_A, strlen(GET_A), MSG_NOSIGNAL), strlen(GET_A));
+    http_server_close_after(server, p.s);
+    send_head(200, -1, true);
+    stream_close(p.s, RESET_NONE);
+    p.s = NULL;
+    http_server_close(server, E_CANCELED);
+    probe_settle(&p);
+    assert_answer(OK_CLOSE, 1);
+    assert_true(p.peer_eof && p.closed);
+    assert_int_equal(p.peer_err, 0);
+    assert_int_equal(p.close_err, E_CANCELED);
+}
+
+/* One that broke off must not pass for a whole one. */
+static void a_close_does_not_make_an_answer_whole(void **state UNUSED)
+{
+    probe_send(&p, "GET /a HTTP/1.0\r\nhost: h\r\n\r\n"); /* its answer ends with the connection */
+    send_head(200, -1, false);
+    stream_close(p.s, RESET_INTERNAL);
+    p.s = NULL;
+    http_server_close(server, E_CANCELED);
+    probe_settle(&p);
+    assert_true(p.closed);
+    assert_null(p.received.at);
+}
+
 static void an_unread_request_is_dropped_for_the_next(void **state UNUSED)
 {
     p.credit_at_once = 0;
@@ -1147,6 +1178,8 @@ int main(void)
         TEST(what_a_layer_holds_is_not_cut_after_the_linger_time),
         TEST(what_a_layer_holds_is_not_cut_for_a_client_that_has_finished),
         TEST(the_owner_can_end_a_connection_after_a_stream),
+        TEST(a_close_says_the_last_answer),
+        TEST(a_close_does_not_make_an_answer_whole),
         TEST(an_unread_request_is_dropped_for_the_next),
         TEST(an_unread_request_is_not_dropped_for_ever),
         TEST(an_answer_that_breaks_off_is_seen_to),

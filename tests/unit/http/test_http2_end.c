@@ -74,6 +74,35 @@ static void closing_resets_every_stream(void **state UNUSED)
     probe_free(p);
 }
 
+/* All that are complete, though they are more than is written at once otherwise. */
+static void closing_says_every_answer(void **state UNUSED)
+{
+    static const char kib[1025] = {[0 ... 1023] = 'x'};
+    struct probe *p = probe_pair(NULL, NULL);
+    struct head h = probe_request("POST", "/");
+    struct user *u[100];
+
+    for (unsigned i = 0; i < ARRAY_LEN(u); i++) {
+        u[i] = probe_open(p, &h, i % 2 == 0); /* some are still sending */
+        stream_credit(u[i]->s, 2048);
+    }
+    PROBE_UNTIL(p, p->accepted_count == ARRAY_LEN(u));
+    for (unsigned i = 0; i < ARRAY_LEN(u); i++) {
+        user_answer(p->accepted[i], 503, false);
+        user_send(p->accepted[i], kib);
+        stream_send_end(p->accepted[i]->s, NULL);
+        user_close(p->accepted[i], RESET_NONE);
+    }
+    http_server_close(p->server, E_CANCELED);
+    PROBE_UNTIL(p, p->server_closed && p->client_closed);
+    probe_settle(p);
+    for (unsigned i = 0; i < ARRAY_LEN(u); i++) {
+        assert_true(u[i]->ended && u[i]->received == sizeof(kib) - 1);
+        assert_int_equal(u[i]->head->status, 503);
+    }
+    probe_free(p);
+}
+
 static void a_client_that_goes_away(void **state UNUSED)
 {
     struct probe *p = probe_pair(NULL, NULL);
@@ -240,6 +269,7 @@ int main(void)
         cmocka_unit_test(draining_lets_what_runs_finish),
         cmocka_unit_test(an_idle_server_drains_at_once),
         cmocka_unit_test(closing_resets_every_stream),
+        cmocka_unit_test(closing_says_every_answer),
         cmocka_unit_test(a_client_that_goes_away),
         cmocka_unit_test(capacity_is_the_peers_word),
         cmocka_unit_test(keepalive_notices_a_dead_peer),

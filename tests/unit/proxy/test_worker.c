@@ -262,6 +262,51 @@ static void a_cut_ends_all_that_is_open(void **state)
     h2_free(h2);
 }
 
+/* Whose answer has not begun is told why, and gRPC in any case; what has begun must not pass for whole. */
+static void a_cut_answers_what_is_not_answered(void **state)
+{
+    static const char *const grpc[] = {"content-type: application/grpc", "te: trailers", NULL};
+    static const char reason[] = "l5d-proxy-error: it was not done when the time to shut down was over";
+    struct h2_peer *h2 = h2_dial(OUTBOUND), *server;
+    struct peer *client = peer_dial(OUTBOUND), *begun = peer_dial(OUTBOUND), *far;
+    struct call *plain, *call, *stream;
+
+    (void)state;
+    peer_send(client, "POST / HTTP/1.1\r\nHost: w\r\nContent-Length: 70000\r\n\r\nhalf");
+    (void)app_accept(&app);
+    peer_send(begun, GET);
+    far = app_accept(&app);
+    RIG_UNTIL(peer_has(far, "\r\n\r\n"));
+    peer_send(far, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+    RIG_UNTIL(peer_has(begun, "half"));
+    plain = h2_call(h2, "POST", "/1", false, NULL);
+    call = h2_call(h2, "POST", "/2", true, grpc);
+    stream = h2_call(h2, "POST", "/3", true, grpc);
+    server = h2_accept(&app, NULL);
+    RIG_UNTIL(server->count == 3);
+    call_answer(&server->calls[2], 200, grpc, false);
+    RIG_UNTIL(stream->status == 200 && rig.w.in_flight[OUTBOUND] == 5 && rig.w.in_flight[INBOUND] == 5);
+    proxy_worker_order(&rig.w, WORKER_DRAIN, 1);
+    RIG_UNTIL(rig.obeyed == 1);
+    assert_int_equal(write(client->fd, "late", 4), 4); /* nobody has read it when the connection is closed */
+    proxy_worker_order(&rig.w, WORKER_CUT, 2);
+    RIG_UNTIL(rig.drained == 1 && client->eof && begun->eof && h2->is_closed);
+    assert_int_equal(client->err + begun->err, 0);
+    assert_true(peer_has(client, "HTTP/1.1 503 ") && peer_has(client, "\r\nconnection: close\r\n"));
+    assert_true(peer_has(client, reason));
+    assert_false(peer_has(begun, "503") || peer_has(begun, "\r\n0\r\n"));
+    assert_int_equal(plain->status, 503);
+    assert_non_null(strstr(plain->fields.at, reason));
+    assert_string_equal(call->log, "H");
+    assert_string_equal(call->grpc_status.at, "14");
+    assert_string_equal(stream->log, "HE");
+    assert_string_equal(stream->grpc_status.at, "14");
+    assert_int_equal(rig_sum("tulle_failures_total", "cause=\"shutdown\"", NULL), 10);
+    assert_int_equal(rig_sum("tulle_failures_total", NULL, NULL), 10);
+    h2_free(h2);
+    h2_free(server);
+}
+
 /* The worker ends in the middle of everything. */
 static void an_end_in_the_middle(void **state)
 {
@@ -558,6 +603,7 @@ int main(int argc, char **argv)
         TEST(a_drain_loses_no_request_that_has_come),
         TEST(a_cut_lets_nobody_in),
         TEST(a_cut_ends_all_that_is_open),
+        TEST(a_cut_answers_what_is_not_answered),
         TEST(an_end_in_the_middle),
         TEST(a_new_certificate_leaves_connections_alone),
         TEST(what_is_idle_goes),
