@@ -78,13 +78,14 @@ static void step_policy(struct conn *c)
 }
 
 /* When a client that has not said anything is not waited for any more: never, but in a drain, in which there
- * is little time, though what a client has sent may yet be on its way. */
+ * is little time, though what a client has sent may yet be on its way. A handshake does not count: it took as
+ * long as the network is slow, and what comes after it is as slow. */
 static uint64_t last_word_ns(const struct conn *c)
 {
     const struct proxy_worker *w = c->w;
     bool is_silent = (c->state == CONN_PEEK || c->state == CONN_DETECT) && chain_size(&c->head) == 0;
 
-    return is_silent && w->draining && !w->draining_gently ? MAX(w->draining_ns, c->since_ns) + LAST_NS
+    return is_silent && w->draining && !w->draining_gently ? MAX(w->draining_ns, c->asked_ns) + LAST_NS
                                                            : UINT64_MAX;
 }
 
@@ -366,6 +367,7 @@ static void arm_patience(struct conn *c)
     uint64_t grace_ns = early_grace_ns(c), now_ns = c->w->loop->now_ns;
 
     c->is_patient = false;
+    c->asked_ns = now_ns;
     if (c->until_ns == 0) {
         c->since_ns = now_ns;
         c->until_ns = now_ns + (c->dir == INBOUND ? inbound_detect_timeout_ns(c)

@@ -48,6 +48,7 @@ struct conn {
     struct task task;
     struct timer timer;          /* patience, or until a silent client is looked at again */
     uint64_t since_ns, until_ns; /* of reading the first bytes; 0: it has not begun */
+    uint64_t asked_ns;           /* since when it is the client's turn: its state's begin */
     struct timer retry; /* after a read that found no chunk */
     struct grave grave;
     struct list node; /* in the worker's list */

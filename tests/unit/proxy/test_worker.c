@@ -193,7 +193,7 @@ static void a_drain_loses_no_request_that_has_come(void **state)
     RIG_UNTIL(c->state == CONN_PEEK && timer_is_armed(&c->timer));
     proxy_worker_order(&rig.w, WORKER_DRAIN, 1);
     RIG_UNTIL(rig.obeyed == 1);
-    rig.w.draining_ns = c->since_ns = 1; /* as if the time had gone by */
+    rig.w.draining_ns = c->asked_ns = 1; /* as if the time had gone by */
     timer_arm(rig.l, &c->timer, 0);
     peer_send(client, GET);
     server = app_accept(&app);
@@ -203,6 +203,47 @@ static void a_drain_loses_no_request_that_has_come(void **state)
     assert_true(peer_has(client, "connection: close\r\n") && peer_has(client, "\r\n\r\nok"));
     peer_close(client);
     RIG_UNTIL(rig.drained == 1);
+}
+
+/* Who was slow at that has as long for its first byte as any other. */
+static void a_drain_does_not_count_a_handshake(void **state)
+{
+    struct server_policy *policy = server_policy_new_default(DEFAULT_ALL_UNAUTHENTICATED, NULL, 0, false,
+                                                             10 * NS_PER_S, app.at.port);
+    struct h2_peer *client = mem_new(sizeof(*client)), *server;
+    struct call *call;
+    struct conn *c;
+    struct io *io;
+    int fd;
+
+    (void)state;
+    policy->protocol = PROTOCOL_HTTP1; /* its server cannot be one that speaks first */
+    rig_know_server(app.at.port, policy);
+    rig.target[INBOUND] = app.at;
+    fd = dial_fd(&rig.at[INBOUND]);
+    set_nonblocking(fd);
+    io = io_tls_client_new(rig.w.tls_client, tcp_io(rig.l, fd), BYTES(SERVER_ID), BYTES(SERVER_ID),
+                           BYTES_NONE);
+    assert_int_equal(io_handshake(io), E_AGAIN);
+    RIG_UNTIL(rig.w.conns_count == 1);
+    c = LIST_ITEM(rig.w.conns.next, struct conn, node);
+    RIG_UNTIL(c->state == CONN_HANDSHAKE);
+    proxy_worker_order(&rig.w, WORKER_DRAIN, 1);
+    RIG_UNTIL(rig.obeyed == 1);
+    rig.w.draining_ns = c->since_ns = c->asked_ns = 1; /* as if it had taken long */
+    RIG_UNTIL(io_handshake(io) == 0);
+    RIG_UNTIL(c->state == CONN_DETECT);
+    c->asked_ns += 60 * NS_PER_S; /* however slow this machine is */
+    rig_settle(); /* it is closed, if its time is over */
+    client->client = http2_client_new(io, NULL, &h2_peer_client_events, client);
+    call = h2_call(client, "GET", "/", true, NULL);
+    server = h2_accept(&app, NULL);
+    RIG_UNTIL(server->count == 1);
+    call_answer(&server->calls[0], 204, NULL, true);
+    RIG_UNTIL(call->status == 204 && client->is_closed);
+    h2_free(client);
+    RIG_UNTIL(rig.drained == 1);
+    h2_free(server);
 }
 
 /* The time to drain may be over before all are accepted: then nobody is let in any more. */
@@ -601,6 +642,7 @@ int main(int argc, char **argv)
         TEST(a_drain_of_shared_sockets_leaves_who_waits_to_the_other),
         TEST(a_drain_without_connections_is_done),
         TEST(a_drain_loses_no_request_that_has_come),
+        TEST(a_drain_does_not_count_a_handshake),
         TEST(a_cut_lets_nobody_in),
         TEST(a_cut_ends_all_that_is_open),
         TEST(a_cut_answers_what_is_not_answered),
