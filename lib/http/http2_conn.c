@@ -13,6 +13,8 @@
 
 #define DRAIN_NS  NS_PER_S         /* between the two GOAWAYs when the PING is not answered */
 #define LINGER_NS NS_PER_S         /* reading on after our last word */
+#define STALL_NS  (5 * NS_PER_S)   /* in which a client takes some of our last answers, if it reads */
+#define TAKING_NS (60 * NS_PER_S)  /* that it may have for them in all */
 #define RETRY_NS  (10 * NS_PER_MS) /* when no chunk could be had */
 
 #define CONTROL_BURST 1000 /* SETTINGS, PING, PRIORITY, empty DATA */
@@ -105,21 +107,45 @@ void h2_conn_fail(struct h2_conn *c, int err)
     conn_close_io(c);
 }
 
-/* Nothing is left to say: shut, and read on until the peer has closed too. */
-static void conn_finish(struct h2_conn *c, int err)
+/* Close the sending half. Of a server's answers, what the io has not passed on yet is not limited to the time
+ * of lingering; it wakes us when that has gone. */
+static void conn_shut(struct h2_conn *c)
 {
-    int rc;
+    int rc = io_shut(*c->io);
 
-    conn_end_session(c, err);
-    chain_clear(&c->out);
-    rc = io_shut(*c->io);
     if (rc != 0 && rc != E_AGAIN) {
         conn_close_io(c);
         return;
     }
-    c->lingering = true;
-    c->linger_at_ns = c->loop->now_ns + LINGER_NS;
+    c->is_shut = rc == 0;
+    c->linger_at_ns = c->is_shut || !c->is_server ? c->loop->now_ns + LINGER_NS : c->taking_until_ns;
     h2_conn_arm(c);
+}
+
+/* Nothing is left to say: shut, and read on until the peer has closed too. */
+static void conn_finish(struct h2_conn *c, int err)
+{
+    conn_end_session(c, err);
+    chain_clear(&c->out);
+    c->lingering = true;
+    c->untaken = SIZE_MAX;
+    c->taking_until_ns = c->loop->now_ns + TAKING_NS;
+    conn_shut(c);
+}
+
+/* The time of lingering is over. A client sends on while it reads, windows at least: a socket that is closed
+ * before the client has taken all would answer with a reset, and drop the rest. */
+static void conn_linger_over(struct h2_conn *c)
+{
+    uint64_t now = c->loop->now_ns;
+    size_t untaken = c->is_server && c->is_shut ? io_untaken(*c->io) : 0;
+
+    if (untaken > 0 && untaken < c->untaken && now < c->taking_until_ns) {
+        c->untaken = untaken;
+        c->linger_at_ns = now + STALL_NS;
+    } else {
+        conn_close_io(c);
+    }
 }
 
 /* Whatever there is to say, until the socket takes no more. 0: all of it was taken. */
@@ -266,7 +292,7 @@ static void conn_timer_run(struct timer *timer)
         h2_conn_flush(c);
     }
     if (c->linger_at_ns != 0 && now >= c->linger_at_ns) {
-        conn_close_io(c);
+        conn_linger_over(c);
     }
     if (c->session != NULL && l->ping_interval_ns != 0) {
         timer_ping(c, now);
@@ -367,12 +393,18 @@ static void conn_linger(struct h2_conn *c)
     struct chain in;
     int rc;
 
+    if (c->is_server && !c->is_shut) {
+        conn_shut(c);
+    }
     chain_init(&in);
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < 4 && *c->io != NULL; i++) {
         size_t bytes;
 
         rc = io_recv(*c->io, &in, CHUNK_BYTES, &bytes);
         chain_clear(&in);
+        if (rc == E_EOF && c->is_server && !c->is_shut) {
+            return; /* a client that has finished may read for as long as any other */
+        }
         if (rc != 0 && rc != E_AGAIN && rc != E_LIMIT) {
             conn_close_io(c);
             return;

@@ -161,6 +161,8 @@ struct h2_conn {
     uint32_t goaway_sent; /* error code of ours */
     bool draining, drain_final;
     bool lingering; /* everything is said; reading on, so that it is not lost to a reset */
+    bool is_shut;   /* and all of it is with the kernel, and the end */
+    size_t untaken; /* by the client, when that was looked at last */
     bool finished;  /* `role->gone` was called */
     int err;        /* why it is over */
 
@@ -168,7 +170,7 @@ struct h2_conn {
     uint64_t ping_ns;  /* when our unanswered PING left; 0: none */
     uint64_t idle_ns;  /* since when there is no stream */
     uint64_t head_ns;  /* when the unfinished head began; 0: none */
-    uint64_t drain_at_ns, linger_at_ns, retry_at_ns;
+    uint64_t drain_at_ns, linger_at_ns, taking_until_ns, retry_at_ns;
 };
 
 /* --- http2_conn.c -------------------------------------------------------------------------------- */

@@ -67,6 +67,13 @@ bool io_is_reset(const struct io *io)
     return (bottom(io)->watch.ready & WATCH_HUP) != 0;
 }
 
+size_t io_untaken(const struct io *io)
+{
+    int bytes = 0;
+
+    return ioctl(io_fd(io), TIOCOUTQ, &bytes) == 0 ? (size_t)bytes : 0;
+}
+
 int io_unread(const struct io *io, size_t *out_bytes)
 {
     const struct io_tcp *t = bottom(io);

@@ -99,6 +99,8 @@ bool io_is_reset(const struct io *io);
 /* For them, too: the peer finished, and so many bytes from before are unread. E_AGAIN: it did not, or
  * nobody can tell, as below TLS. */
 int io_unread(const struct io *io, size_t *out_bytes) MUST_USE;
+/* Bytes of ours that the kernel keeps because the peer has not taken them yet. */
+size_t io_untaken(const struct io *io);
 /* Before io_close(), where nobody waits for the peer: drop what has come, at most 256 KiB. Unread it
  * would make the end a reset, which may destroy at the peer what was sent before (RFC 9112 9.6). */
 void io_drop_unread(struct io *io);

@@ -6,8 +6,6 @@
  */
 #include "net/tls_io.h"
 
-#include <sys/ioctl.h>
-
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/err.h"
@@ -296,10 +294,7 @@ static void tls_destroy(struct tls_io *t)
 /* What the peer has not taken yet, here and with the kernel, which tells only in large steps of room. */
 static size_t untaken_bytes(const struct tls_io *t)
 {
-    int queued = 0;
-
-    (void)ioctl(io_fd(t->io.below), TIOCOUTQ, &queued);
-    return chain_size(&t->out) + (size_t)queued;
+    return chain_size(&t->out) + io_untaken(t->io.below);
 }
 
 static void tls_close(struct io *io)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/http/http_probe.h"
+#include "tests/unit/http/slow_layer.h"
 
 #include "http/http1_server.h"
 
@@ -749,57 +750,14 @@ static void a_client_that_goes_on_after_its_last_request_gets_its_answer(void **
     assert_int_equal(p.peer_err, 0);
 }
 
-/* A layer that has not passed on all it took, as TLS before a client that is slow to read. */
-static struct io slow;
-static bool slow_is_behind;
-
-static int slow_recv(struct io *io, struct chain *to, size_t bytes_max, size_t *out_bytes)
-{
-    int rc = io_recv(io->below, to, bytes_max, out_bytes);
-
-    io->readable = io->below->readable;
-    return rc;
-}
-
-static int slow_send(struct io *io, struct chain *from)
-{
-    return io_send(io->below, from);
-}
-
-static int slow_shut(struct io *io)
-{
-    return slow_is_behind ? E_AGAIN : io_shut(io->below);
-}
-
-static void slow_close(struct io *io)
-{
-    io_close(io->below);
-}
-
-static void slow_set_owner(struct io *io, struct task *owner)
-{
-    io_set_owner(io->below, owner);
-}
-
-static const struct io_ops slow_ops = {
-    .name = "slow",
-    .recv = slow_recv,
-    .send = slow_send,
-    .shut = slow_shut,
-    .close = slow_close,
-    .set_owner = slow_set_owner,
-    .has_end = true,
-};
-
 static struct http1_server *start_slow(void)
 {
+    struct io *io;
+
     assert_int_equal(teardown(NULL), 0);
-    slow = (struct io){.ops = &slow_ops};
-    slow_is_behind = true;
-    probe_open(&p, &slow.below);
-    slow.loop = &p.loop;
+    probe_open(&p, &io);
     p.credit_at_once = 1 << 20;
-    server = http1_server_new(&slow, NULL, NULL, &events, &p);
+    server = http1_server_new(slow_open(io), NULL, NULL, &events, &p);
     return CONTAINER_OF(server, struct http1_server, base);
 }
 
