@@ -74,7 +74,8 @@ void control_watch_stop(struct control_watch *w); /* idempotent; no event follow
 
 /*
  * One unary call; on_answer is called once, with a message when the status is OK, else with a
- * sentence. `timeout_ns` covers connecting too. Embedded in its owner, zeroed before first use.
+ * sentence. `timeout_ns` covers connecting too, and that it is made again where the service refused it
+ * unprocessed. Embedded in its owner, zeroed before first use.
  */
 struct control_call {
     void (*on_answer)(struct control_call *call, enum grpc_status status,

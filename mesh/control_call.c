@@ -15,7 +15,8 @@ struct pending {
     const char *path;
     struct bytes request; /* owned */
     struct grpc_call *call;
-    struct timer deadline;
+    struct timer deadline, again; /* again: of one that was refused, instead of a list */
+    unsigned refusals;
     struct text answer;
     uint64_t queued_ns, opened_ns, first_ns; /* first_ns: of the answer; 0: none came */
     bool has_answer;
@@ -25,6 +26,7 @@ static void pending_free(struct pending *p)
 {
     list_unlink(&p->node);
     timer_cancel(p->control->loop, &p->deadline);
+    timer_cancel(p->control->loop, &p->again);
     if (p->call != NULL) {
         grpc_call_cancel(p->call);
     }
@@ -64,6 +66,28 @@ static void on_message(void *user, struct bytes message)
     p->has_answer = true;
 }
 
+static void wait_for_turn(struct pending *p)
+{
+    p->queued_ns = p->control->loop->now_ns;
+    list_append(&p->control->waiting_calls, &p->node);
+    control_want(p->control);
+}
+
+static void on_again(struct timer *t)
+{
+    wait_for_turn(CONTAINER_OF(t, struct pending, again));
+}
+
+/* Not processed, and so as good as not made. It was opened before the service had said how many streams it
+ * allows, most likely, or as its connection went away. */
+static void ask_again(struct pending *p)
+{
+    struct loop *l = p->control->loop;
+
+    list_unlink(&p->node);
+    timer_arm_in(l, &p->again, control_backoff_ns(l, p->refusals++));
+}
+
 static void on_end(void *user, enum grpc_status status, struct bytes message, int err)
 {
     struct pending *p = user;
@@ -72,7 +96,9 @@ static void on_end(void *user, enum grpc_status status, struct bytes message, in
     control_stats_response(&p->control->stats, status, err,
                            (p->first_ns != 0 ? p->first_ns : p->control->loop->now_ns) -
                                p->opened_ns);
-    if (status == GRPC_OK && p->has_answer && p->answer.err == 0) {
+    if (err == E_REFUSED || err == E_GOAWAY) {
+        ask_again(p);
+    } else if (status == GRPC_OK && p->has_answer && p->answer.err == 0) {
         answer(p, GRPC_OK, text_bytes(&p->answer));
     } else if (status == GRPC_OK) {
         answer(p, GRPC_INTERNAL, BYTES("the service answered without a message"));
@@ -122,12 +148,11 @@ void control_call_start(struct control *c, struct control_call *call, const char
     p->path = path;
     p->request = bytes_of(bytes_dup(request), request.len);
     p->deadline.run = on_deadline;
+    p->again.run = on_again;
     text_init(&p->answer, GRPC_MESSAGE_MAX);
     call->pending = p;
-    p->queued_ns = c->loop->now_ns;
     timer_arm_in(c->loop, &p->deadline, timeout_ns);
-    list_append(&c->waiting_calls, &p->node);
-    control_want(c);
+    wait_for_turn(p);
 }
 
 void control_call_cancel(struct control_call *call)

@@ -50,7 +50,8 @@ unsigned grpc_status_of_http(unsigned http_status); /* when a response carries n
 struct grpc_call;
 struct grpc_call_events {
     void (*on_message)(void *user, struct bytes message); /* borrowed for the call */
-    /* Last; frees the call. `message` is borrowed for the call. */
+    /* Last; frees the call. `message` is borrowed for the call. `err` E_REFUSED, E_GOAWAY: the peer did
+     * not process it, which may be made again whatever it is (RFC 9113 8.7). */
     void (*on_end)(void *user, enum grpc_status status, struct bytes message, int err);
 };
 /* `timeout_ns` 0: none. Metadata: further fields, may be NULL. */

@@ -148,6 +148,7 @@ static enum grpc_status status_of_reset(enum reset why)
 
 static void on_reset(void *user, enum reset why, int err)
 {
+    err = why == RESET_REFUSED ? E_REFUSED : err;
     call_end(user, status_of_reset(why), bytes_str(err_text(err)), err);
 }
 

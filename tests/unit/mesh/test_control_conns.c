@@ -143,12 +143,15 @@ static void full_connections_are_joined_by_others(void **state UNUSED)
 struct answer {
     struct control_call call;
     unsigned answers;
+    enum grpc_status status; /* what it is to be */
 };
 
 static void on_answer(struct control_call *call, enum grpc_status status, struct bytes message UNUSED)
 {
-    assert_int_equal(status, GRPC_OK);
-    CONTAINER_OF(call, struct answer, call)->answers++;
+    struct answer *a = CONTAINER_OF(call, struct answer, call);
+
+    assert_int_equal(status, a->status);
+    a->answers++;
 }
 
 /* Beside a full connection each call would cost a handshake: the one that it opened is kept for the next, and
@@ -185,6 +188,50 @@ static void calls_beside_a_full_connection_share_another(void **state UNUSED)
     assert_int_equal(c->conns_count, 1);
     control_watch_stop(&many[0].watch);
     control_watch_stop(&many[1].watch);
+    end();
+}
+
+/* They are asked before the service has said how few it allows at once, which refuses the others. */
+static void refused_calls_are_made_again(void **state UNUSED)
+{
+    static const struct http_limits one = {.streams_max = 1};
+    static struct answer a[4];
+    unsigned answers = 0;
+
+    stage(&one);
+    for (size_t i = 0; i < ARRAY_LEN(a); i++) {
+        a[i] = (struct answer){.call.on_answer = on_answer};
+        control_call_start(c, &a[i].call, GRPC_DESTINATION_PROFILE, BYTES("q"), 60 * NS_PER_S);
+    }
+    UNTIL(&loop, plane_call(&plane, GRPC_DESTINATION_PROFILE, 0) != NULL);
+    assert_true(list_is_empty(&c->waiting_calls)); /* the others were opened as well */
+    control_call_cancel(&a[3].call);
+    while (answers < 3) {
+        UNTIL(&loop, plane_call(&plane, GRPC_DESTINATION_PROFILE, 0) != NULL);
+        plane_send(&plane, GRPC_DESTINATION_PROFILE, BYTES("the answer"));
+        plane_finish(&plane, GRPC_DESTINATION_PROFILE, GRPC_OK);
+        answers++;
+        UNTIL(&loop, a[0].answers + a[1].answers + a[2].answers == answers);
+    }
+    assert_true(a[0].answers == 1 && a[1].answers == 1 && a[2].answers == 1 && a[3].answers == 0);
+    end();
+}
+
+/* A service that takes none: the call's time is what bounds it. */
+static void refused_calls_end_in_time(void **state UNUSED)
+{
+    static const struct http_limits one = {.streams_max = 1};
+    static struct answer first, second;
+
+    first = second = (struct answer){.call.on_answer = on_answer};
+    second.status = GRPC_DEADLINE_EXCEEDED;
+    stage(&one);
+    control_call_start(c, &first.call, GRPC_DESTINATION_PROFILE, BYTES("q"), 60 * NS_PER_S);
+    control_call_start(c, &second.call, GRPC_DESTINATION_PROFILE, BYTES("q"), 500 * NS_PER_MS);
+    UNTIL(&loop, plane_call(&plane, GRPC_DESTINATION_PROFILE, 0) != NULL);
+    listener_close(&plane.listener); /* and another connection is not to be had */
+    UNTIL(&loop, second.answers == 1);
+    control_call_cancel(&first.call);
     end();
 }
 
@@ -275,6 +322,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(full_connections_are_joined_by_others),
         TEST(calls_beside_a_full_connection_share_another),
+        TEST(refused_calls_are_made_again),
+        TEST(refused_calls_end_in_time),
         TEST(a_failed_extra_connection_leaves_the_channel_open),
         TEST(that_no_more_connections_are_opened_is_told_once),
     };
