@@ -163,7 +163,7 @@ BAD_MANIFESTS = {
                                 None, ["spec.selector", "does not match"]),
     "no-command": (changed(DEPLOYMENT, '          command: ["sleep", "infinity"]\n', ""), None, ["command"]),
     "env-is-no-string": (DEPLOYMENT + "          env:\n            - name: NUM\n              value: 1\n", ("name: NUM", "value: 1"),
-                         ["value", "string"]),
+                         ["env[0].value", "quotes"]),
     "replicas-is-no-number": (changed(DEPLOYMENT, "spec:\n  selector", "spec:\n  replicas: two\n  selector"), "replicas",
                               ["spec.replicas"]),
     "port-out-of-range": (SERVICE + "    - port: 70000\n", "70000", ["65535"]),

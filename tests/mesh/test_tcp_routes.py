@@ -162,7 +162,8 @@ def test_weights(home):
     # Wire 6.4: an only backend is not asked for its weight. `tulle check` says so.
     home.write("tcp.yaml", split(blue=0))
     wait_for(lambda: set(who_answers(home, 5)) == {"blue"}, "the only backend is taken")
-    assert "TCPRoute t/split, spec.rules[0].backendRefs: the weight 0 of an only backend is passed over" in home.run("check")
+    told = "TCPRoute t/split, spec.rules[0].backendRefs: the weight 0 of an only backend is passed over"
+    wait_for(lambda: told in home.run("check"), "check says so")
 
 
 def test_a_port_that_the_service_does_not_have(home):
