@@ -60,6 +60,7 @@ static void start_listening(struct proxy_worker *w)
                       err_text(rc));
             abort();
         }
+        listener_bound(&l->listener, worker_side(w, l->side)->backlog);
     }
 }
 

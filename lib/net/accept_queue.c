@@ -21,17 +21,23 @@ bool accept_queue_is_behind(const struct accept_queue *q, uint64_t now_ns)
 }
 
 /* listen(2) of a socket that listens only changes the bound; what waits, stays. */
-static void bound_set(struct accept_queue *q, int listen_fd, int bound, int full)
+static void bound_set(struct accept_queue *q, int listen_fd, int bound)
 {
     if (listen(listen_fd, bound) == 0) {
-        q->full = bound < full ? full : 0;
+        q->is_short = bound < q->full;
     }
+}
+
+void accept_queue_bound(struct accept_queue *q, int listen_fd, int full)
+{
+    q->full = full;
+    bound_set(q, listen_fd, full);
 }
 
 void accept_queue_widen(struct accept_queue *q, int listen_fd)
 {
-    if (q->full != 0) {
-        bound_set(q, listen_fd, q->full, q->full);
+    if (q->is_short) {
+        bound_set(q, listen_fd, q->full);
     }
 }
 
@@ -78,24 +84,22 @@ void accept_queue_measure(struct accept_queue *q, int listen_fd, int fd, uint64_
 {
     struct tcp_info client, queue;
     uint64_t bound;
-    int full;
 
-    if (!accept_queue_is_behind(q, now_ns) || now_ns < q->look_ns) {
+    if (q->full == 0 || !accept_queue_is_behind(q, now_ns) || now_ns < q->look_ns) {
         return;
     }
     q->look_ns = now_ns + LOOK_NS;
-    if (!tcp_info(fd, &client) || !tcp_info(listen_fd, &queue) || queue.tcpi_sacked == 0) {
+    if (!tcp_info(fd, &client) || !tcp_info(listen_fd, &queue)) {
         return;
     }
-    full = q->full != 0 ? q->full : (int)queue.tcpi_sacked;
     bound = queue.tcpi_sacked;
     if (client.tcpi_last_data_recv > WAIT_MS) {
         bound = (uint64_t)queue.tcpi_unacked * WAIT_MS / client.tcpi_last_data_recv;
     } else if (client.tcpi_last_data_recv < WAIT_MS / 2) {
         bound *= 2;
     }
-    bound = MIN(MAX(bound, BOUND_MIN), (uint64_t)full);
+    bound = MIN(MAX(bound, BOUND_MIN), (uint64_t)q->full);
     if (bound != queue.tcpi_sacked) {
-        bound_set(q, listen_fd, (int)bound, full);
+        bound_set(q, listen_fd, (int)bound);
     }
 }

@@ -54,7 +54,9 @@ static bool accept_one(struct listener *ln)
     if (fd >= 0) {
         addr_from_sockaddr(&from, &peer);
         ln->taken++;
-        accept_queue_measure(&ln->queue, ln->watch.fd, fd, ln->loop->now_ns);
+        if (ln->on_finished == NULL) {
+            accept_queue_measure(&ln->queue, ln->watch.fd, fd, ln->loop->now_ns);
+        }
         ln->on_accept(ln, fd, &peer);
         return true;
     }
@@ -166,6 +168,7 @@ void listener_finish(struct listener *ln, void (*on_finished)(struct listener *l
 {
     int rc = refuse_handshakes(ln->watch.fd);
 
+    accept_queue_widen(&ln->queue, ln->watch.fd); /* a full one drops the ends of handshakes */
     if (rc != 0) { /* who connects in the very moment of the close is reset */
         log_info("new connections cannot be held off while the last ones are accepted; err=%s", err_name(rc));
     }
@@ -195,6 +198,11 @@ int listener_open(struct listener *ln, struct loop *l, int fd,
     return 0;
 }
 
+void listener_bound(struct listener *ln, int backlog)
+{
+    accept_queue_bound(&ln->queue, ln->watch.fd, backlog);
+}
+
 void listener_pause(struct listener *ln)
 {
     accept_queue_widen(&ln->queue, ln->watch.fd);
@@ -219,6 +227,7 @@ void listener_close(struct listener *ln)
     timer_cancel(ln->loop, &ln->pause);
     timer_cancel(ln->loop, &ln->finish);
     if (ln->watch.fd >= 0) { /* another process may have it by now, as the proxy's successor has */
+        accept_queue_widen(&ln->queue, ln->watch.fd);
         (void)close(watch_release(&ln->watch));
     }
 }

@@ -59,6 +59,8 @@ struct listener {
 int listener_open(struct listener *ln, struct loop *l, int fd,
                   void (*on_accept)(struct listener *ln, int fd, const struct addr *peer),
                   void *user) MUST_USE;
+/* The socket's backlog as listen(2) has it. From then on it is kept shorter while the listener is behind. */
+void listener_bound(struct listener *ln, int backlog);
 void listener_pause(struct listener *ln);  /* keeps the socket, the kernel's backlog fills */
 void listener_resume(struct listener *ln);
 /* Idempotent. The kernel resets who waits in the backlog, unless another process has the socket, too. */

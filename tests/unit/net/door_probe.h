@@ -7,6 +7,8 @@
  */
 #include "net_probe.h"
 
+#include <netinet/tcp.h>
+
 struct door {
     struct listener ln;
     int fds[256];
@@ -67,6 +69,15 @@ static inline int int_option(int fd, int level, int name)
 
     assert_int_equal(getsockopt(fd, level, name, &value, &len), 0);
     return value;
+}
+
+static inline struct tcp_info tcp_info_of(int fd)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+
+    assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len), 0);
+    return info;
 }
 
 #endif

@@ -2,7 +2,6 @@
 /* The queue of a listening socket that stands: made as short as what is accepted in time, and long again. */
 #include "door_probe.h"
 
-#include <netinet/tcp.h>
 #include <time.h>
 
 #include "net/accept_queue.h"
@@ -25,6 +24,7 @@ static void crowd_open(struct crowd *c)
     c->now_ns = 1000 * NS_PER_S;
     assert_int_equal(sock_listen(&at, false, BOUND, &c->listen_fd), 0);
     assert_int_equal(sock_local(c->listen_fd, &c->at), 0);
+    accept_queue_bound(&c->queue, c->listen_fd, BOUND);
 }
 
 static void crowd_close(struct crowd *c)
@@ -51,18 +51,9 @@ static void come(struct crowd *c, unsigned count)
     }
 }
 
-static struct tcp_info info_of(int fd)
-{
-    struct tcp_info info;
-    socklen_t len = sizeof(info);
-
-    assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len), 0);
-    return info;
-}
-
 static unsigned bound_of(const struct crowd *c)
 {
-    return info_of(c->listen_fd).tcpi_sacked;
+    return tcp_info_of(c->listen_fd).tcpi_sacked;
 }
 
 static void wait_ms(unsigned ms)
@@ -95,7 +86,7 @@ static void a_queue_in_which_they_wait_too_long_is_shortened(void **state)
     come(&c, 50);
     accept_after(&c, 250); /* 49 are left: 0.8 of these can be accepted in time, fewer on a slow machine */
     assert_in_range(bound_of(&c), 16, 39);
-    assert_int_equal(info_of(c.listen_fd).tcpi_unacked, 49); /* who is in, stays */
+    assert_int_equal(tcp_info_of(c.listen_fd).tcpi_unacked, 49); /* who is in, stays */
     for (unsigned i = 0; i < 45; i++) {
         accept_after(&c, 0);
         accept_queue_saw_more(&c.queue, c.now_ns);
@@ -127,7 +118,7 @@ static void a_queue_that_moves_again_becomes_longer(void **state)
         close(c.clients[--c.count]);
     }
     assert_int_equal(bound_of(&c), BOUND);
-    assert_int_equal(c.queue.full, 0);
+    assert_false(c.queue.is_short);
     crowd_close(&c);
 }
 
@@ -154,12 +145,34 @@ static void a_queue_is_measured_now_and_then_while_behind(void **state)
     crowd_close(&c);
 }
 
+/* However short the process before has left it; and one whose owner says no bound is left alone. */
+static void who_has_the_socket_next_sets_its_own_bound(void **state)
+{
+    struct accept_queue next = {0};
+    struct crowd c;
+
+    (void)state;
+    crowd_open(&c);
+    fall_behind(&c);
+    come(&c, 30);
+    accept_after(&c, 250);
+    assert_in_range(bound_of(&c), 16, 24);
+    accept_queue_bound(&next, c.listen_fd, BOUND * 2);
+    assert_int_equal(bound_of(&c), BOUND * 2);
+    c.queue = (struct accept_queue){0};
+    fall_behind(&c);
+    accept_after(&c, 0);
+    assert_int_equal(bound_of(&c), BOUND * 2);
+    crowd_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_queue_in_which_they_wait_too_long_is_shortened),
         cmocka_unit_test(a_queue_that_moves_again_becomes_longer),
         cmocka_unit_test(a_queue_is_measured_now_and_then_while_behind),
+        cmocka_unit_test(who_has_the_socket_next_sets_its_own_bound),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

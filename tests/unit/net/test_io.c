@@ -1,28 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The TCP layer and the layer of peeked bytes. */
-#include "net_probe.h"
+#include "loop_probe.h"
 
 #include <sys/ioctl.h>
 
 #include "net/io_private.h"
 
 #include <linux/tcp.h> /* tcpi_segs_in, which netinet/tcp.h does not have */
-
-static struct loop loop;
-
-static int setup(void **state)
-{
-    (void)state;
-    probe_open(&loop);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    probe_close(&loop);
-    return 0;
-}
 
 static void write_all(int fd, const char *text)
 {

@@ -1,27 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Listeners: who is accepted when, and the queue of those who are not. */
 #include "door_probe.h"
+#include "loop_probe.h"
 
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
-
-static struct loop loop;
-
-static int setup(void **state)
-{
-    (void)state;
-    probe_open(&loop);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    probe_close(&loop);
-    return 0;
-}
+#include <time.h>
 
 static int connect_begin(const struct addr *at)
 {
@@ -196,6 +181,52 @@ static void a_busy_listener_that_is_behind_takes_one_in_a_turn(void **state)
     door_close(&d);
 }
 
+static void on_finished(struct listener *ln)
+{
+    struct door *d = ln->user;
+
+    assert_int_equal(ln->watch.fd, -1);
+    d->is_finished = true;
+}
+
+/* Whoever has the socket next, or is on the way to it by a handshake, finds all the room. */
+static void a_shortened_queue_is_left_at_its_full_length(void **state)
+{
+    enum { PAUSE, FINISH, CLOSE };
+
+    (void)state;
+    for (int how = PAUSE; how <= CLOSE; how++) {
+        struct door d;
+        struct addr at;
+        int fds[40], other;
+
+        door_open(&d, &loop, &at);
+        listener_bound(&d.ln, 100);
+        other = dup(d.ln.watch.fd);
+        (void)loop_turn(&loop, 0);
+        d.ln.queue.behind_ns = UINT64_MAX;
+        for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+            fds[i] = connect_to(&at);
+        }
+        nanosleep(&(struct timespec){.tv_nsec = (long)(250 * NS_PER_MS)}, NULL);
+        (void)loop_turn(&loop, 0);
+        assert_in_range(tcp_info_of(other).tcpi_sacked, 16, 39);
+        if (how == PAUSE) {
+            listener_pause(&d.ln);
+        } else if (how == FINISH) {
+            listener_finish(&d.ln, on_finished);
+        } else {
+            listener_close(&d.ln);
+        }
+        assert_int_equal(tcp_info_of(other).tcpi_sacked, 100);
+        close(other);
+        for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+            close(fds[i]);
+        }
+        door_close(&d);
+    }
+}
+
 static void who_has_gone_is_told(void **state)
 {
     struct door d;
@@ -212,14 +243,6 @@ static void who_has_gone_is_told(void **state)
     TURN_UNTIL(&loop, sock_is_deserted(d.fds[0])); /* though there is something to read */
     close(fd);
     door_close(&d);
-}
-
-static void on_finished(struct listener *ln)
-{
-    struct door *d = ln->user;
-
-    assert_int_equal(ln->watch.fd, -1);
-    d->is_finished = true;
 }
 
 /* Who has connected is accepted, though the listener was paused; who connects then is not reset by the close,
@@ -316,6 +339,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_listener_falls_behind_and_catches_up, setup, teardown),
         cmocka_unit_test_setup_teardown(a_busy_listener_that_is_behind_takes_one_in_a_turn, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_shortened_queue_is_left_at_its_full_length, setup, teardown),
         cmocka_unit_test_setup_teardown(who_has_gone_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(a_listener_that_finishes_resets_nobody, setup, teardown),
         cmocka_unit_test_setup_teardown(listener_may_be_closed_while_accepting, setup, teardown),

@@ -1,27 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Dials, options, and the original destination behind a real redirect. */
 #include "door_probe.h"
+#include "loop_probe.h"
 
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-
-static struct loop loop;
-
-static int setup(void **state)
-{
-    (void)state;
-    probe_open(&loop);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    probe_close(&loop);
-    return 0;
-}
 
 static void dial_meets_listener(void **state)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TLS handshakes as the mesh makes them (wire 4.4), and bytes through them. */
+#include "loop_probe.h"
 #include "tls_probe.h"
 
 #include <openssl/ssl.h>
 
-static struct loop loop;
 static struct pki pki, foreign;
 
 static int group_setup(void **state)
@@ -20,20 +20,6 @@ static int group_teardown(void **state)
     (void)state;
     pki_close(&pki);
     pki_close(&foreign);
-    return 0;
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    probe_open(&loop);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    probe_close(&loop);
     return 0;
 }
 

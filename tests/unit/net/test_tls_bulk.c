@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Large bodies through TLS: a frame stays one record and one chunk, and memory bounds what is done. */
+#include "loop_probe.h"
 #include "tls_probe.h"
 
 #include <sys/ioctl.h>
@@ -11,7 +12,6 @@
 #define FRAMES       8
 #define RECORD_EXTRA 22
 
-static struct loop loop;
 static struct pki pki;
 static struct tls_creds *creds;
 
@@ -28,20 +28,6 @@ static int group_teardown(void **state)
     (void)state;
     tls_creds_unref(creds);
     pki_close(&pki);
-    return 0;
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    probe_open(&loop);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    probe_close(&loop);
     return 0;
 }
 

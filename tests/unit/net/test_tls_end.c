@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How TLS connections end, and what happens to bytes that the network does not take yet. */
+#include "loop_probe.h"
 #include "tls_probe.h"
 
 #include <openssl/ssl.h>
@@ -7,7 +8,6 @@
 #include "net/io_private.h"
 #include "net/tls_io.h"
 
-static struct loop loop;
 static struct pki pki;
 static struct tls_creds *creds;
 
@@ -24,20 +24,6 @@ static int group_teardown(void **state)
     (void)state;
     tls_creds_unref(creds);
     pki_close(&pki);
-    return 0;
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    probe_open(&loop);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    probe_close(&loop);
     return 0;
 }
 
