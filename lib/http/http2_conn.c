@@ -62,6 +62,13 @@ static void conn_close_io(struct h2_conn *c)
     h2_conn_wake(c);
 }
 
+/* The same of one whose peer may not have taken all yet. */
+static void conn_hang_up(struct h2_conn *c)
+{
+    io_drop_unread(*c->io);
+    conn_close_io(c);
+}
+
 /* The session ends; what is on the wire is recorded as broken. */
 static void conn_end_session(struct h2_conn *c, int err)
 {
@@ -144,7 +151,7 @@ static void conn_linger_over(struct h2_conn *c)
         c->untaken = untaken;
         c->linger_at_ns = now + STALL_NS;
     } else {
-        conn_close_io(c);
+        conn_hang_up(c);
     }
 }
 
@@ -167,7 +174,7 @@ void h2_conn_close(struct h2_conn *c, uint32_t code, int err)
 {
     if (c->session == NULL) {
         if (*c->io != NULL) {
-            conn_close_io(c);
+            conn_hang_up(c);
         }
         return;
     }
