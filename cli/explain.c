@@ -293,6 +293,11 @@ static void decide_by_backends(json_t *to, const struct outbound_policy *p, cons
             }
         }
     }
+    if (count == 0 && rule->backends_count > 0) { /* as FAILURE_NO_BACKEND answers */
+        decide(to, is_request ? "refused: all its backends have the weight 0" :
+                                "closed: all its backends have the weight 0", 502, 14, is_grpc && is_request);
+        return;
+    }
     if (failing == NULL) {
         json_object_set_new(to, "decision", json_string("sent on"));
         return;

@@ -137,9 +137,9 @@ static json_t *backend_json(const struct outbound_policy *p, const struct rule *
                         : b->forward != NULL
                             ? json_string(addr_format(&b->forward->addr, text))
                             : json_string("the original destination"));
-    if (rule->distribution == DISTRIBUTE_RANDOM && total > 0) {
+    if (rule->distribution == DISTRIBUTE_RANDOM) {
         json_object_set_new(j, "weight", json_integer(w->weight));
-        json_object_set_new(j, "share", json_real((double)w->weight / (double)total));
+        json_object_set_new(j, "share", json_real(total > 0 ? (double)w->weight / (double)total : 0));
     }
     if (w->filters_count > 0) {
         json_object_set_new(j, "filters", explain_filters(w->filters, w->filters_count));

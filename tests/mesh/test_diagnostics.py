@@ -111,7 +111,9 @@ def governed(controller):
               "filters": [{"type": "RequestRedirect", "requestRedirect": {"statusCode": 302, "path": {
                   "type": "ReplaceFullPath", "replaceFullPath": "/new"}}}]},
              {"matches": [{"headers": [{"name": "x-beta", "value": "a,b"}]}],
-              "backendRefs": [{"name": "nowhere", "port": 80}]}]}},
+              "backendRefs": [{"name": "nowhere", "port": 80}]},
+             {"matches": [{"path": {"type": "Exact", "value": "/zero"}}],
+              "backendRefs": [{"name": name, "port": 80, "weight": 0} for name in ("web", "web-next")]}]}},
         policy_object("Server", "web", {"podSelector": {"matchLabels": {"app": "web"}}, "port": 8080,
                                         "proxyProtocol": "HTTP/1"}, "v1beta3"),
         policy_object("HTTPRoute", "admin", {"parentRefs": [server], "rules": [
@@ -166,11 +168,15 @@ def test_what_a_client_does_with_a_request(governed):
     beta = explain(governed, "svc/web", 80, "-H", "X-Beta: a,b")  # a comma within the value
     assert beta["rule"] == 2 and beta["backends"][0]["to"] == "nowhere: it fails"
     assert beta["decision"] == "refused: its backend is nowhere" and beta["status"] == 500
+    zero = explain(governed, "svc/web", 80, "--path", "/zero")
+    assert zero["decision"] == "refused: all its backends have the weight 0" and zero["status"] == 502
+    assert [(b["weight"], b["share"]) for b in zero["backends"]] == [(0, 0), (0, 0)]
     nothing = explain(governed, "svc/web", 80, "--path", "/else")
     assert nothing["decision"] == "refused: no route fits" and nothing["status"] == 404
     assert nothing["trail"] == ["route split, rule 0: does not fit, by its method POST",
                                 "route split, rule 1: does not fit, by its path /old",
-                                "route split, rule 2: does not fit, by its header x-beta", "no route fits"]
+                                "route split, rule 2: does not fit, by its header x-beta",
+                                "route split, rule 3: does not fit, by its path /zero", "no route fits"]
     opaque = explain(governed, "svc/db", 5432, "--path", "/")
     assert opaque["protocol"] == "opaque" and "not looked at" in opaque["note"] and opaque["decision"] == "sent on"
     egress = explain(governed, "93.184.216.34", 443, "--protocol", "opaque")
