@@ -135,10 +135,10 @@ static int take_section(struct http1_conn *c, char **out_at, size_t *out_size)
 int http1_take_head(struct http1_conn *c, const struct bytes *request_method)
 {
     char *at = NULL;
-    size_t size = 0, scanned, consumed = 0;
+    size_t size = 0, seen = c->end.scanned, scanned, consumed = 0;
     int rc = scan_end(c);
 
-    if (rc == E_AGAIN && http1_is_hopeless(chain_head(&c->in), request_method == NULL)) {
+    if (rc != 0 && http1_is_hopeless(chain_head(&c->in), seen, request_method == NULL)) {
         return E_H1_BAD_HEAD;
     }
     TRY(rc);

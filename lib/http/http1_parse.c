@@ -10,7 +10,7 @@
 #include "http/http1_private.h"
 #include "http/http1_scan.h"
 
-#define HOPELESS_BYTES_MAX 1024
+#define HOPELESS_BYTES_MAX ((size_t)1024)
 
 /* --- the end of the head ------------------------------------------------------------------------- */
 
@@ -51,14 +51,14 @@ static int parse_version(const char *at, enum http_version *out_version)
     return 0;
 }
 
-/* Looks at a bounded prefix, and only while that grows: a slow sender costs linear time. */
-bool http1_is_hopeless(struct bytes prefix, bool is_request)
+bool http1_is_hopeless(struct bytes prefix, size_t seen, bool is_request)
 {
     enum detected what;
 
-    if (prefix.len >= HOPELESS_BYTES_MAX) {
+    if (seen >= HOPELESS_BYTES_MAX) {
         return false;
     }
+    prefix = bytes_first(prefix, MIN(prefix.len, HOPELESS_BYTES_MAX));
     if (!is_request) {
         return prefix.len > 0 && memcmp(prefix.at, "HTTP/1.", MIN(prefix.len, 7)) != 0;
     }
@@ -134,10 +134,10 @@ int http1_parse_request(char *in, size_t len, size_t *io_scanned, struct arena *
     struct head h = {.content_length = -1};
     struct http1_facts facts;
     char *at = in;
-    size_t size = 0;
+    size_t size = 0, seen = *io_scanned;
     int rc = find_head(in, len, io_scanned, &size);
 
-    if (rc == E_AGAIN && http1_is_hopeless(bytes_of(in, len), true)) {
+    if (rc != 0 && http1_is_hopeless(bytes_of(in, len), seen, true)) {
         return E_H1_BAD_HEAD;
     }
     TRY(rc);
@@ -227,10 +227,10 @@ int http1_parse_response(char *in, size_t len, size_t *io_scanned, struct bytes 
     struct head h = {.content_length = -1};
     struct http1_facts facts;
     char *at = in;
-    size_t size = 0;
+    size_t size = 0, seen = *io_scanned;
     int rc = find_head(in, len, io_scanned, &size);
 
-    if (rc == E_AGAIN && http1_is_hopeless(bytes_of(in, len), false)) {
+    if (rc != 0 && http1_is_hopeless(bytes_of(in, len), seen, false)) {
         return E_H1_BAD_HEAD;
     }
     TRY(rc);

@@ -40,9 +40,13 @@ int http1_parse_target(char *at, size_t len, struct arena *arena, struct head *h
 /* uri-host [ ":" port ] (RFC 9110 7.2), not empty. */
 bool http1_is_authority(struct bytes b, bool needs_port);
 
-/* Can nothing that begins like this be a head? Tells a sender of another protocol apart before its
- * line ends. */
-bool http1_is_hopeless(struct bytes prefix, bool is_request);
+/*
+ * Can nothing that begins like this be a head? Tells a sender of another protocol apart before its
+ * line ends. Of `prefix` the first `seen` bytes were looked at before: a bounded beginning is looked
+ * at, and only while that grows, so that a slow sender costs linear time and what came at once is
+ * judged as what came byte by byte.
+ */
+bool http1_is_hopeless(struct bytes prefix, size_t seen, bool is_request);
 
 /* How to print a head; what http1_print_response() leaves at its default. */
 struct http1_print {

@@ -27,6 +27,18 @@ static void malformed_heads_get_400_and_a_close(void **state UNUSED)
     }
 }
 
+/* As it is when the same bytes come one by one, and are looked at while they are few. */
+static void a_long_beginning_of_no_request_gets_400_at_once(void **state UNUSED)
+{
+    char text[2000];
+
+    memset(text, 0xa6, sizeof(text));
+    memcpy(text, "GET ", 4);
+    probe_send_bytes(&p, bytes_of(text, sizeof(text)));
+    assert_answer(BAD, 1);
+    assert_true(p.peer_eof);
+}
+
 static void too_large_heads_get_431(void **state UNUSED)
 {
     static char text[HTTP_HEAD_BYTES_MAX + 100];
@@ -77,6 +89,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(malformed_heads_get_400_and_a_close),
+        TEST(a_long_beginning_of_no_request_gets_400_at_once),
         TEST(too_large_heads_get_431),
         TEST(lingering_is_bounded),
         TEST(a_bad_chunk_is_answered_if_nothing_was),
