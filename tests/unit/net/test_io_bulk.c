@@ -2,6 +2,7 @@
 /* How much a read of the TCP layer offers to the kernel, and how it fills chunks. */
 #include "io_probe.h"
 
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
 
 #include "net/io_private.h"
@@ -17,9 +18,10 @@ struct bulk {
 
 static void bulk_open(struct bulk *b)
 {
-    int fds[2];
+    int fds[2], on = 1;
 
     tcp_pair(fds, 1 << 20);
+    assert_int_equal(setsockopt(fds[0], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)), 0);
     *b = (struct bulk){.peer = fds[0], .io = tcp_io(&loop, fds[1]), .owner = {.run = nobody}};
     io_set_owner(b->io, &b->owner);
 }
