@@ -3,72 +3,7 @@
  * Manifests rewritten in place: what is written where, that every other byte stays, that a second
  * run changes nothing, and that uninject gives back the input.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "core/alloc.h"
-#include "core/err.h"
-#include "install/inject.h"
-#include "text/yaml.h"
-
-#define TEXT_MAX ((size_t)1 << 24)
-
-static struct inject_values values;
-static const struct inject_options annotate = {.mode = INJECT_ANNOTATE,
-                                               .annotate_value = "enabled"};
-static const struct inject_options uninject = {.mode = INJECT_UNINJECT};
-static const struct inject_options manual = {
-    .mode = INJECT_MANUAL, .annotate_value = "enabled", .values = &values};
-
-static int set_up(void **state)
-{
-    (void)state;
-    inject_values_default(&values);
-    values.trust_anchors_pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    return 0;
-}
-
-/* Caller frees both. */
-static char *run(const struct inject_options *o, const char *input, char **out_report)
-{
-    struct text to, report;
-    char problem[600] = "";
-    char *text = NULL;
-
-    text_init(&to, TEXT_MAX);
-    text_init(&report, TEXT_MAX);
-    if (inject_text(o, bytes_str(input), &to, &report, problem, sizeof(problem)) != 0) {
-        fail_msg("%s\n%s", problem, input);
-    }
-    assert_int_equal(text_finish(&to, &text), 0);
-    if (out_report != NULL) {
-        assert_int_equal(text_finish(&report, out_report), 0);
-    }
-    text_clear(&report);
-    return text;
-}
-
-static json_t *meaning(const char *text)
-{
-    struct arena a;
-    struct yaml_document *d = NULL;
-    char problem[300];
-    json_t *all = json_array();
-
-    arena_init(&a, (size_t)1 << 28);
-    if (yaml_parse(&a, bytes_str(text), &d, problem, sizeof(problem)) != 0) {
-        fail_msg("%s\n%s", problem, text);
-    }
-    for (; d != NULL; d = d->next) {
-        (void)json_array_append_new(all, yaml_to_json(d->root));
-    }
-    arena_clear(&a);
-    return all;
-}
+#include "text_probe.h"
 
 /* There, there again without a change, and back. */
 static void expect_there_and_back(const struct inject_options *o, const char *input,
@@ -90,8 +25,6 @@ static void expect(const char *input, const char *want)
 {
     expect_there_and_back(&annotate, input, want);
 }
-
-#define HEAD "apiVersion: apps/v1\nkind: Deployment\n"
 
 static void test_block_style(void **state)
 {
@@ -390,207 +323,6 @@ static void test_further_annotations(void **state)
         "\"3306\", \"config.linkerd.io/proxy-uid\": \"1\"}}}\n");
 }
 
-static void expect_problem(const char *input, int err, const char *want)
-{
-    struct text to, report;
-    char problem[600] = "";
-
-    text_init(&to, TEXT_MAX);
-    text_init(&report, TEXT_MAX);
-    text_str(&to, "before");
-    assert_int_equal(
-        inject_text(&annotate, bytes_str(input), &to, &report, problem, sizeof(problem)), err);
-    if (strncmp(problem, want, strlen(want)) != 0) {
-        fail_msg("%s", problem);
-    }
-    assert_string_equal(to.at, "before");
-    assert_int_equal(report.len, 0);
-    text_clear(&to);
-    text_clear(&report);
-}
-
-static void test_problems(void **state)
-{
-    (void)state;
-    expect_problem("kind: Pod\nmetadata: [\n", E_YAML, "line 3, column 1: ");
-    expect_problem("kind: Pod\nmetadata:\n  name: p\n  annotations:\n    a: b\n    "
-                   "config.linkerd.io/proxy-uid: root\n",
-                   E_CONFIG,
-                   "line 6, column 34: pod \"p\": annotation config.linkerd.io/proxy-uid is "
-                   "\"root\"; allowed is a number");
-    expect_problem("kind: Namespace\nmetadata:\n  name: ns\n  annotations:\n"
-                   "    config.linkerd.io/proxy-log-level: loud\n",
-                   E_CONFIG,
-                   "line 5, column 40: namespace \"ns\": annotation config.linkerd.io/proxy-log-level is "
-                   "\"loud\"; allowed is off, error, warn,");
-    expect_problem("kind: Pod\nmetadata:\n  name: p\n  annotations: [a]\n", E_CONFIG,
-                   "line 1, column 1: pod \"p\": ");
-    expect_problem(
-        "kind: Pod\nmetadata:\n  name: p\n  labels: {linkerd.io/control-plane-component: web}\n",
-        E_CONFIG, "line 1, column 1: pod \"p\": a part of the control plane");
-    /* What would change elsewhere, too, or cannot be found in the text. */
-    expect_problem("kind: List\nx: &m {name: a}\nitems:\n- kind: Pod\n  metadata: *m\n", E_YAML,
-                   "line 5, column 13: this is an alias");
-    expect_problem("kind: List\nitems:\n- kind: Pod\n  metadata: &m {name: a}\n- metadata: *m\n",
-                   E_YAML, "line 1, column 1: the text is written in a way");
-    expect_problem("kind: Pod\nmetadata:\n  ? name\n  : a\n", E_YAML,
-                   "line 3, column 3: the mapping is written");
-}
-
-/* Absent, null and empty are the same to Kubernetes, and uninject takes out lists that got empty. */
-static void prune(json_t *value)
-{
-    const char *key;
-    json_t *child;
-    void *next;
-    size_t i;
-
-    json_object_foreach_safe(value, next, key, child)
-    {
-        prune(child);
-        if (json_is_null(child) || (json_is_object(child) && json_object_size(child) == 0) ||
-            (json_is_array(child) && json_array_size(child) == 0)) {
-            (void)json_object_del(value, key);
-        }
-    }
-    json_array_foreach(value, i, child)
-    {
-        prune(child);
-    }
-}
-
-static void expect_manual(const char *input)
-{
-    char *there = run(&manual, input, NULL), *again = run(&manual, there, NULL), *back;
-    json_t *before = meaning(input), *after, *between = meaning(there);
-
-    assert_string_not_equal(there, input);
-    assert_non_null(strstr(there, "linkerd-identity-token"));
-    assert_string_equal(again, there);
-    back = run(&uninject, there, NULL);
-    after = meaning(back);
-    prune(before);
-    prune(after);
-    if (!json_equal(before, after)) {
-        fail_msg("%s\n---- became\n%s\n---- by way of\n%s", input, back, there);
-    }
-    json_decref(before);
-    json_decref(after);
-    json_decref(between);
-    mem_free(there);
-    mem_free(again);
-    mem_free(back);
-}
-
-static void test_manual(void **state)
-{
-    char *there;
-
-    (void)state;
-    expect_manual(
-        HEAD
-        "metadata:\n  name: web\n  namespace: shop\nspec:\n  template:\n    metadata:\n      "
-        "labels:\n"
-        "        app: web\n    spec:\n      containers:\n      - name: web\n        image: web:1\n"
-        "        ports:\n        - containerPort: 3306 # opaque\n      # behind\n");
-    expect_manual(
-        HEAD "metadata:\n  name: web\nspec:\n  template:\n    spec:\n      containers:\n"
-             "        - # first\n          name: web\n          args:\n            - |+\n          "
-             "    x\n\n"
-             "      initContainers:\n      -   name: a\n      volumes:\n        - name: v # the\n");
-    expect_manual("kind: Pod\nspec:\n  containers: [{name: a}, {name: b}]\n  volumes: []\n  "
-                  "initContainers:\n");
-    expect_manual("{\"kind\":\"Pod\",\"spec\":{\"containers\":[{\"name\":\"a\"}],\"volumes\":[{"
-                  "\"name\":\"v\"}]}}");
-    expect_manual("{\n  \"kind\": \"Pod\",\n  \"spec\": {\n    \"containers\": [\n      {\n        "
-                  "\"name\": \"a\"\n"
-                  "      }\n    ]\n  }\n}\n");
-    expect_manual(
-        "kind: Pod\r\nspec:\r\n  containers:\r\n  - name: a\r\n    args: [\"\xc3\xa4\"]\r\n");
-    expect_manual("kind: Pod\nspec:\n  containers:\n  - name: a");
-    expect_manual("kind: List\nitems:\n- apiVersion: batch/v1\n  kind: CronJob\n  metadata: {name: "
-                  "c}\n  spec:\n"
-                  "    jobTemplate:\n      spec:\n        template:\n          spec:\n            "
-                  "containers:\n"
-                  "            - name: a\n- kind: Service\n");
-    {
-        const struct inject_values native = values;
-
-        values.native_sidecar = false;
-        expect_manual("kind: Pod\nspec:\n  containers: []\n");
-        expect_manual("kind: Pod\nspec:\n  containers:\n  - name: a\n  - name: b\n");
-        values = native;
-    }
-    there = run(&manual,
-                HEAD "metadata: {name: web}\nspec:\n  template:\n    spec:\n      containers:\n    "
-                     "  - name: web\n"
-                     "        image: web:1\n",
-                NULL);
-    assert_non_null(strstr(
-        there, "      initContainers:\n      - name: linkerd-init\n        image: tulle/proxy:"));
-    assert_non_null(strstr(there, "        linkerd.io/proxy-deployment: web\n"));
-    assert_non_null(
-        strstr(there, "        - name: LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS\n          value: |\n"
-                      "            -----BEGIN CERTIFICATE-----\n"));
-    mem_free(there);
-}
-
-static void expect_report(const struct inject_options *o, const char *input, const char *want)
-{
-    char *report, *text = run(o, input, &report);
-
-    assert_string_equal(report, want);
-    mem_free(report);
-    mem_free(text);
-}
-
-static void test_report(void **state)
-{
-    static const struct inject_options verbose = {
-        .mode = INJECT_ANNOTATE, .annotate_value = "enabled", .verbose = true};
-
-    (void)state;
-    expect_report(
-        &annotate,
-        HEAD
-        "metadata: {name: web}\nspec: {template: {}}\n---\nkind: Service\nmetadata: {name: web}\n",
-        "\ndeployment \"web\" injected\nservice \"web\" skipped\n\n");
-    expect_report(&annotate,
-                  "kind: Namespace\nmetadata:\n  name: ns\n  annotations:\n"
-                  "    config.linkerd.io/nothing: x\n    config.linkerd.io/proxy-log-levle: info\n",
-                  "\n\xe2\x80\xbc the annotation config.linkerd.io/nothing of namespace/ns is not known\n"
-                  "\xe2\x80\xbc the annotation config.linkerd.io/proxy-log-levle of namespace/ns is not "
-                  "known; did you mean config.linkerd.io/proxy-log-level?\n"
-                  "\nnamespace \"ns\" annotated\n\n");
-    expect_report(&annotate, "kind: Namespace\nmetadata: {name: ns}\n---\nx: 1\n",
-                  "\nnamespace \"ns\" annotated\ndocument missing \"kind\" field, skipped\n\n");
-    expect_report(&annotate,
-                  "kind: Pod\nmetadata: {name: a}\nspec: {hostNetwork: true}\n---\n"
-                  "kind: Pod\nmetadata: {name: b}\nspec: {hostNetwork: true, "
-                  "automountServiceAccountToken: false,"
-                  " containers: [{name: x, ports: [{containerPort: 53, protocol: UDP}]}]}\n",
-                  "\n\xe2\x80\xbc \"hostNetwork: true\" is set in pod/a, pod/b\n"
-                  "\xe2\x80\xbc found nothing that can be injected\n"
-                  "\xe2\x80\xbc pod/b uses \"protocol: UDP\", which is not meshed\n"
-                  "\xe2\x80\xbc \"automountServiceAccountToken: false\" in pod/b does not concern "
-                  "the proxy, whose token is "
-                  "projected\n"
-                  "\npod \"a\" skipped\npod \"b\" skipped\n\n");
-    expect_report(&verbose, "kind: Pod\nmetadata: {name: a}\n",
-                  "\n\xe2\x88\x9a no pod uses the host's network\n\xe2\x88\x9a no pod has a "
-                  "sidecar proxy yet\n"
-                  "\xe2\x88\x9a at least one object can be injected or annotated\n\xe2\x88\x9a no "
-                  "pod has UDP ports\n"
-                  "\xe2\x88\x9a no pod has the annotation \"linkerd.io/inject: disabled\"\n"
-                  "\xe2\x88\x9a no pod has \"automountServiceAccountToken: false\"\n"
-                  "\npod \"a\" injected\n\n");
-    expect_report(
-        &uninject,
-        "kind: Pod\nmetadata:\n  name: a\n  annotations:\n    linkerd.io/inject: enabled\n---\n"
-        "kind: Pod\nmetadata:\n  name: b\n  annotations:\n    linkerd.io/inject: disabled\n",
-        "\npod \"a\" uninjected\npod \"b\" skipped\n\n");
-}
-
 static void test_uninject_of_others_work(void **state)
 {
     char *back = run(
@@ -618,24 +350,18 @@ static void test_uninject_of_others_work(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup(name, set_up)
     const struct CMUnitTest tests[] = {
-        TEST(test_block_style),
-        TEST(test_empty_and_null),
-        TEST(test_existing_annotation),
-        TEST(test_json),
-        TEST(test_documents_and_line_ends),
-        TEST(test_kinds),
-        TEST(test_list),
-        TEST(test_skipped),
-        TEST(test_further_annotations),
-        TEST(test_problems),
-        TEST(test_manual),
-        TEST(test_report),
-        TEST(test_uninject_of_others_work),
+        TEXT_TEST(test_block_style),
+        TEXT_TEST(test_empty_and_null),
+        TEXT_TEST(test_existing_annotation),
+        TEXT_TEST(test_json),
+        TEXT_TEST(test_documents_and_line_ends),
+        TEXT_TEST(test_kinds),
+        TEXT_TEST(test_list),
+        TEXT_TEST(test_skipped),
+        TEXT_TEST(test_further_annotations),
+        TEXT_TEST(test_uninject_of_others_work),
     };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
 
-    arena_cache_clear();
-    return failed;
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
