@@ -1,42 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests under service profiles on a whole worker (wire 3.2, 5.5, 6.3, 6.4, 7.2, 7.3). */
-#include "app.h"
+/* Requests of clients under service profiles on a whole worker (wire 3.2, 5.5, 6.3, 6.4, 7.2, 7.3). */
+#include "profile_rig.h"
 #include "proxy/replay.h"
-#include "tests/unit/mesh/wire.h"
-
-#define NAME                       "web.app.svc.cluster.local"
-#define DST                        NAME ":80"
-#define GET                        "GET /a HTTP/1.1\r\nHost: web\r\n\r\n"
-#define POST                       "POST /a HTTP/1.1\r\nHost: web\r\nContent-Length: 5\r\n\r\nhello"
-#define NAMED                      "GET /a HTTP/1.1\r\nHost: web\r\nl5d-dst-canonical: " DST "\r\n\r\n"
-#define BUSY                       "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"
-#define OK                         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-#define ANY                        MSG(1, MSG(4, STR(1, "/.*")))
-#define ROUTE(name, ...)           MSG(1, ANY, ENTRY(3, "route", name), ##__VA_ARGS__)
-#define RETRYABLE                  NUM(4, 1)
-#define TIMEOUT(ms)                MS(5, ms)
-#define BUDGET(ratio, min, ttl_ms) MSG(2, FLOAT(1, ratio), NUM(2, min), MS(3, ttl_ms))
-
-static int setup(void **state)
-{
-    app_setup(state);
-    wire_setup(state);
-    rig.target[OUTBOUND] = addr_v4(0x0a000001, 80);
-    rig.target[INBOUND] = app.at;
-    rig_know_default(app.at.port, DEFAULT_ALL_UNAUTHENTICATED, false);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    wire_teardown(state);
-    return app_teardown(state);
-}
-
-static struct outbound_policy *profile(struct bytes parts)
-{
-    return outbound_policy_new_at(BYTES_NONE, CAT(parts, STR(5, NAME)), 80);
-}
 
 static void know_endpoint(const char *path)
 {
@@ -49,29 +14,6 @@ static void know(struct bytes parts)
 {
     rig_know_target(&rig.target[OUTBOUND], profile(parts));
 }
-
-/* The application's next request, on `p` or on a new connection. */
-static struct peer *expect(struct peer *p, const char *text)
-{
-    if (p == NULL || p->eof || p->fd < 0) {
-        p = app_accept(&app);
-    }
-    RIG_UNTIL(peer_has(p, text));
-    return p;
-}
-
-static void answer(struct peer *p, const char *text)
-{
-    text_reset(&p->in);
-    peer_send(p, text);
-}
-
-static long routes(const char *name, const char *one)
-{
-    return rig_sum(name, "route=\"r\"", one);
-}
-
-/* --- outbound --------------------------------------------------------------------------------- */
 
 static void a_request_is_counted_by_its_route(void **state)
 {
@@ -401,202 +343,22 @@ static void a_profile_goes_under_a_request(void **state)
     assert_int_equal(routes("route_response_total", NULL), 1);
 }
 
-/* --- inbound ---------------------------------------------------------------------------------- */
-
-static size_t names_in_use(void)
-{
-    return map_count(&rig.w.profile_names) - rig.w.profile_names_parked.count;
-}
-
-static void know_name(struct bytes parts)
-{
-    rig_know(QUESTION_PROFILE, BYTES(DST), &profile(parts)->ref);
-}
-
-/* Who knows of a profile waits until we do. */
-static void a_canonical_name_is_waited_for(void **state)
-{
-    struct peer *client, *server;
-
-    (void)state;
-    client = peer_dial(INBOUND);
-    peer_send(client, NAMED);
-    rig_settle();
-    assert_true(app_has_nobody(&app));
-    know_name(ROUTE("r"));
-    server = expect(NULL, "\r\n\r\n");
-    answer(server, OK);
-    RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
-    rig_settle();
-    assert_int_equal(routes("route_request_total", "direction=\"inbound\",dst=\"" DST "\""), 1);
-    assert_int_equal(routes("route_response_total", "classification=\"success\""), 1);
-    assert_int_equal(rig_sum("route_actual_request_total", NULL, NULL), 0);
-}
-
-static void nobody_waits_for_long_nor_twice(void **state)
-{
-    struct peer *client, *server;
-
-    (void)state;
-    rig.config.profile_timeout_ns = 30 * NS_PER_MS;
-    client = peer_dial(INBOUND);
-    peer_send(client, NAMED);
-    server = expect(NULL, "\r\n\r\n");
-    answer(server, OK);
-    RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
-    rig.config.profile_timeout_ns = 3600 * NS_PER_S;
-    text_reset(&client->in);
-    peer_send(client, NAMED);
-    server = expect(server, "\r\n\r\n");
-    answer(server, OK);
-    RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
-    assert_int_equal(rig_sum("route_request_total", NULL, NULL), 0);
-}
-
-static void who_waits_may_give_up(void **state)
-{
-    struct peer *client;
-
-    (void)state;
-    client = peer_dial(INBOUND);
-    peer_send(client, NAMED);
-    RIG_UNTIL(rig.w.in_flight[INBOUND] == 1);
-    peer_abort(client);
-    RIG_UNTIL(rig.w.in_flight[INBOUND] == 0);
-    know_name(ROUTE("r"));
-    rig_settle();
-    assert_true(app_has_nobody(&app));
-    assert_int_equal(names_in_use(), 0);
-}
-
-/* Without the canonical name it is the authority's; nobody waits for that. */
-static void an_authority_is_as_good_a_name(void **state)
-{
-    static const char *const requests[] = {
-        "GET /a HTTP/1.1\r\nHost: " NAME "\r\n\r\n",
-        "GET /a HTTP/1.1\r\nHost: " DST "\r\n\r\n",
-        "GET /a HTTP/1.1\r\nHost: WEB.app.svc.cluster.local:80\r\n\r\n",
-        "GET /a HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n",
-        "GET /a HTTP/1.1\r\nHost: " NAME ":81\r\n\r\n",
-    };
-    static const long counted[] = {0, 1, 2, 2, 2};
-    struct peer *client, *server = NULL;
-
-    (void)state;
-    client = peer_dial(INBOUND);
-    for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
-        text_reset(&client->in);
-        peer_send(client, requests[i]);
-        server = expect(server, "\r\n\r\n");
-        answer(server, OK);
-        RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
-        rig_settle();
-        assert_int_equal(routes("route_request_total", NULL), counted[i]);
-        if (i == 0) {
-            know_name(ROUTE("r"));
-        }
-    }
-    assert_int_equal(names_in_use(), 1); /* the last one's */
-}
-
-static struct peer *strange(unsigned i)
-{
-    struct peer *client = peer_dial(INBOUND);
-    char request[256];
-
-    (void)snprintf(request, sizeof(request),
-                   "GET /a HTTP/1.1\r\nHost: x%u.app.svc.cluster.local\r\n\r\n", i);
-    peer_send(client, request);
-    return client;
-}
-
-static void strangers_names_are_bounded(void **state)
-{
-    struct peer *clients[101];
-
-    (void)state;
-    for (unsigned i = 0; i < ARRAY_LEN(clients); i++) {
-        clients[i] = strange(i);
-    }
-    RIG_UNTIL(rig.w.in_flight[INBOUND] == ARRAY_LEN(clients));
-    assert_int_equal(map_count(&rig.w.profile_names), ARRAY_LEN(clients));
-    assert_int_equal(rig.w.profile_names_asked, 100);
-    for (unsigned i = 0; i < ARRAY_LEN(clients); i++) {
-        peer_abort(clients[i]);
-    }
-    RIG_UNTIL(rig.w.conns_count == 0);
-    assert_int_equal(names_in_use(), 0);
-    RIG_UNTIL(map_count(&rig.w.profile_names) == 0); /* what is nobody's goes soon */
-    assert_int_equal(rig.w.profile_names_asked, 0);
-}
-
-/* What is kept for nobody in particular stands in nobody's way. */
-static void names_that_are_kept_give_way(void **state)
-{
-    struct peer *clients[100];
-
-    (void)state;
-    for (unsigned i = 0; i < ARRAY_LEN(clients); i++) {
-        clients[i] = strange(i);
-    }
-    RIG_UNTIL(rig.w.in_flight[INBOUND] == ARRAY_LEN(clients));
-    for (unsigned i = 0; i < 10; i++) {
-        peer_abort(clients[i]);
-    }
-    RIG_UNTIL(rig.w.in_flight[INBOUND] == ARRAY_LEN(clients) - 10);
-    for (unsigned i = 0; i < 10; i++) {
-        (void)strange(100 + i);
-    }
-    RIG_UNTIL(rig.w.in_flight[INBOUND] == ARRAY_LEN(clients));
-    assert_int_equal(names_in_use(), 100);
-    assert_int_equal(rig.w.profile_names_asked, 100); /* all of those that are in use */
-    assert_int_equal(rig.w.profile_names_parked.count, 0);
-}
-
-static void a_changed_profile_is_followed(void **state)
-{
-    struct peer *client, *server = NULL;
-
-    (void)state;
-    client = peer_dial(INBOUND);
-    for (unsigned i = 0; i < 3; i++) {
-        know_name(i < 2 ? ROUTE(i == 0 ? "r" : "s") : BUDGET(0.2f, 10, 10000));
-        text_reset(&client->in);
-        peer_send(client, NAMED);
-        server = expect(server, "\r\n\r\n");
-        answer(server, OK);
-        RIG_UNTIL(peer_has(client, "\r\n\r\nok"));
-    }
-    rig_settle();
-    assert_int_equal(rig_sum("route_request_total", NULL, NULL), 2);
-    assert_int_equal(routes("route_request_total", NULL), 1);
-}
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        TEST(a_request_is_counted_by_its_route),
-        TEST(who_gives_up_leaves_no_response),
-        TEST(retries_last_as_long_as_the_budget),
-        TEST(a_retry_that_cannot_go_out_is_not_paid),
-        TEST(a_budget_outlives_changes_of_the_routes),
-        TEST(only_responses_are_retried),
-        TEST(a_timeout_covers_all_attempts),
-        TEST(a_timeout_is_over_when_the_response_begins),
-        TEST(grpc_is_judged_by_its_status),
-        TEST(requests_go_where_overrides_say),
-        TEST(an_override_without_endpoints_is_passed_over),
-        TEST(a_name_has_its_own_profile),
-        TEST(a_profile_goes_under_a_request),
-        TEST(a_canonical_name_is_waited_for),
-        TEST(nobody_waits_for_long_nor_twice),
-        TEST(who_waits_may_give_up),
-        TEST(an_authority_is_as_good_a_name),
-        TEST(strangers_names_are_bounded),
-        TEST(names_that_are_kept_give_way),
-        TEST(a_changed_profile_is_followed),
+        PROFILE_TEST(a_request_is_counted_by_its_route),
+        PROFILE_TEST(who_gives_up_leaves_no_response),
+        PROFILE_TEST(retries_last_as_long_as_the_budget),
+        PROFILE_TEST(a_retry_that_cannot_go_out_is_not_paid),
+        PROFILE_TEST(a_budget_outlives_changes_of_the_routes),
+        PROFILE_TEST(only_responses_are_retried),
+        PROFILE_TEST(a_timeout_covers_all_attempts),
+        PROFILE_TEST(a_timeout_is_over_when_the_response_begins),
+        PROFILE_TEST(grpc_is_judged_by_its_status),
+        PROFILE_TEST(requests_go_where_overrides_say),
+        PROFILE_TEST(an_override_without_endpoints_is_passed_over),
+        PROFILE_TEST(a_name_has_its_own_profile),
+        PROFILE_TEST(a_profile_goes_under_a_request),
     };
 
     return rig_run(tests, argc, argv);
