@@ -67,75 +67,76 @@ static void have_a_pod(struct engines *e)
         "spec: {containers: [{name: c, ports: [{name: http, containerPort: 8080}]}]}\n");
 }
 
+static const struct {
+    const char *manifest, *path, *meant; /* meant NULL: nobody knows */
+} unknown[] = {
+    {SERVER("x", "podSelector: {}, port: 80, accesPolicy: deny"), "spec.accesPolicy", "accessPolicy"},
+    {SERVER("x", "podSelector: {matchLabel: {a: b}, matchLabels: {c: d}}, port: 80"),
+     "spec.podSelector.matchLabel", "matchLabels"},
+    {SERVER("x", "podSelector: {}, port: 80, colour: red"), "spec.colour", NULL},
+    {HEAD(POLICY "v1beta3", "Server", "x") "spec: {podSelector: {}, port: 80}\naccessPolicy: deny\n",
+     "accessPolicy", NULL},
+    {GOOD_SERVER NEXT HEAD(POLICY "v1alpha1", "AuthorizationPolicy", "x") "spec: {targetRef: "
+    TO_SERVER(
+         "web") ", requiredAuthenticationRefs: [{kind: ServiceAccount, nmae: a, name: a}]}\n",
+     "spec.requiredAuthenticationRefs[0].nmae", "name"},
+    {HEAD(POLICY "v1alpha1", "MeshTLSAuthentication", "x") "spec: {identities: [a], identityRef: []}\n",
+     "spec.identityRef", "identityRefs"},
+    {HEAD(POLICY "v1alpha1", "NetworkAuthentication", "x") "spec: {networks: [{cidr: 10.0.0.0/8, "
+    "excpet: []}]}\n",
+     "spec.networks[0].excpet", "except"},
+    {GOOD_SERVER NEXT HEAD(POLICY "v1beta1", "ServerAuthorization", "x") "spec: {server: {name: "
+    "web}, client: "
+     "{unauthenticated: true, network: []}}\n",
+     "spec.client.network", "networks"},
+    {GOOD_SERVER NEXT HEAD(POLICY "v1alpha1", "HTTPLocalRateLimitPolicy", "x") "spec: {targetRef: "
+    TO_SERVER(
+         "web") ", total: {requestsPerSecond: 5, requestPerSecond: 9}}\n",
+     "spec.total.requestPerSecond", "requestsPerSecond"},
+    {HEAD(POLICY "v1alpha1", "EgressNetwork", "x") "spec: {trafficPolicy: Allow, network: []}\n",
+    "spec.network",
+     "networks"},
+    {A_SERVICE("web") NEXT ROUTE(TO_SERVICE("web"), "{backendRef: [{name: web, port: 80}]}"),
+     "spec.rules[0].backendRef", "backendRefs"},
+    {A_SERVICE("web") NEXT ROUTE(TO_SERVICE("web"), "{matches: [{path: {vlaue: /x, value: /}}]}"),
+     "spec.rules[0].matches[0].path.vlaue", "value"},
+    {A_SERVICE("web") NEXT HEAD(POLICY "v1beta3", "HTTPRoute", "r") "spec: {parentRefs: [" TO_SERVICE(
+         "web") "], rules: [{timeouts: {requests: 1s}}]}\n",
+     "spec.rules[0].timeouts.requests", "request"},
+    {A_SERVICE("web") NEXT HEAD(GATEWAY "v1", "GRPCRoute", "r") "spec: {parentRefs: [" TO_SERVICE(
+         "web") "], rules: [{matches: [{method: {services: a, service: b}}]}]}\n",
+     "spec.rules[0].matches[0].method.services", "service"},
+    {A_SERVICE("web") NEXT HEAD(GATEWAY "v1alpha2", "TLSRoute", "r") "spec: {parentRefs: [" TO_SERVICE(
+         "web") "], hostname: [a], rules: [{}]}\n",
+     "spec.hostname", "hostnames"},
+    {A_SERVICE("web") NEXT HEAD(GATEWAY "v1alpha2", "TCPRoute", "r") "spec: {parentRefs: [" TO_SERVICE(
+         "web") "], rules: [{backendRefs: [{name: web, port: 80, wieght: 5}]}]}\n",
+     "spec.rules[0].backendRefs[0].wieght", "weight"},
+    {HEAD("linkerd.io/v1alpha2", "ServiceProfile", "web.default.svc.cluster.local") "spec: {routes: "
+    "[{name: x, "
+     "condition: {all: [{not: {pathRegexp: a, pathRegex: b}}]}}]}\n",
+     "spec.routes[0].condition.all[0].not.pathRegexp", "pathRegex"},
+    {"apiVersion: v1\nkind: Service\nmetadata: {name: web, annotation: {a: b}}\nspec: {ports: "
+    "[{port: 80}]}\n",
+     "metadata.annotation", "annotations"},
+};
+
 static void unknown_fields_are_named_by_their_path(void **state)
 {
-    static const struct {
-        const char *manifest, *path, *meant; /* meant NULL: nobody knows */
-    } cases[] = {
-        {SERVER("x", "podSelector: {}, port: 80, accesPolicy: deny"), "spec.accesPolicy", "accessPolicy"},
-        {SERVER("x", "podSelector: {matchLabel: {a: b}, matchLabels: {c: d}}, port: 80"),
-         "spec.podSelector.matchLabel", "matchLabels"},
-        {SERVER("x", "podSelector: {}, port: 80, colour: red"), "spec.colour", NULL},
-        {HEAD(POLICY "v1beta3", "Server", "x") "spec: {podSelector: {}, port: 80}\naccessPolicy: deny\n",
-         "accessPolicy", NULL},
-        {GOOD_SERVER NEXT HEAD(POLICY "v1alpha1", "AuthorizationPolicy", "x") "spec: {targetRef: "
-        TO_SERVER(
-             "web") ", requiredAuthenticationRefs: [{kind: ServiceAccount, nmae: a, name: a}]}\n",
-         "spec.requiredAuthenticationRefs[0].nmae", "name"},
-        {HEAD(POLICY "v1alpha1", "MeshTLSAuthentication", "x") "spec: {identities: [a], identityRef: []}\n",
-         "spec.identityRef", "identityRefs"},
-        {HEAD(POLICY "v1alpha1", "NetworkAuthentication", "x") "spec: {networks: [{cidr: 10.0.0.0/8, "
-        "excpet: []}]}\n",
-         "spec.networks[0].excpet", "except"},
-        {GOOD_SERVER NEXT HEAD(POLICY "v1beta1", "ServerAuthorization", "x") "spec: {server: {name: "
-        "web}, client: "
-         "{unauthenticated: true, network: []}}\n",
-         "spec.client.network", "networks"},
-        {GOOD_SERVER NEXT HEAD(POLICY "v1alpha1", "HTTPLocalRateLimitPolicy", "x") "spec: {targetRef: "
-        TO_SERVER(
-             "web") ", total: {requestsPerSecond: 5, requestPerSecond: 9}}\n",
-         "spec.total.requestPerSecond", "requestsPerSecond"},
-        {HEAD(POLICY "v1alpha1", "EgressNetwork", "x") "spec: {trafficPolicy: Allow, network: []}\n",
-        "spec.network",
-         "networks"},
-        {A_SERVICE("web") NEXT ROUTE(TO_SERVICE("web"), "{backendRef: [{name: web, port: 80}]}"),
-         "spec.rules[0].backendRef", "backendRefs"},
-        {A_SERVICE("web") NEXT ROUTE(TO_SERVICE("web"), "{matches: [{path: {vlaue: /x, value: /}}]}"),
-         "spec.rules[0].matches[0].path.vlaue", "value"},
-        {A_SERVICE("web") NEXT HEAD(POLICY "v1beta3", "HTTPRoute", "r") "spec: {parentRefs: [" TO_SERVICE(
-             "web") "], rules: [{timeouts: {requests: 1s}}]}\n",
-         "spec.rules[0].timeouts.requests", "request"},
-        {A_SERVICE("web") NEXT HEAD(GATEWAY "v1", "GRPCRoute", "r") "spec: {parentRefs: [" TO_SERVICE(
-             "web") "], rules: [{matches: [{method: {services: a, service: b}}]}]}\n",
-         "spec.rules[0].matches[0].method.services", "service"},
-        {A_SERVICE("web") NEXT HEAD(GATEWAY "v1alpha2", "TLSRoute", "r") "spec: {parentRefs: [" TO_SERVICE(
-             "web") "], hostname: [a], rules: [{}]}\n",
-         "spec.hostname", "hostnames"},
-        {A_SERVICE("web") NEXT HEAD(GATEWAY "v1alpha2", "TCPRoute", "r") "spec: {parentRefs: [" TO_SERVICE(
-             "web") "], rules: [{backendRefs: [{name: web, port: 80, wieght: 5}]}]}\n",
-         "spec.rules[0].backendRefs[0].wieght", "weight"},
-        {HEAD("linkerd.io/v1alpha2", "ServiceProfile", "web.default.svc.cluster.local") "spec: {routes: "
-        "[{name: x, "
-         "condition: {all: [{not: {pathRegexp: a, pathRegex: b}}]}}]}\n",
-         "spec.routes[0].condition.all[0].not.pathRegexp", "pathRegex"},
-        {"apiVersion: v1\nkind: Service\nmetadata: {name: web, annotation: {a: b}}\nspec: {ports: "
-        "[{port: 80}]}\n",
-         "metadata.annotation", "annotations"},
-    };
     struct engines *e = *state;
 
     have_a_pod(e);
-    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(unknown); i++) {
         char line[512], wanted[1024];
-        const char *name = strrchr(cases[i].path, '.');
+        const char *name = strrchr(unknown[i].path, '.');
 
         (void)snprintf(line, sizeof(line), "part %s: there is no field %s here: it has no effect; %s%s%s\n",
-                       cases[i].path, name != NULL ? name + 1 : cases[i].path,
-                       cases[i].meant != NULL ? "did you mean " : "correct its name, move it to where "
+                       unknown[i].path, name != NULL ? name + 1 : unknown[i].path,
+                       unknown[i].meant != NULL ? "did you mean " : "correct its name, move it to where "
                        "it belongs, ",
-                       cases[i].meant != NULL ? cases[i].meant : "or remove it",
-                       cases[i].meant != NULL ? "?" : "");
-        put(e, "words.yaml", cases[i].manifest);
+                       unknown[i].meant != NULL ? unknown[i].meant : "or remove it",
+                       unknown[i].meant != NULL ? "?" : "");
+        put(e, "words.yaml", unknown[i].manifest);
         WAIT_UNTIL(e->f, strstr(told(e), line) != NULL);
         (void)snprintf(wanted, sizeof(wanted), "%s", told(e));
         assert_ptr_equal(strchr(wanted, '\n') + 1, wanted + strlen(wanted)); /* and nothing else */

@@ -51,7 +51,7 @@ static void detection_with_three_protocols(void **state)
     snapshot_unref(&p->ref);
 }
 
-static void http_rules_with_everything(void **state)
+static struct outbound_policy *policy_with_everything(void)
 {
     struct bytes matches =
         CAT(MSG(1, MSG(1, STR(2, "/api")), MSG(2, STR(1, "X-Canary"), STR(2, "yes")),
@@ -73,12 +73,18 @@ static void http_rules_with_everything(void **state)
             MSG(5, MS(1, 100), MS(2, 2000), FLOAT(3, 0.5f)));
     struct bytes hosts =
         CAT(MSG(2, STR(1, "Web.Example.org")), MSG(2, MSG(2, STR(1, "org"), STR(1, "Example"))));
-    struct outbound_policy *p = outbound_policy_new(
+
+    return outbound_policy_new(
         POLICY(MSG(
             1, MSG(3, MSG(1, RESOURCE(1, "policy.linkerd.io", "HTTPRoute", "r", "app"), hosts,
                           MSG(3, matches, filters, random,
                               MSG(5, MS(1, 1000), MS(2, 2000), MS(3, 3000)), retry, NUM(7, 1)))))),
         BYTES_NONE);
+}
+
+static void http_rules_with_everything(void **state)
+{
+    struct outbound_policy *p = policy_with_everything();
     const struct route *r;
     const struct rule *rule;
     const struct filter *f;
@@ -289,12 +295,6 @@ static void failures_are_counted_per_protocol(void **state)
 
 /* --- what is refused (wire 3.5: MUST) --------------------------------------------------------- */
 
-static void broken_rules_make_a_problem(void **state)
-{
-    char path[402];
-    memset(path, 'p', sizeof(path));
-    path[sizeof(path) - 1] = '\0'; /* 401 bytes */
-
 #define HTTP(...)       POLICY(MSG(1, MSG(3, __VA_ARGS__)))
 #define HTTP_RULED(...) HTTP(MSG(1, BUILTIN(1, "r"), MSG(3, __VA_ARGS__)))
 #define OPAQUE(...)     POLICY(MSG(1, MSG(2, __VA_ARGS__)))
@@ -302,10 +302,32 @@ static void broken_rules_make_a_problem(void **state)
 #define FILTERED(...)   HTTP_RULED(MSG(2, __VA_ARGS__), MSG(3, MSG(1, NONE)))
 #define MATCHED(...)    HTTP_RULED(MSG(1, __VA_ARGS__), MSG(3, MSG(1, NONE)))
 #define RETRIED(...)    HTTP_RULED(MSG(3, MSG(1, NONE)), MSG(6, __VA_ARGS__))
-    const struct {
-        struct bytes message;
-        const char *problem;
-    } cases[] = {
+
+struct broken {
+    struct bytes message;
+    const char *problem; /* part of what is said of it */
+};
+
+static void assert_problems(const struct broken *cases, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct outbound_policy *p = outbound_policy_new(cases[i].message, NUM(4, 1));
+
+        if (p->problem == NULL || strstr(p->problem, cases[i].problem) == NULL) {
+            fail_msg("case %zu (%s): %s", i, cases[i].problem,
+                     p->problem != NULL ? p->problem : "taken");
+        }
+        /* Nothing of it is left to be used by mistake. */
+        assert_int_equal(p->protocol, PROTOCOL_DETECT);
+        assert_int_equal(p->http1.count + p->http2.count + p->opaque.count + p->backends_count, 0);
+        assert_false(p->is_fallback || p->is_refused || p->profile.is_opaque);
+        snapshot_unref(&p->ref);
+    }
+}
+
+static void broken_policies_make_a_problem(void **state)
+{
+    const struct broken cases[] = {
         {BYTES("\x0a\x05"), "well-formed"},
         {SERVICE(2), "protocol"},
         {POLICY(MSG(1, NONE)), "protocol"},
@@ -319,6 +341,17 @@ static void broken_rules_make_a_problem(void **state)
         {POLICY(DETECT(MS(1, 1), MSG(3, HTTP_ROUTE), MSG(4, HTTP_ROUTE))), "detection"},
         {POLICY(DETECT(MS(1, 1), MSG(2, OPAQUE_ROUTE), MSG(4, HTTP_ROUTE))), "detection"},
         {POLICY(DETECT(MS(1, 1), MSG(2, OPAQUE_ROUTE), MSG(3, HTTP_ROUTE))), "detection"},
+        {POLICY(MSG(1, MSG(3, MSG(1, BUILTIN(1, "r"), HTTP_RULE), MSG(2, MSG(2, DOUBLE(1, 1.5)))))),
+         "success rate"},
+    };
+
+    (void)state;
+    assert_problems(cases, ARRAY_LEN(cases));
+}
+
+static void broken_rules_make_a_problem(void **state)
+{
+    const struct broken cases[] = {
         {OPAQUE(OPAQUE_ROUTE, OPAQUE_ROUTE), "more than one route"},
         {OPAQUE(MSG(1, BUILTIN(1, "o"))), "0 rules"},
         {OPAQUE(
@@ -334,6 +367,25 @@ static void broken_rules_make_a_problem(void **state)
         {HTTP_RULED(MSG(3, MSG(3, NONE))), "over no backends"},
         {HTTP_RULED(MSG(3, MSG(3, MSG(1, NUM(2, 1))))), "names no backend"},
         {HTTP_RULED(MSG(3, FIRST(NONE))), "names no backend"},
+        {RETRIED(NUM(1, 1)), "conditions"},
+        {RETRIED(MSG(3, MSG(1, NUM(1, 0), NUM(2, 500)))), "1 to 599"},
+        {RETRIED(MSG(3, MSG(1, NUM(1, 500), NUM(2, 600)))), "1 to 599"},
+        {RETRIED(MSG(3, MSG(1, NUM(1, 503), NUM(2, 500)))), "1 to 599"},
+        {HTTP_RULED(MSG(3, MSG(1, NONE)), MSG(5, MSG(2, NUM(1, -1)))), "duration"},
+        {HTTP_RULED(MSG(3, MSG(1, NONE)), MSG(5, MSG(2, NUM(2, 1000000000)))), "duration"},
+    };
+
+    (void)state;
+    assert_problems(cases, ARRAY_LEN(cases));
+}
+
+static void broken_backends_make_a_problem(void **state)
+{
+    char path[402];
+    memset(path, 'p', sizeof(path));
+    path[sizeof(path) - 1] = '\0'; /* 401 bytes */
+
+    const struct broken cases[] = {
         {BACKED(MSG(3, MSG(1, MSG(1, STR(1, "p"))), EWMA), QUEUE), "backend has no metadata"},
         {BACKED(SERVICE(1), MSG(3, MSG(1, MSG(1, STR(1, "p"))), EWMA)), "queue"},
         {BACKED(SERVICE(1), MSG(3, MSG(1, MSG(1, STR(1, "p"))), EWMA), MSG(4, NUM(1, 1))), "queue"},
@@ -343,6 +395,15 @@ static void broken_rules_make_a_problem(void **state)
         {BACKED(SERVICE(1), MSG(3, MSG(1, MSG(1, STR(1, path))), EWMA), QUEUE), "longer than 400"},
         {BACKED(SERVICE(1), MSG(3, MSG(1, MSG(1, STR(1, "p")))), QUEUE), "load"},
         {BACKED(SERVICE(1), MSG(2, NUM(3, 1)), QUEUE), "address"},
+    };
+
+    (void)state;
+    assert_problems(cases, ARRAY_LEN(cases));
+}
+
+static void broken_filters_and_matches_make_a_problem(void **state)
+{
+    const struct broken cases[] = {
         {FILTERED(NONE), "filter is empty"},
         {FILTERED(MSG(1, NUM(1, 42))), "no HTTP status"},
         {FILTERED(MSG(1, NUM(1, 500), MSG(3, NUM(1, 1)))), "divides by 0"},
@@ -357,30 +418,10 @@ static void broken_rules_make_a_problem(void **state)
         {MATCHED(MSG(3, STR(1, "x"))), "query match"},
         {MATCHED(MSG(4, NUM(1, 99))), "method"},
         {HTTP(MSG(1, BUILTIN(1, "r"), MSG(2, NONE), HTTP_RULE)), "host match"},
-        {RETRIED(NUM(1, 1)), "conditions"},
-        {RETRIED(MSG(3, MSG(1, NUM(1, 0), NUM(2, 500)))), "1 to 599"},
-        {RETRIED(MSG(3, MSG(1, NUM(1, 500), NUM(2, 600)))), "1 to 599"},
-        {RETRIED(MSG(3, MSG(1, NUM(1, 503), NUM(2, 500)))), "1 to 599"},
-        {HTTP_RULED(MSG(3, MSG(1, NONE)), MSG(5, MSG(2, NUM(1, -1)))), "duration"},
-        {HTTP_RULED(MSG(3, MSG(1, NONE)), MSG(5, MSG(2, NUM(2, 1000000000)))), "duration"},
-        {POLICY(MSG(1, MSG(3, MSG(1, BUILTIN(1, "r"), HTTP_RULE), MSG(2, MSG(2, DOUBLE(1, 1.5)))))),
-         "success rate"},
     };
 
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        struct outbound_policy *p = outbound_policy_new(cases[i].message, NUM(4, 1));
-
-        if (p->problem == NULL || strstr(p->problem, cases[i].problem) == NULL) {
-            fail_msg("case %zu (%s): %s", i, cases[i].problem,
-                     p->problem != NULL ? p->problem : "taken");
-        }
-        /* Nothing of it is left to be used by mistake. */
-        assert_int_equal(p->protocol, PROTOCOL_DETECT);
-        assert_int_equal(p->http1.count + p->http2.count + p->opaque.count + p->backends_count, 0);
-        assert_false(p->is_fallback || p->is_refused || p->profile.is_opaque);
-        snapshot_unref(&p->ref);
-    }
+    assert_problems(cases, ARRAY_LEN(cases));
 }
 
 static void what_is_allowed_at_the_edges(void **state)
@@ -450,7 +491,10 @@ int main(void)
         WIRE_TEST(opaque_and_tls_routes),
         WIRE_TEST(kinds_of_backends),
         WIRE_TEST(failures_are_counted_per_protocol),
+        WIRE_TEST(broken_policies_make_a_problem),
         WIRE_TEST(broken_rules_make_a_problem),
+        WIRE_TEST(broken_backends_make_a_problem),
+        WIRE_TEST(broken_filters_and_matches_make_a_problem),
         WIRE_TEST(what_is_allowed_at_the_edges),
         WIRE_TEST(messages_that_swell_are_refused),
         WIRE_TEST(fallbacks),
