@@ -163,6 +163,16 @@ def client(name="client", **options):
 UNMESHED = {"linkerd.io/inject": "disabled"}
 
 
+def bare(name, command, **options):
+    """A Deployment of one unmeshed pod."""
+    return deployment(name, command, annotations=UNMESHED, **options)
+
+
+def container_of(manifest):
+    """The first one of a Deployment's pod: who made it may change it."""
+    return manifest["spec"]["template"]["spec"]["containers"][0]
+
+
 # --- metrics -------------------------------------------------------------------------------------
 
 SAMPLE = re.compile(r'^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$')
@@ -307,6 +317,9 @@ class Home:
             if mine or str(self.root) in command_of(pid):
                 found.append(pid)
         return found
+
+    def processes_with(self, text):
+        return [pid for pid in self.remaining() if text in command_of(pid)]
 
     @staticmethod
     def host_links():
