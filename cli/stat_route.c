@@ -131,6 +131,7 @@ static void inbound_cells(struct table *t, const struct traffic_options *o, cons
         table_cell(t, "%s", or_dash(r->authorization));
         traffic_rare_cell(t, o, r->denied_count);
     }
+        traffic_rare_cell(t, o, r->limited_count);
     traffic_rate_cells(t, o, s != NULL ? s->success_count : 0, s != NULL ? s->failure_count : 0);
     traffic_latency_cells(t, s);
 }
@@ -138,7 +139,7 @@ static void inbound_cells(struct table *t, const struct traffic_options *o, cons
 static void print_inbound(const struct traffic_options *o, inbound_row *const *rows, size_t count,
                           struct text *to)
 {
-    const char *heads[12];
+    const char *heads[13];
     size_t columns = 0, left;
     struct table *t;
 
@@ -155,6 +156,7 @@ static void print_inbound(const struct traffic_options *o, inbound_row *const *r
         left = columns;
         heads[columns++] = "UNAUTHORIZED";
     }
+        heads[columns++] = "RATE_LIMITED";
     heads[columns++] = "SUCCESS";
     heads[columns++] = "RPS";
     heads[columns++] = "LATENCY_P50";
@@ -182,6 +184,7 @@ static json_t *inbound_json(const struct traffic_options *o, const inbound_row *
     }
     json_object_set_new(j, "unauthorized", json_real(traffic_per_second(o, r->denied_count)));
     traffic_rate_json(j, o, "", s != NULL ? s->success_count : 0, s != NULL ? s->failure_count : 0);
+    json_object_set_new(j, "rate_limited", json_real(traffic_per_second(o, r->limited_count)));
     traffic_latency_json(j, s);
     return j;
 }
@@ -448,7 +451,8 @@ static const struct direction {
         "RESOURCE is TYPE, TYPE NAME... or TYPE/NAME; TYPE is one of deploy, po, ns, sts,\n"
         "ds, rs, rc, job, cj.\n\n"
         "  tulle stat-inbound deploy/web -n demo\n"
-        "  tulle stat-inbound deploy/web -n demo -o wide   also what was denied",
+        "  tulle stat-inbound deploy/web -n demo -o wide   also what was refused:\n"
+        "      UNAUTHORIZED (403) and RATE_LIMITED (429), which are in none of the other columns",
         "table, wide or json",
         true,
         ask_inbound,

@@ -38,7 +38,8 @@ void traffic_ask(const struct traffic_options *o, const struct resource_arg *r, 
 
 /* Success and failure as given, of the window: SUCCESS and RPS; "-" when there are none. */
 void traffic_rate_cells(struct table *t, const struct traffic_options *o, uint64_t success, uint64_t failure);
-/* UNAUTHORIZED: as RPS, with more digits where those would show nothing of it; "-" when there is none. */
+/* UNAUTHORIZED, RATE_LIMITED: as RPS, with more digits where those would show nothing of it; "-" when there
+ * is none. */
 void traffic_rare_cell(struct table *t, const struct traffic_options *o, uint64_t count);
 /* LATENCY_P50, _P95, _P99; `stats` NULL: "-". */
 void traffic_latency_cells(struct table *t, const Linkerd2__Public__BasicStats *stats);

@@ -236,6 +236,9 @@ static void take_sample(struct breakdown_query *q, const json_t *sample)
     case TAKE_DENIED:
         row->denied += count;
         break;
+    case TAKE_LIMITED:
+        row->limited += count;
+        break;
     default:
         assert(!"a sample that is none");
     }
@@ -297,6 +300,7 @@ static void write_question(struct text *promql, const struct breakdown *b,
         break;
     case TAKE_RETRIES:
     case TAKE_DENIED:
+    case TAKE_LIMITED:
     default:
         promql_count(promql, &b->scope, q->metric, "");
         break;

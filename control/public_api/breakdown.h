@@ -23,6 +23,7 @@ enum breakdown_take {     /* what a sample is */
     TAKE_P50_S, TAKE_P95_S, TAKE_P99_S, /* in seconds */
     TAKE_RETRIES,
     TAKE_DENIED,
+    TAKE_LIMITED,
 };
 struct breakdown_question {
     const char *metric; /* with its suffix: "_total", "_bucket" */
@@ -32,7 +33,7 @@ struct breakdown_question {
 struct breakdown_row {
     const char *label[BREAKDOWN_LABELS_MAX]; /* in the order of breakdown.labels; "" when absent */
     struct figures figures;
-    uint64_t actual_success, actual_failure, timeouts, retries, denied;
+    uint64_t actual_success, actual_failure, timeouts, retries, denied, limited;
 };
 
 struct breakdown_query;

@@ -72,6 +72,7 @@ static inbound_row *inbound_message(struct breakdown *b, const struct breakdown_
     }
     m->stats = breakdown_stats(b, row);
     m->denied_count = row->denied;
+    m->limited_count = row->limited;
     return m;
 }
 
@@ -87,7 +88,8 @@ static void inbound_finish(struct breakdown *b)
     while (map_next(&it)) {
         const struct breakdown_row *row = it.value;
 
-        if ((row->figures.has_responses || row->denied > 0) && breakdown_is_selected(b, row)) {
+        if ((row->figures.has_responses || row->denied + row->limited > 0) &&
+            breakdown_is_selected(b, row)) {
             ok.rows[ok.n_rows++] = inbound_message(b, row);
         }
     }
@@ -115,6 +117,7 @@ void call_stat_inbound(struct public_api *api, struct service_request *r)
         {"response_latency_ms_bucket", TAKE_P95},
         {"response_latency_ms_bucket", TAKE_P99},
         {"inbound_http_authz_deny_total", TAKE_DENIED},
+        {"inbound_http_local_ratelimit_total", TAKE_LIMITED},
     };
     Linkerd2__Public__StatInboundRequest *m = linkerd2__public__stat_inbound_request__unpack(
         NULL, r->body.len, (const uint8_t *)(const void *)r->body.at);
@@ -132,7 +135,7 @@ void call_stat_inbound(struct public_api *api, struct service_request *r)
     b->labels_count = ARRAY_LEN(inbound_labels) - (m->by_authorization ? 0 : AUTHZ_LABELS);
     b->finish = inbound_finish;
     match_own(b);
-    /* Denials are counted by families that are inbound by their name, and lack the label. */
+    /* Denials and rate limits are counted by families that are inbound by their name, and lack the label. */
     promql_add_match_op(&b->scope.match, "direction", "!=", "outbound");
     promql_add_match_op(&b->scope.match, "srv_port", "!=", ADMIN_PORT);
     breakdown_start(b, questions, ARRAY_LEN(questions));

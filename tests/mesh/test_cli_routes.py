@@ -191,6 +191,9 @@ def test_inbound_by_server_route_and_authorization(api, prometheus):
     p.responses(6, srv_group="", srv_kind="default", srv_name="all-unauthenticated", srv_port="9090", **probe)
     p.add("inbound_http_authz_deny_total", 12, **srv, **admin, tls="true")
     p.add("inbound_http_authz_deny_total", 1, **srv, **plain, tls="true")  # a rare event is no 0.0
+    limit = {"ratelimit_group": "policy.linkerd.io", "ratelimit_kind": "HTTPLocalRateLimitPolicy", "ratelimit_name": "limit"}
+    for scope, n in (("identity", 3), ("total", 1)):
+        p.add("inbound_http_local_ratelimit_total", n, **srv, **admin, tls="true", **limit, ratelimit_scope=scope)
     p.wait_scraped()
     got = await_json(api, lambda rows: rows, "stat-inbound", "deploy/web", "-n", ns)
     rows = {(r["server"], r["port"], r["route"]): r for r in got}
@@ -198,6 +201,7 @@ def test_inbound_by_server_route_and_authorization(api, prometheus):
                          ("http", 8080, "admin")}  # not the proxy's own port
     assert count(rows["http", 8080, "admin"]) == (62, 2) and rows["http", 8080, "admin"]["route_kind"] == "HTTPRoute"
     assert round(rows["http", 8080, "admin"]["unauthorized"] * 60) == 12
+    assert round(rows["http", 8080, "admin"]["rate_limited"] * 60) == 4 and rows["http", 8080, None]["rate_limited"] == 0
     assert count(rows["http", 8080, None]) == (50, 0) and count(rows[None, 9090, None]) == (9, 0)
     table = cells(api.tulle("stat-inbound", "deploy/web", "-n", ns))
     assert table[0] == ["NAME", "SERVER", "ROUTE", "TYPE", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99"]
@@ -207,12 +211,12 @@ def test_inbound_by_server_route_and_authorization(api, prometheus):
         ["web", "http:8080", "[default]", "-", "100.00%", "0.8rps"],
         ["web", "http:8080", "admin", "HTTPRoute", "96.77%", "1.0rps"]]
     wide = cells(api.tulle("stat-inbound", "deploy/web", "-n", ns, "-o", "wide"))
-    assert wide[0][4:7] == ["AUTHORIZATION", "UNAUTHORIZED", "SUCCESS"]
-    assert [row[2:8] for row in wide if row[2] == "admin"] == [
-        ["admin", "HTTPRoute", "-", "0.2rps", "-", "-"], ["admin", "HTTPRoute", "bot", "-", "95.24%", "0.7rps"],
-        ["admin", "HTTPRoute", "human", "-", "100.00%", "0.3rps"]]
-    assert [row[2:8] for row in wide if row[1:3] == ["http:8080", "[default]"]] == [
-        ["[default]", "-", "-", "0.02rps", "-", "-"], ["[default]", "-", "human", "-", "100.00%", "0.8rps"]]
+    assert wide[0][4:8] == ["AUTHORIZATION", "UNAUTHORIZED", "RATE_LIMITED", "SUCCESS"]
+    assert [row[2:9] for row in wide if row[2] == "admin"] == [
+        ["admin", "HTTPRoute", "-", "0.2rps", "0.1rps", "-", "-"], ["admin", "HTTPRoute", "bot", "-", "-", "95.24%", "0.7rps"],
+        ["admin", "HTTPRoute", "human", "-", "-", "100.00%", "0.3rps"]]
+    assert [row[2:9] for row in wide if row[1:3] == ["http:8080", "[default]"]] == [
+        ["[default]", "-", "-", "0.02rps", "-", "-", "-"], ["[default]", "-", "human", "-", "-", "100.00%", "0.8rps"]]
     by_pod = json.loads(api.tulle("stat-inbound", "po", "-n", ns, "-o", "json"))
     assert sum(count(r)[0] for r in by_pod) == 127 and {r["name"] for r in by_pod} == {"web-1"}
     assert json.loads(api.tulle("stat-inbound", "deploy", "-n", ns, "-l", "app!=web", "-o", "json")) == []
@@ -268,6 +272,7 @@ def test_outbound_by_route_and_backend(api, prometheus):
     assert cells(lines[3])[0][:5] == ["├─", "─►", "voting:80", "83.33%", "3.0rps"]
     assert cells(lines[4])[0][:5] == ["└─", "─►", "voting-2:80", "95.00%", "0.7rps"]
     assert len({len(line) for line in lines}) == 1  # the columns are under each other
+    assert api.run("stat-outbound", "deploy/web", "-n", ns).stderr == ""  # what fails is in the table
     assert json.loads(api.tulle("stat-outbound", "deploy", "-n", "received", "-o", "json")) == []
 
 
@@ -275,10 +280,16 @@ def test_outbound_by_route_and_backend(api, prometheus):
 
 
 def test_a_home_says_what_its_proxies_carried(homes):
-    """Requests that are retried, and that fail in the end, as the real proxies of both sides counted them."""
-    port = 8080
+    """Requests that are retried, that fail in the end, and that a rate limit refuses, as the real proxies of both sides
+    counted them."""
+    port, limited = 8080, 8081
     target = service("retry", [port], app="server", annotations={"retry.linkerd.io/http": "5xx", "retry.linkerd.io/limit": "2"})
-    home = homes({"app.yaml": [namespace(), *server("server", {"http": port}), target, client()]})
+    few = [{"apiVersion": "policy.linkerd.io/v1beta3", "kind": "Server", "metadata": {"name": "few", "namespace": "t"},
+            "spec": {"podSelector": {"matchLabels": {"app": "few"}}, "port": limited, "accessPolicy": "all-unauthenticated"}},
+           {"apiVersion": "policy.linkerd.io/v1alpha1", "kind": "HTTPLocalRateLimitPolicy",
+            "metadata": {"name": "few", "namespace": "t"}, "spec": {
+                "targetRef": {"group": "policy.linkerd.io", "kind": "Server", "name": "few"}, "total": {"requestsPerSecond": 1}}}]
+    home = homes({"app.yaml": [namespace(), *server("server", {"http": port}), target, *server("few", {"http": limited}), *few, client()]})
     home.up()
     driver = home.driver("t", "client")
     for i in range(10):
@@ -306,3 +317,7 @@ def test_a_home_says_what_its_proxies_carried(homes):
     assert inbound["server"] is None and inbound["unauthorized"] == 0
     wide = home.run("stat-inbound", "deploy/server", "-n", "t", "-o", "wide")
     assert "[default]:8080" in wide and "all-unauthenticated" in wide
+    refused = [driver.get("few", limited, "/echo")["status"] for _ in range(12)].count(429)
+    assert refused > 0
+    wait_for(lambda: sum(round(r["rate_limited"] * 60) for r in rows("stat-inbound", "few", server="few")) == refused,
+             lambda: f"what the limit refused: {refused}, {rows('stat-inbound', 'few', server='few')}")
