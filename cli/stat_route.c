@@ -11,7 +11,8 @@
  * `tulle stat-inbound`: what proxies let in, by Server and route. `tulle stat-outbound`: what they sent, by
  * route of their outbound policy, and below each route by backend.
  */
-#define RESOURCES_MAX 16
+#define RESOURCES_MAX   16
+#define NOTES_BYTES_MAX 65536
 
 typedef Linkerd2__Public__StatInboundResponse__Row inbound_row;
 typedef Linkerd2__Public__StatOutboundResponse__Row outbound_row;
@@ -130,8 +131,8 @@ static void inbound_cells(struct table *t, const struct traffic_options *o, cons
     if (is_output(o, "wide")) {
         table_cell(t, "%s", or_dash(r->authorization));
         traffic_rare_cell(t, o, r->denied_count);
-    }
         traffic_rare_cell(t, o, r->limited_count);
+    }
     traffic_rate_cells(t, o, s != NULL ? s->success_count : 0, s != NULL ? s->failure_count : 0);
     traffic_latency_cells(t, s);
 }
@@ -155,8 +156,8 @@ static void print_inbound(const struct traffic_options *o, inbound_row *const *r
         heads[columns++] = "AUTHORIZATION";
         left = columns;
         heads[columns++] = "UNAUTHORIZED";
-    }
         heads[columns++] = "RATE_LIMITED";
+    }
     heads[columns++] = "SUCCESS";
     heads[columns++] = "RPS";
     heads[columns++] = "LATENCY_P50";
@@ -183,8 +184,8 @@ static json_t *inbound_json(const struct traffic_options *o, const inbound_row *
         json_object_set_new(j, "authorization", json_string(r->authorization));
     }
     json_object_set_new(j, "unauthorized", json_real(traffic_per_second(o, r->denied_count)));
-    traffic_rate_json(j, o, "", s != NULL ? s->success_count : 0, s != NULL ? s->failure_count : 0);
     json_object_set_new(j, "rate_limited", json_real(traffic_per_second(o, r->limited_count)));
+    traffic_rate_json(j, o, "", s != NULL ? s->success_count : 0, s != NULL ? s->failure_count : 0);
     traffic_latency_json(j, s);
     return j;
 }
@@ -404,14 +405,17 @@ static int show_outbound(const struct traffic_options *o, const struct answers *
 {
     outbound_row **rows = NULL;
     size_t count = 0;
-    struct text out;
+    struct text out, notes;
+    int status;
 
     text_init(&out, TRAFFIC_OUTPUT_MAX);
+    text_init(&notes, NOTES_BYTES_MAX);
     for (size_t i = 0; i < a->count; i++) {
         const Linkerd2__Public__StatOutboundResponse *r =
             (const Linkerd2__Public__StatOutboundResponse *)a->at[i];
 
         if (r->response_case == LINKERD2__PUBLIC__STAT_OUTBOUND_RESPONSE__RESPONSE_OK) {
+            traffic_notes(r->ok, &notes);
             rows = mem_resize(rows, count + r->ok->n_rows + 1, sizeof(*rows));
             for (size_t k = 0; k < r->ok->n_rows; k++) {
                 rows[count++] = r->ok->rows[k];
@@ -432,7 +436,11 @@ static int show_outbound(const struct traffic_options *o, const struct answers *
         print_outbound(o, rows, count, &out);
     }
     mem_free(rows);
-    return traffic_print("stat-outbound", "traffic", o, &out);
+    status = traffic_print("stat-outbound", "traffic", o, &out);
+    (void)fflush(stdout);
+    (void)fputs(notes.at != NULL ? notes.at : "", stderr);
+    text_clear(&notes);
+    return status;
 }
 
 /* --- the command lines --------------------------------------------------------------------------- */
@@ -468,8 +476,9 @@ static const struct direction {
       "and that of backends to 25 ms, and within it nothing is told apart, nor between\n"
       "1 and 10 s. `tulle stat --to` has finer ones.\n\n"
       "SUCCESS of a gRPC service is that of its HTTP statuses, which are 200 also when\n"
-      "it fails, unless a GRPCRoute stands for it: as in Linkerd. `tulle stat --to`\n"
-      "counts the statuses of gRPC always.\n\n"
+      "it fails, unless a GRPCRoute stands for it: as in Linkerd. Where answers failed\n"
+      "by their grpc-status alone, a note on standard error says how many;\n"
+      "`tulle stat --to` counts them always.\n\n"
       "  tulle stat-outbound deploy/web -n demo",
       "table or json",
       false,

@@ -49,6 +49,9 @@ void traffic_rate_json(json_t *to, const struct traffic_options *o, const char *
 void traffic_latency_json(json_t *to, const Linkerd2__Public__BasicStats *stats);
 double traffic_per_second(const struct traffic_options *o, uint64_t count);
 
+/* For standard error, beside the table: what of it may mislead. */
+void traffic_notes(const Linkerd2__Public__StatOutboundResponse__Ok *ok, struct text *to);
+
 /* Standard output; without rows a sentence that there is no `what`. Takes the text. The exit status. */
 int traffic_print(const char *command, const char *what, const struct traffic_options *o,
                   struct text *out);

@@ -177,6 +177,15 @@ static bool is_timeout(const json_t *sample)
     return strstr(error, "TIMEOUT") != NULL; /* REQUEST_TIMEOUT, RESPONSE_HEADERS_TIMEOUT ... */
 }
 
+/* What its HTTP status does not tell, which most of the time is 200. */
+static bool is_grpc_failure_only(const json_t *sample)
+{
+    const char *grpc = prom_sample_label(sample, "grpc_status");
+
+    return grpc[0] != '\0' && strcmp(grpc, "0") != 0 && prom_sample_label(sample, "status_code")[0] == '2' &&
+           strcmp(prom_sample_label(sample, "classification"), "failure") == 0;
+}
+
 static void take_responses(struct breakdown_row *row, const json_t *sample, bool is_failure,
                            uint64_t count)
 {
@@ -216,9 +225,11 @@ static void take_sample(struct breakdown_query *q, const json_t *sample)
         break;
     case TAKE_HTTP_STATUS:
         take_responses(row, sample, is_http_failure(sample), count);
+        row->is_by_http = true;
         break;
     case TAKE_GRPC_STATUS:
         take_responses(row, sample, is_grpc_failure(sample), count);
+        row->is_by_grpc = true;
         break;
     case TAKE_P50:
     case TAKE_P95:
@@ -238,6 +249,9 @@ static void take_sample(struct breakdown_query *q, const json_t *sample)
         break;
     case TAKE_LIMITED:
         row->limited += count;
+        break;
+    case TAKE_GRPC_FAILED:
+        row->grpc_failed += is_grpc_failure_only(sample) ? count : 0;
         break;
     default:
         assert(!"a sample that is none");
@@ -285,6 +299,9 @@ static void write_question(struct text *promql, const struct breakdown *b,
         break;
     case TAKE_GRPC_STATUS:
         promql_count(promql, &b->scope, q->metric, "grpc_status,error");
+        break;
+    case TAKE_GRPC_FAILED:
+        promql_count(promql, &b->scope, q->metric, "classification,grpc_status,status_code");
         break;
     case TAKE_P50:
     case TAKE_P50_S:

@@ -24,6 +24,7 @@ enum breakdown_take {     /* what a sample is */
     TAKE_RETRIES,
     TAKE_DENIED,
     TAKE_LIMITED,
+    TAKE_GRPC_FAILED,     /* answers: failures by grpc-status alone */
 };
 struct breakdown_question {
     const char *metric; /* with its suffix: "_total", "_bucket" */
@@ -33,7 +34,8 @@ struct breakdown_question {
 struct breakdown_row {
     const char *label[BREAKDOWN_LABELS_MAX]; /* in the order of breakdown.labels; "" when absent */
     struct figures figures;
-    uint64_t actual_success, actual_failure, timeouts, retries, denied, limited;
+    uint64_t actual_success, actual_failure, timeouts, retries, denied, limited, grpc_failed;
+    bool is_by_http, is_by_grpc; /* whose statuses its responses are told by */
 };
 
 struct breakdown_query;

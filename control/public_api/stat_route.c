@@ -146,11 +146,13 @@ void call_stat_inbound(struct public_api *api, struct service_request *r)
 static const char *const outbound_labels[] = {
     "parent_kind", "parent_namespace", "parent_name",       "parent_port",  "route_kind",
     "route_name",  "backend_kind",     "backend_namespace", "backend_name", "backend_port",
+    "dst_namespace", "dst_service", /* of response_total alone */
 };
-enum { OUT_PARENT = 2, OUT_ROUTE_KIND = 6, OUT_ROUTE, OUT_BACKEND };
+enum { OUT_PARENT = 2, OUT_ROUTE_KIND = 6, OUT_ROUTE, OUT_BACKEND, OUT_DST = 12 };
 
 typedef Linkerd2__Public__StatOutboundResponse__Row outbound_row;
 typedef Linkerd2__Public__StatOutboundResponse__Target outbound_target;
+typedef Linkerd2__Public__StatOutboundResponse__GrpcFailures grpc_failures;
 
 /* Four labels from `at` on: kind, namespace, name, port. */
 static outbound_target *target_message(struct breakdown *b, const struct breakdown_row *row,
@@ -186,6 +188,51 @@ static outbound_row *outbound_message(struct breakdown *b, const struct breakdow
     return m;
 }
 
+/* "object's namespace, its name, service's namespace, its name" of a backend (labels from `at` on). */
+static struct bytes service_key(struct breakdown *b, const struct breakdown_row *row, size_t at)
+{
+    return bytes_str(arena_printf(&b->arena, "%s\n%s\n%s\n%s", row->label[0], row->label[1], row->label[at],
+                                  row->label[at + 1]));
+}
+
+/* Services that gRPC routes lead to, too, are left out: their failures may be counted there. */
+static void add_grpc_failures(struct breakdown *b, Linkerd2__Public__StatOutboundResponse__Ok *ok)
+{
+    struct map_iter it = MAP_ITER(&b->rows);
+    struct map by_http, by_grpc;
+
+    map_init(&by_http);
+    map_init(&by_grpc);
+    while (map_next(&it)) {
+        struct breakdown_row *row = it.value;
+
+        if (strcmp(row->label[OUT_BACKEND], "Service") == 0 && (row->is_by_http || row->is_by_grpc)) {
+            (void)map_put(row->is_by_grpc ? &by_grpc : &by_http, service_key(b, row, OUT_BACKEND + 1), row);
+        }
+    }
+    ok->grpc_failures = arena_new(&b->arena, (map_count(&b->rows) + 1) * sizeof(ok->grpc_failures[0]));
+    it = (struct map_iter)MAP_ITER(&b->rows);
+    while (map_next(&it)) {
+        const struct breakdown_row *row = it.value;
+        struct bytes key = service_key(b, row, OUT_DST);
+        grpc_failures *m;
+
+        if (row->grpc_failed == 0 || !breakdown_is_selected(b, row) || map_get(&by_http, key) == NULL ||
+            map_get(&by_grpc, key) != NULL) {
+            continue;
+        }
+        m = arena_new(&b->arena, sizeof(*m));
+        linkerd2__public__stat_outbound_response__grpc_failures__init(m);
+        m->resource = breakdown_resource(b, row);
+        m->namespace_ = breakdown_text(b, row->label[OUT_DST]);
+        m->service = breakdown_text(b, row->label[OUT_DST + 1]);
+        m->count = row->grpc_failed;
+        ok->grpc_failures[ok->n_grpc_failures++] = m;
+    }
+    map_clear(&by_http);
+    map_clear(&by_grpc);
+}
+
 static void outbound_finish(struct breakdown *b)
 {
     Linkerd2__Public__StatOutboundResponse response;
@@ -195,6 +242,7 @@ static void outbound_finish(struct breakdown *b)
     linkerd2__public__stat_outbound_response__init(&response);
     linkerd2__public__stat_outbound_response__ok__init(&ok);
     ok.rows = arena_new(&b->arena, (map_count(&b->rows) + 1) * sizeof(ok.rows[0]));
+    add_grpc_failures(b, &ok);
     while (map_next(&it)) {
         const struct breakdown_row *row = it.value;
 
@@ -232,7 +280,8 @@ static void outbound_refuse(struct service_request *r, Linkerd2__Public__Resourc
 void call_stat_outbound(struct public_api *api, struct service_request *r)
 {
     static const struct breakdown_question questions[] = {
-        OUTBOUND_QUESTIONS("http", TAKE_HTTP_STATUS) OUTBOUND_QUESTIONS("grpc", TAKE_GRPC_STATUS)};
+        OUTBOUND_QUESTIONS("http", TAKE_HTTP_STATUS) OUTBOUND_QUESTIONS("grpc", TAKE_GRPC_STATUS)
+            {"response_total", TAKE_GRPC_FAILED}};
     Linkerd2__Public__StatOutboundRequest *m = linkerd2__public__stat_outbound_request__unpack(
         NULL, r->body.len, (const uint8_t *)(const void *)r->body.at);
     struct breakdown *b;

@@ -276,6 +276,38 @@ def test_outbound_by_route_and_backend(api, prometheus):
     assert json.loads(api.tulle("stat-outbound", "deploy", "-n", "received", "-o", "json")) == []
 
 
+def test_outbound_failures_that_http_does_not_tell(api, prometheus):
+    """A gRPC service without a GRPCRoute: its statuses are 200, and a note says what became of it."""
+    ns = "hidden"
+    put_deployments(api, ns, "web", "calm", services=("voting", "counted"))
+    plain = {"route_group": "", "route_kind": "default", "route_namespace": "", "route_name": "http"}
+    web, calm = (prometheus.proxy(ns, f"{name}-1", deployment=name) for name in ("web", "calm"))
+    for proxy, family, service, statuses in (
+            (web, "http", "voting", {"0": 80, "14": 9, "5": 3}),  # 5, NOT_FOUND, is no failure
+            (web, "grpc", "counted", {"0": 80, "14": 9}),
+            (calm, "http", "voting", {"0": 80})):
+        name = f"outbound_{family}_route"
+        parent, backend = target("parent", "Service", service, ns, 80), target("backend", "Service", service, ns, 80)
+        for status, n in statuses.items():
+            told = {"http_status": "200"} if family == "http" else {"grpc_status": "OK" if status == "0" else "UNAVAILABLE"}
+            proxy.add(f"{name}_request_statuses_total", n, **parent, **plain, **told, error="")
+            proxy.add(f"{name}_backend_response_statuses_total", n, **parent, **plain, **backend, **told, error="")
+            proxy.add("response_total", n, direction="outbound", tls="true", dst_service=service, dst_namespace=ns,
+                      status_code="200", grpc_status=status, error="",
+                      classification="failure" if status == "14" else "success")
+        proxy.wait_scraped()
+    await_json(api, lambda rows: len(rows) == 4, "stat-outbound", "deploy/web", "-n", ns)
+    got = api.run("stat-outbound", "deploy/web", "-n", ns)
+    assert [row[4:6] for row in cells(got.stdout) if "voting:80" in row[1]] == [["100.00%", "1.5rps"]]
+    [note] = got.stderr.splitlines()
+    assert note.startswith(f"note: 9 answers of Service {ns}/voting to deploy/web failed by their grpc-status, with HTTP 200. ")
+    assert note.endswith(f"`tulle stat deploy/web -n {ns} --to svc/voting` counts them.")
+    await_json(api, lambda rows: len(rows) == 2, "stat-outbound", "deploy/calm", "-n", ns)
+    assert api.run("stat-outbound", "deploy/calm", "-n", ns).stderr == ""
+    of_all = api.run("stat-outbound", "ns", ns).stderr
+    assert f"`tulle stat ns/{ns} --to svc/voting --to-namespace {ns}` counts them" in of_all
+
+
 # --- with proxies of our own ---------------------------------------------------------------------
 
 
@@ -298,6 +330,8 @@ def test_a_home_says_what_its_proxies_carried(homes):
         assert driver.get("retry", port, f"/echo?id=never{i}&status=500")["status"] == 500
     for _ in range(5):
         assert driver.get("retry", port, "/echo")["status"] == 200
+    refused = [driver.get("few", limited, "/echo")["status"] for _ in range(12)].count(429)
+    assert refused > 0
 
     def rows(command, workload, **fields):
         found = json.loads(home.run(command, f"deploy/{workload}", "-n", "t", "-o", "json"))
@@ -317,7 +351,5 @@ def test_a_home_says_what_its_proxies_carried(homes):
     assert inbound["server"] is None and inbound["unauthorized"] == 0
     wide = home.run("stat-inbound", "deploy/server", "-n", "t", "-o", "wide")
     assert "[default]:8080" in wide and "all-unauthenticated" in wide
-    refused = [driver.get("few", limited, "/echo")["status"] for _ in range(12)].count(429)
-    assert refused > 0
     wait_for(lambda: sum(round(r["rate_limited"] * 60) for r in rows("stat-inbound", "few", server="few")) == refused,
              lambda: f"what the limit refused: {refused}, {rows('stat-inbound', 'few', server='few')}")
