@@ -394,3 +394,71 @@ const struct object_fields *object_fields(enum kind k)
     }
     return NULL;
 }
+
+/* --- what the lack of a field widens ------------------------------------------------------------- */
+
+#define EVERY_REQUEST "this rule fits every request"
+#define EVERY_MATCH   "this match fits every request"
+#define AS_THEY_ARE   "requests and responses are passed on as they are"
+#define TO_PARENT     "the traffic goes to the parent itself"
+#define EVERY_HOST    "the route is for every host"
+
+/* Of a field whose loss makes an object smaller, or void, there is none: that is seen at once. */
+static const struct {
+    const struct known_field *of;
+    const char *name; /* NULL: with none of those that are named here */
+    const char *text;
+} widened[] = {
+    {http_route, "rules", "without rules the route fits every request"},
+    {http_route, "hostnames", "without hostnames " EVERY_HOST},
+    {grpc_route, "rules", "without rules the route fits every request"},
+    {grpc_route, "hostnames", "without hostnames " EVERY_HOST},
+    {tls_route, "hostnames", "without hostnames " EVERY_HOST},
+    {http_rule, "matches", "without matches " EVERY_REQUEST},
+    {http_rule, "filters", "without filters " AS_THEY_ARE},
+    {http_rule, "backendRefs", "without backendRefs " TO_PARENT},
+    {http_rule, NULL, "without matches " EVERY_REQUEST},
+    {grpc_rule, "matches", "without matches " EVERY_REQUEST},
+    {grpc_rule, "filters", "without filters " AS_THEY_ARE},
+    {grpc_rule, "backendRefs", "without backendRefs " TO_PARENT},
+    {grpc_rule, NULL, "without matches " EVERY_REQUEST},
+    {opaque_rule, "backendRefs", "without backendRefs " TO_PARENT},
+    {http_match, "path", "without path this match fits every path"},
+    {http_match, "headers", "without headers this match fits requests with any headers"},
+    {http_match, "method", "without method this match fits every method"},
+    {http_match, "queryParams", "without queryParams this match fits every query"},
+    {http_match, NULL, "having nothing else " EVERY_MATCH},
+    {grpc_match, "headers", "without headers this match fits requests with any headers"},
+    {grpc_match, "method", "without method this match fits every service and method"},
+    {grpc_match, NULL, "having nothing else " EVERY_MATCH},
+    {grpc_method, "service", "without service this match fits every service"},
+    {grpc_method, "method", "without method this match fits every method"},
+    {grpc_method, NULL, "having nothing else this match fits every service and method"},
+    {path_match, "type", "without type it fits all paths that begin like this one"},
+    {path_match, "value", "without value it stands for /"},
+    {parent, "port", "without port it names every port of the parent"},
+    {backend_ref, "weight", "without weight it has the weight 1"},
+    {backend_ref, "filters", "without filters " AS_THEY_ARE},
+    {client, "networks", "without networks all of the cluster's networks are let in"},
+    {network, "except", "without except all of the network is meant"},
+    {selector, "matchLabels", "without matchLabels nothing is asked of the labels by it"},
+    {selector, "matchExpressions", "without matchExpressions nothing is asked of the labels by it"},
+    {rate_limit, "total", "without total there is no limit for all clients together"},
+    {rate_limit, "identity", "without identity no client has a limit of its own"},
+    {egress_network, "networks", "without networks it is for every address out of the cluster"},
+    {condition, "method", "without method this condition fits every method"},
+    {condition, "pathRegex", "without pathRegex this condition fits every path"},
+};
+
+const char *field_without(const struct known_field *of, const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(widened); i++) {
+        bool is_same = name == NULL || widened[i].name == NULL ? name == widened[i].name
+                                                               : strcmp(name, widened[i].name) == 0;
+
+        if (widened[i].of == of && is_same) {
+            return widened[i].text;
+        }
+    }
+    return NULL;
+}

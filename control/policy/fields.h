@@ -33,6 +33,11 @@ struct object_fields {
 };
 const struct object_fields *object_fields(enum kind k); /* NULL: of no kind that is looked at */
 
+/* What is true of a map of that table that lacks the field, where it is then for more than its writer may
+ * have meant: "without matches this rule fits every request". `name` NULL: that has no field of which such
+ * a thing is said. NULL: nothing. */
+const char *field_without(const struct known_field *of, const char *name);
+
 extern const struct known_field metadata_fields[]; /* of every object */
 
 /* Complains of each field that the type of the object does not have, or has with another type, with the word

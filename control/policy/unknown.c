@@ -97,14 +97,40 @@ static void value_check(struct reading *r, const json_t *value, const struct kno
     }
 }
 
-static void complain_of_name(struct reading *r, const char *name, const struct known_field *of)
+static bool has(const json_t *map, const char *key)
+{
+    const json_t *value = json_object_get(map, key);
+
+    return value != NULL && !json_is_null(value);
+}
+
+/* What the map is without the field that was meant; if nobody knows which that is, without any that would
+ * make it smaller. NULL: no more than it was meant to be. */
+static const char *widened_to(const json_t *map, const struct known_field *of, const char *meant)
+{
+    if (meant != NULL) {
+        return has(map, meant) ? NULL : field_without(of, meant);
+    }
+    for (const struct known_field *f = of; f->name != NULL; f++) {
+        if (field_without(of, f->name) != NULL && has(map, f->name)) {
+            return NULL;
+        }
+    }
+    return field_without(of, NULL);
+}
+
+static void complain_of_name(struct reading *r, const json_t *map, const char *name,
+                             const struct known_field *of)
 {
     struct near n = NEAR(name);
+    const char *widened;
 
-    for (; of->name != NULL; of++) {
-        near_try(&n, of->name);
+    for (const struct known_field *f = of; f->name != NULL; f++) {
+        near_try(&n, f->name);
     }
-    reading_complain(r, "there is no field %.100s here: it has no effect", name);
+    widened = widened_to(map, of, near_word(&n));
+    reading_complain(r, "there is no field %.100s here: it has no effect%s%s", name,
+                     widened != NULL ? ", and " : "", widened != NULL ? widened : "");
     reading_suggest(r, near_word(&n), "correct its name, move it to where it belongs, or remove it");
 }
 
@@ -123,7 +149,7 @@ static void map_check(struct reading *r, const json_t *map, const struct known_f
             value_check(r, it.value, f, own, depth);
         } else {
             reading_at(r, "%s", own);
-            complain_of_name(r, it.key, of);
+            complain_of_name(r, map, it.key, of);
         }
     }
 }

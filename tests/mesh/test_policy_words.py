@@ -39,7 +39,8 @@ def test_a_typing_error_is_told_with_what_was_meant(api):
         ("AuthorizationPolicy default/all, spec.requiredAuthenticationRefs: ", "is missing", "(until then it has no effect)"),
         ("AuthorizationPolicy default/all, spec.requiredAuthenticationRef: there is no field requiredAuthenticationRef here",
          "did you mean requiredAuthenticationRefs?"),
-        ("HTTPRoute default/split, spec.rules[0].backendRef: ", "did you mean backendRefs? (what is right of it is in effect)"),
+        ("HTTPRoute default/split, spec.rules[0].backendRef: ", "it has no effect, and without backendRefs the traffic goes to the "
+         "parent itself; did you mean backendRefs? (what is right of it is in effect)"),
         ("Service default/web, metadata.annotations: ", "retry.linkerd.io/htp is not known", "did you mean retry.linkerd.io/http?"),
         ("Service default/web, metadata.annotations: ", "timeout.linkerd.io/reques is not known",
          "did you mean timeout.linkerd.io/request?"),

@@ -69,56 +69,59 @@ static void have_a_pod(struct engines *e)
 
 static const struct {
     const char *manifest, *path, *meant; /* meant NULL: nobody knows */
+    const char *widened;                 /* NULL: no more than was meant */
 } unknown[] = {
-    {SERVER("x", "podSelector: {}, port: 80, accesPolicy: deny"), "spec.accesPolicy", "accessPolicy"},
+    {SERVER("x", "podSelector: {}, port: 80, accesPolicy: deny"), "spec.accesPolicy", "accessPolicy",
+     NULL},
     {SERVER("x", "podSelector: {matchLabel: {a: b}, matchLabels: {c: d}}, port: 80"),
-     "spec.podSelector.matchLabel", "matchLabels"},
-    {SERVER("x", "podSelector: {}, port: 80, colour: red"), "spec.colour", NULL},
+     "spec.podSelector.matchLabel", "matchLabels", NULL},
+    {SERVER("x", "podSelector: {}, port: 80, colour: red"), "spec.colour", NULL, NULL},
     {HEAD(POLICY "v1beta3", "Server", "x") "spec: {podSelector: {}, port: 80}\naccessPolicy: deny\n",
-     "accessPolicy", NULL},
+     "accessPolicy", NULL, NULL},
     {GOOD_SERVER NEXT HEAD(POLICY "v1alpha1", "AuthorizationPolicy", "x") "spec: {targetRef: "
     TO_SERVER(
          "web") ", requiredAuthenticationRefs: [{kind: ServiceAccount, nmae: a, name: a}]}\n",
-     "spec.requiredAuthenticationRefs[0].nmae", "name"},
+     "spec.requiredAuthenticationRefs[0].nmae", "name", NULL},
     {HEAD(POLICY "v1alpha1", "MeshTLSAuthentication", "x") "spec: {identities: [a], identityRef: []}\n",
-     "spec.identityRef", "identityRefs"},
+     "spec.identityRef", "identityRefs", NULL},
     {HEAD(POLICY "v1alpha1", "NetworkAuthentication", "x") "spec: {networks: [{cidr: 10.0.0.0/8, "
     "excpet: []}]}\n",
-     "spec.networks[0].excpet", "except"},
+     "spec.networks[0].excpet", "except", "without except all of the network is meant"},
     {GOOD_SERVER NEXT HEAD(POLICY "v1beta1", "ServerAuthorization", "x") "spec: {server: {name: "
     "web}, client: "
      "{unauthenticated: true, network: []}}\n",
-     "spec.client.network", "networks"},
+     "spec.client.network", "networks", "without networks all of the cluster's networks are let in"},
     {GOOD_SERVER NEXT HEAD(POLICY "v1alpha1", "HTTPLocalRateLimitPolicy", "x") "spec: {targetRef: "
     TO_SERVER(
          "web") ", total: {requestsPerSecond: 5, requestPerSecond: 9}}\n",
-     "spec.total.requestPerSecond", "requestsPerSecond"},
+     "spec.total.requestPerSecond", "requestsPerSecond", NULL},
     {HEAD(POLICY "v1alpha1", "EgressNetwork", "x") "spec: {trafficPolicy: Allow, network: []}\n",
     "spec.network",
-     "networks"},
+     "networks", "without networks it is for every address out of the cluster"},
     {A_SERVICE("web") NEXT ROUTE(TO_SERVICE("web"), "{backendRef: [{name: web, port: 80}]}"),
-     "spec.rules[0].backendRef", "backendRefs"},
+     "spec.rules[0].backendRef", "backendRefs",
+     "without backendRefs the traffic goes to the parent itself"},
     {A_SERVICE("web") NEXT ROUTE(TO_SERVICE("web"), "{matches: [{path: {vlaue: /x, value: /}}]}"),
-     "spec.rules[0].matches[0].path.vlaue", "value"},
+     "spec.rules[0].matches[0].path.vlaue", "value", NULL},
     {A_SERVICE("web") NEXT HEAD(POLICY "v1beta3", "HTTPRoute", "r") "spec: {parentRefs: [" TO_SERVICE(
          "web") "], rules: [{timeouts: {requests: 1s}}]}\n",
-     "spec.rules[0].timeouts.requests", "request"},
+     "spec.rules[0].timeouts.requests", "request", NULL},
     {A_SERVICE("web") NEXT HEAD(GATEWAY "v1", "GRPCRoute", "r") "spec: {parentRefs: [" TO_SERVICE(
          "web") "], rules: [{matches: [{method: {services: a, service: b}}]}]}\n",
-     "spec.rules[0].matches[0].method.services", "service"},
+     "spec.rules[0].matches[0].method.services", "service", NULL},
     {A_SERVICE("web") NEXT HEAD(GATEWAY "v1alpha2", "TLSRoute", "r") "spec: {parentRefs: [" TO_SERVICE(
          "web") "], hostname: [a], rules: [{}]}\n",
-     "spec.hostname", "hostnames"},
+     "spec.hostname", "hostnames", "without hostnames the route is for every host"},
     {A_SERVICE("web") NEXT HEAD(GATEWAY "v1alpha2", "TCPRoute", "r") "spec: {parentRefs: [" TO_SERVICE(
          "web") "], rules: [{backendRefs: [{name: web, port: 80, wieght: 5}]}]}\n",
-     "spec.rules[0].backendRefs[0].wieght", "weight"},
+     "spec.rules[0].backendRefs[0].wieght", "weight", "without weight it has the weight 1"},
     {HEAD("linkerd.io/v1alpha2", "ServiceProfile", "web.default.svc.cluster.local") "spec: {routes: "
     "[{name: x, "
      "condition: {all: [{not: {pathRegexp: a, pathRegex: b}}]}}]}\n",
-     "spec.routes[0].condition.all[0].not.pathRegexp", "pathRegex"},
+     "spec.routes[0].condition.all[0].not.pathRegexp", "pathRegex", NULL},
     {"apiVersion: v1\nkind: Service\nmetadata: {name: web, annotation: {a: b}}\nspec: {ports: "
     "[{port: 80}]}\n",
-     "metadata.annotation", "annotations"},
+     "metadata.annotation", "annotations", NULL},
 };
 
 static void unknown_fields_are_named_by_their_path(void **state)
@@ -130,8 +133,11 @@ static void unknown_fields_are_named_by_their_path(void **state)
         char line[512], wanted[1024];
         const char *name = strrchr(unknown[i].path, '.');
 
-        (void)snprintf(line, sizeof(line), "part %s: there is no field %s here: it has no effect; %s%s%s\n",
+        (void)snprintf(line, sizeof(line),
+                       "part %s: there is no field %s here: it has no effect%s%s; %s%s%s\n",
                        unknown[i].path, name != NULL ? name + 1 : unknown[i].path,
+                       unknown[i].widened != NULL ? ", and " : "",
+                       unknown[i].widened != NULL ? unknown[i].widened : "",
                        unknown[i].meant != NULL ? "did you mean " : "correct its name, move it to where "
                        "it belongs, ",
                        unknown[i].meant != NULL ? unknown[i].meant : "or remove it",
@@ -140,6 +146,49 @@ static void unknown_fields_are_named_by_their_path(void **state)
         WAIT_UNTIL(e->f, strstr(told(e), line) != NULL);
         (void)snprintf(wanted, sizeof(wanted), "%s", told(e));
         assert_ptr_equal(strchr(wanted, '\n') + 1, wanted + strlen(wanted)); /* and nothing else */
+    }
+}
+
+#define RULES(rule) A_SERVICE("web") NEXT ROUTE(TO_SERVICE("web"), rule)
+
+/* A slip that makes a rule, a match or a grant fit more than was meant says what it fits now. */
+static void what_a_slip_widens_is_told(void **state)
+{
+    static const struct {
+        const char *manifest, *path, *told;
+    } cases[] = {
+        {RULES("{matchs: [{path: {value: /a}}]}"), "spec.rules[0].matchs",
+         "and without matches this rule fits every request; did you mean matches?"},
+        {RULES("{matches: null, matchs: [{path: {value: /b}}]}"), "spec.rules[0].matchs",
+         "and without matches this rule fits every request; did you mean matches?"},
+        {RULES("{conditions: [{path: {value: /a}}]}"), "spec.rules[0].conditions",
+         "and without matches this rule fits every request; correct its name,"},
+        {RULES("{filters: [], conditions: 1}"), "spec.rules[0].conditions",
+         "it has no effect; correct its name,"},
+        {RULES("{matches: [{method: GET, pth: {value: /a}}]}"), "spec.rules[0].matches[0].pth",
+         "and without path this match fits every path; did you mean path?"},
+        {RULES("{matches: [{haeders: [{name: a, value: b}]}]}"), "spec.rules[0].matches[0].haeders",
+         "and without headers this match fits requests with any headers; did you mean headers?"},
+        {RULES("{matches: [{verbs: GET}]}"), "spec.rules[0].matches[0].verbs",
+         "and having nothing else this match fits every request; correct its name,"},
+        {RULES("{matches: [{path: {typ: Exact, value: /a}}]}"), "spec.rules[0].matches[0].path.typ",
+         "and without type it fits all paths that begin like this one; did you mean type?"},
+        {A_SERVICE("web") NEXT HEAD(GATEWAY "v1", "GRPCRoute", "r") "spec: {parentRefs: [" TO_SERVICE("web")
+         "], rules: [{matches: [{metod: {service: a}}]}]}\n", "spec.rules[0].matches[0].metod",
+         "and without method this match fits every service and method; did you mean method?"},
+        {A_SERVICE("web") NEXT HEAD(GATEWAY "v1", "HTTPRoute", "r") "spec: {parentRefs: [" TO_SERVICE("web")
+         "], rule: [{matches: [{method: GET}]}]}\n", "spec.rule",
+         "and without rules the route fits every request; did you mean rules?"},
+    };
+    struct engines *e = *state;
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char line[512];
+        const char *name = strrchr(cases[i].path, '.') + 1;
+
+        (void)snprintf(line, sizeof(line), " part %s: there is no field %s here: ", cases[i].path, name);
+        put(e, "words.yaml", cases[i].manifest);
+        WAIT_UNTIL(e->f, strstr(told(e), line) != NULL && strstr(told(e), cases[i].told) != NULL);
     }
 }
 
@@ -183,9 +232,8 @@ static void all_problems_are_told_up_to_a_bound(void **state)
            "HTTPRoute/r beside spec.rules[0].backendRefs: there is no Service default/gone, a backend; "
            "create it, or "
            "correct the name; until then its share of the traffic fails\n"
-           "HTTPRoute/r beside spec.rules[0].filter: there is no field filter here: it has no effect; "
-           "did you mean "
-           "filters?\n");
+           "HTTPRoute/r beside spec.rules[0].filter: there is no field filter here: it has no effect, and "
+           "without filters requests and responses are passed on as they are; did you mean filters?\n");
     put(e, "words.yaml", SERVER("x", "podSelector: {}, port: 80, a1: 1, a2: 1, a3: 1, a4: 1, a5: 1, a6: "
     "1, a7: 1, "
                                      "a8: 1, a9: 1, b1: 1, accessPolicy: 1"));
@@ -448,6 +496,7 @@ int main(void)
         ENGINES_TEST(an_account_that_there_is_not_is_told),
         ENGINES_TEST(a_server_without_a_port_of_any_pod_is_told),
         ENGINES_TEST(unknown_fields_are_named_by_their_path),
+        ENGINES_TEST(what_a_slip_widens_is_told),
         ENGINES_TEST(versions_and_types_are_told),
         ENGINES_TEST(all_problems_are_told_up_to_a_bound),
         ENGINES_TEST(without_a_parent_or_target_nothing_is_in_effect),
