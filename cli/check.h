@@ -4,7 +4,8 @@
 
 /*
  * `tulle check`: a table of checks (check.c) that are run in order, and three ways to show what came out
- * (check_print.c). What a check does stands in check_home.c, check_api.c, check_identity.c.
+ * (check_print.c). What a check does stands in check_home.c, check_api.c, check_identity.c. check_source.c
+ * finds lines in files.
  */
 #include "api/public.pb-c.h"
 #include "cli/cli.h"
@@ -78,6 +79,11 @@ int check_anchors_last(struct checker *c, char *problem, size_t problem_bytes);
 int check_issuer_valid(struct checker *c, char *problem, size_t problem_bytes);
 int check_issuer_last(struct checker *c, char *problem, size_t problem_bytes);
 int check_issuer_signed(struct checker *c, char *problem, size_t problem_bytes);
+
+/* What the control plane says is wrong, with the line of the field in the user's file where it is found. */
+void check_add_problem(struct text *to, const Linkerd2__Public__CheckResult *r);
+/* Of a field of the object that begins at that line; `line` itself when it cannot be found. */
+unsigned check_field_line(const char *path, unsigned line, const char *field);
 
 void check_print_table(const struct check_outcome *all, size_t count, bool only_failures, struct text *to);
 void check_print_json(const struct check_outcome *all, size_t count, struct text *to);

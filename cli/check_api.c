@@ -35,7 +35,8 @@ static int self_check(struct checker *c, const char *description, char *problem,
 
         if (strcmp(r->checkdescription, description) == 0 &&
             r->status != LINKERD2__PUBLIC__CHECK_STATUS__OK) {
-            text_printf(&reasons, "%s%s", rc != 0 ? "\n" : "", r->friendlymessagetouser);
+            text_str(&reasons, rc != 0 ? "\n" : "");
+            check_add_problem(&reasons, r);
             rc = E_INTERNAL;
         }
     }

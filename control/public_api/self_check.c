@@ -44,8 +44,8 @@ struct results {
     size_t count;
 };
 
-static void add(struct results *rs, const char *subsystem, const char *description,
-                const char *problem)
+static Linkerd2__Public__CheckResult *add(struct results *rs, const char *subsystem, const char *description,
+                                          const char *problem)
 {
     Linkerd2__Public__CheckResult *r = arena_new(&rs->arena, sizeof(*r));
 
@@ -57,6 +57,7 @@ static void add(struct results *rs, const char *subsystem, const char *descripti
         problem == NULL ? LINKERD2__PUBLIC__CHECK_STATUS__OK : LINKERD2__PUBLIC__CHECK_STATUS__FAIL;
     r->friendlymessagetouser = arena_strdup(&rs->arena, bytes_str(problem != NULL ? problem : ""));
     rs->items[rs->count++] = r;
+    return r;
 }
 
 /* --- what the objects say ------------------------------------------------------------------------ */
@@ -74,6 +75,7 @@ static void add_problem(struct results *rs, const struct policy_problem *m)
         [EFFECT_UNLIMITED] = "until then its Server has no rate limit",
         [EFFECT_UNMADE] = "until then no pod with a sidecar is made of it",
     };
+    Linkerd2__Public__CheckResult *r;
     struct text t;
 
     text_init(&t, 4096);
@@ -83,7 +85,9 @@ static void add_problem(struct results *rs, const struct policy_problem *m)
     if (m->effect != EFFECT_BESIDE) { /* the line of the problem that decides says what becomes of it */
         text_printf(&t, " (%s)", effects[m->effect]);
     }
-    add(rs, "policy", OBJECTS_CHECK, t.at);
+    r = add(rs, "policy", OBJECTS_CHECK, t.at);
+    r->source = arena_strdup(&rs->arena, bytes_str(m->source));
+    r->field = arena_strdup(&rs->arena, bytes_str(m->field));
     text_clear(&t);
 }
 
@@ -98,9 +102,9 @@ static void add_problems(struct results *rs, const struct policy *p)
     }
     if (count > PROBLEMS_MAX) {
         (void)snprintf(more, sizeof(more), "and %zu more problems", count - PROBLEMS_MAX);
-        add(rs, "policy", OBJECTS_CHECK, more);
+        (void)add(rs, "policy", OBJECTS_CHECK, more);
     } else if (count == 0) {
-        add(rs, "policy", OBJECTS_CHECK, NULL);
+        (void)add(rs, "policy", OBJECTS_CHECK, NULL);
     }
 }
 
@@ -159,15 +163,15 @@ static void on_answer(struct prom_query *query, int err, const json_t *samples, 
     arena_init(&rs.arena, SIZE_MAX); /* a few sentences */
     text_init(&names, 8192);
     text_str(&names, "not scraped: ");
-    add(&rs, "cluster", "the control plane has read the cluster's objects",
+    (void)add(&rs, "cluster", "the control plane has read the cluster's objects",
         api->env->cluster->synced ? NULL : "they are still being read");
     add_problems(&rs, api->env->policy);
-    add(&rs, "prometheus", "Prometheus answers the control plane", err != 0 ? problem : NULL);
+    (void)add(&rs, "prometheus", "Prometheus answers the control plane", err != 0 ? problem : NULL);
     if (err == 0) {
         bool is_missing = find_unscraped(api, samples, &names);
 
         text_printf(&names, "; see the targets at %s/targets", prometheus_url(api->prometheus));
-        add(&rs, "prometheus", "Prometheus scrapes the proxies", is_missing ? names.at : NULL);
+        (void)add(&rs, "prometheus", "Prometheus scrapes the proxies", is_missing ? names.at : NULL);
     }
     linkerd2__public__self_check_response__init(&response);
     response.results = rs.items;

@@ -174,7 +174,9 @@ def test_an_annotation_that_cannot_be_read_is_a_warning(home):
     wait_for(lambda: name in failing(check(home, "--wait", "0")[1]), "the annotation is looked at")
     status, checks = check(home, "--wait", "0")
     assert status == 0 and failing(checks) == {name}
-    assert checks[name]["error"].startswith(f"{home.folder}/slow.yaml:1: Service t/slow, metadata.annotations: ")
+    lines = (home.folder / "slow.yaml").read_text().splitlines()
+    [line] = [number for number, text in enumerate(lines, 1) if "annotations" in text]
+    assert checks[name]["error"].startswith(f"{home.folder}/slow.yaml:{line}: Service t/slow, metadata.annotations: ")
     home.write("slow.yaml", [service("slow", [HTTP], annotations={"timeout.linkerd.io/request": "3s"})])
     wait_for(lambda: not failing(check(home, "--wait", "0")[1]), "it is mended")
     home.delete("slow.yaml")

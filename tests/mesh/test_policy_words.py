@@ -3,6 +3,7 @@
 there are not, with what was meant; all that is wrong with an object; and what becomes of it, in words that are true.
 """
 import json
+import pathlib
 import re
 
 import pytest
@@ -104,7 +105,9 @@ def test_an_annotation_that_there_is_not_keeps_no_pod_from_running(homes):
     [found] = [c for group in report["categories"] for c in group["checks"] if c["description"].startswith("policies, routes")]
     assert found["result"] == "warning", found
     [line] = found["error"].splitlines()
-    assert re.match(r".*app\.yaml:\d+: Deployment t/web, spec\.template\.metadata\.annotations: ", line), line
+    place = re.match(r"(.*app\.yaml):(\d+): Deployment t/web, spec\.template\.metadata\.annotations: ", line)
+    assert place, line
+    assert "annotations" in pathlib.Path(place[1]).read_text().splitlines()[int(place[2]) - 1]
     assert "config.linkerd.io/proxy-log-levle is not known; did you mean config.linkerd.io/proxy-log-level?" in line
 
 
