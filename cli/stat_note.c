@@ -2,8 +2,8 @@
 #include "cli/traffic.h"
 
 /*
- * What stands beside the table of `tulle stat-outbound`: services whose answers fail by their grpc-status while
- * the table, which goes by HTTP statuses there, has them as successes.
+ * What stands beside the table of `tulle stat-outbound`: services whose answers fail by their grpc-status
+ * while the table, which goes by HTTP statuses there, has them as successes.
  */
 #define NOTES_MAX 5
 
@@ -30,10 +30,12 @@ static void add_command(struct text *to, const failures *f)
 
 static void add_note(struct text *to, const failures *f)
 {
-    text_printf(to, "note: %llu %s of Service %s/%s to %s/%s failed by %s grpc-status, with HTTP 200. SUCCESS goes by ",
-                (unsigned long long)f->count, f->count == 1 ? "answer" : "answers", f->namespace_, f->service,
-                kind_short(f->resource->type), f->resource->name, f->count == 1 ? "its" : "their");
-    text_str(to, "HTTP statuses, as in Linkerd, where no GRPCRoute stands for the service; ");
+    bool is_one = f->count == 1;
+
+    text_printf(to, "note: %llu %s of Service %s/%s to %s/%s failed by %s grpc-status, with HTTP 200. ",
+                (unsigned long long)f->count, is_one ? "answer" : "answers", f->namespace_, f->service,
+                kind_short(f->resource->type), f->resource->name, is_one ? "its" : "their");
+    text_str(to, "SUCCESS goes by HTTP statuses, as in Linkerd, where no GRPCRoute stands for the service; ");
     add_command(to, f);
     text_str(to, ".\n");
 }

@@ -4,6 +4,7 @@ controller, real command line, over proxies whose counters the test sets, and ov
 """
 import json
 import re
+import subprocess
 import time
 
 import control_plane as cp
@@ -321,7 +322,7 @@ def test_a_home_says_what_its_proxies_carried(homes):
            {"apiVersion": "policy.linkerd.io/v1alpha1", "kind": "HTTPLocalRateLimitPolicy",
             "metadata": {"name": "few", "namespace": "t"}, "spec": {
                 "targetRef": {"group": "policy.linkerd.io", "kind": "Server", "name": "few"}, "total": {"requestsPerSecond": 1}}}]
-    home = homes({"app.yaml": [namespace(), *server("server", {"http": port}), target, *server("few", {"http": limited}), *few, client()]})
+    home = homes({"app.yaml": [namespace(), *server("server", {"http": port}), target, *server("few", {"http": limited, "grpc": 9090}), *few, client()]})
     home.up()
     driver = home.driver("t", "client")
     for i in range(10):
@@ -332,6 +333,8 @@ def test_a_home_says_what_its_proxies_carried(homes):
         assert driver.get("retry", port, "/echo")["status"] == 200
     refused = [driver.get("few", limited, "/echo")["status"] for _ in range(12)].count(429)
     assert refused > 0
+    for code in ("UNAVAILABLE", "NOT_FOUND", "UNAVAILABLE"):
+        assert driver.grpc(host="few", port=9090, method="Unary", asks=[{"code": code}])["code"] == code
 
     def rows(command, workload, **fields):
         found = json.loads(home.run(command, f"deploy/{workload}", "-n", "t", "-o", "json"))
@@ -351,5 +354,8 @@ def test_a_home_says_what_its_proxies_carried(homes):
     assert inbound["server"] is None and inbound["unauthorized"] == 0
     wide = home.run("stat-inbound", "deploy/server", "-n", "t", "-o", "wide")
     assert "[default]:8080" in wide and "all-unauthenticated" in wide
+    words = home.command("stat-outbound", "deploy/client", "-n", "t")
+    wait_for(lambda: "note: 2 answers of Service t/few to deploy/client failed by their grpc-status, with HTTP 200. "
+             in subprocess.run(words, text=True, capture_output=True).stderr, "gRPC failures are told")
     wait_for(lambda: sum(round(r["rate_limited"] * 60) for r in rows("stat-inbound", "few", server="few")) == refused,
              lambda: f"what the limit refused: {refused}, {rows('stat-inbound', 'few', server='few')}")
