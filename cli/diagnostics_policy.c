@@ -7,6 +7,7 @@
 #include "cli/api.h"
 #include "cli/ask.h"
 #include "cli/explain.h"
+#include "cli/policy_note.h"
 #include "core/alloc.h"
 #include "core/err.h"
 #include "text/yaml.h"
@@ -19,6 +20,7 @@
  */
 #define OUTPUT_BYTES_MAX (64u << 20)
 #define PORTS_BYTES_MAX  700
+#define NOTE_BYTES_MAX   16384
 
 struct policy_options {
     struct cli_target target;
@@ -30,6 +32,7 @@ struct policy_options {
 
 struct policy_subject {
     bool is_inbound;
+    char pod[254];      /* inbound: asked about, or first of the workload */
     char workload[600]; /* inbound: the token of the workload */
     char target[300];   /* outbound: "name.ns.svc.cluster.local:80" or "10.0.0.1:80" */
     bool is_address;
@@ -62,6 +65,12 @@ static int check_port(const Linkerd2__Public__Service *s, uint16_t port, char *p
     return E_NOT_FOUND;
 }
 
+/* False: a policy service was named, and no public API. */
+static bool is_api_there(const struct policy_options *o)
+{
+    return o->addr == NULL || o->target.api_addr != NULL;
+}
+
 /* The public API knows the services, the policy service answers any name and port: slips are caught here. */
 static int check_service(const struct policy_options *o, const char *name, uint16_t port,
                          char *problem, size_t problem_bytes)
@@ -71,8 +80,8 @@ static int check_service(const struct policy_options *o, const char *name, uint1
     ProtobufCMessage *answer = NULL;
     int rc;
 
-    if (o->addr != NULL && o->target.api_addr == NULL) {
-        return 0; /* nobody to ask */
+    if (!is_api_there(o)) {
+        return 0;
     }
     linkerd2__public__list_services_request__init(&request);
     request.namespace_ = (char *)(uintptr_t)o->ns; /* packing does not write */
@@ -94,6 +103,7 @@ static int check_service(const struct policy_options *o, const char *name, uint1
 static void set_workload(const char *ns, const char *pod, struct policy_subject *out)
 {
     (void)snprintf(out->workload, sizeof(out->workload), "{\"ns\":\"%s\",\"pod\":\"%s\"}", ns, pod);
+    (void)snprintf(out->pod, sizeof(out->pod), "%s", pod);
     out->is_inbound = true;
 }
 
@@ -321,6 +331,42 @@ static int show_decision(const struct policy_options *o, const struct policy_sub
     return j != NULL ? print_value(o, j, true) : cli_fail("diagnostics policy: %s", problem);
 }
 
+/* A Server names the port of its pods; the default policy does not. */
+static bool is_of_server(const struct ask_target *t, const struct text *message)
+{
+    const Io__Linkerd__Proxy__Inbound__Server *server;
+    ProtobufCMessage *m = NULL;
+    char problem[512];
+    bool found = false;
+
+    if (ask_unpack(t, message, &io__linkerd__proxy__inbound__server__descriptor, &m, problem,
+                   sizeof(problem)) != 0) {
+        return false;
+    }
+    server = (const Io__Linkerd__Proxy__Inbound__Server *)m;
+    for (size_t i = 0; i < server->n_labels; i++) {
+        found = found || (strcmp(server->labels[i]->key, "kind") == 0 &&
+                          strcmp(server->labels[i]->value, "server") == 0);
+    }
+    protobuf_c_message_free_unpacked(m, NULL);
+    return found;
+}
+
+static void note_port(const struct policy_options *o, const struct ask_target *t,
+                      const struct policy_subject *s, const struct text *message)
+{
+    struct text note;
+
+    if (!s->is_inbound || o->token != NULL || !is_api_there(o) || is_of_server(t, message)) {
+        return;
+    }
+    text_init(&note, NOTE_BYTES_MAX);
+    policy_note_ask(&o->target, o->ns, s->pod, s->port, &note);
+    (void)fflush(stdout);
+    (void)fputs(note.at != NULL ? note.at : "", stderr);
+    text_clear(&note);
+}
+
 static int run(const struct policy_options *o, const struct policy_subject *s)
 {
     const struct ask_target t = {.target = &o->target, .service = "policy", .addr = o->addr};
@@ -333,6 +379,9 @@ static int run(const struct policy_options *o, const struct policy_subject *s)
         return cli_fail("diagnostics policy: %s", problem);
     }
     status = o->is_explained ? show_decision(o, s, &message) : show_message(o, &t, s, &message);
+    if (status == 0) {
+        note_port(o, &t, s, &message);
+    }
     text_clear(&message);
     return status;
 }

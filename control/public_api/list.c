@@ -181,7 +181,11 @@ static void pods_finish(struct pods_call *p)
         if (is_wanted(p, it.value)) {
             is_full = count == ROWS_MAX;
             if (!is_full) {
-                pods[count++] = pod_message(p, it.value);
+                pods[count] = pod_message(p, it.value);
+                if (p->message->with_ports && count < PORTS_PODS_MAX) {
+                    pod_ports_fill(p->call.api, it.value, &p->arena, pods[count]);
+                }
+                count++;
             }
         }
     }

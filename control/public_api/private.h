@@ -10,6 +10,7 @@
  *   stat_scope.c   who is asked about                  figures.c      the answers, a row at a time
  *   stat_rows.c    the rows of the answer              objects.c      which objects, which pods are theirs
  *   list.c         ListPods, ListServices              pod_status.c   a pod's state in a word
+ *   pod_ports.c    ports of a pod that are spoken of
  *   self_check.c   SelfCheck                           selector.c     label selectors as kubectl takes them
  *   breakdown.c    figures by further labels: routes.c (TopRoutes), stat_route.c (StatInbound, StatOutbound)
  */
@@ -24,6 +25,8 @@
 #define ERRORS_MAX      16    /* of one pod */
 #define IN_PROGRESS_MAX 64    /* calls that wait for Prometheus */
 #define SELECTOR_TERMS_MAX 32
+#define PORTS_PODS_MAX  100   /* pods of one answer whose ports are told */
+#define POD_SERVICE_PORTS_MAX 64 /* of Services, of one pod */
 
 struct public_api {
     const struct control_env *env;
@@ -79,6 +82,9 @@ bool pod_belongs(const struct cluster *c, const struct object *pod, const struct
 
 /* kubectl's STATUS: "Running", "Pending", "CrashLoopBackOff", "Init:0/1", "Terminating" ... */
 void pod_status_word(const struct object *pod, char out[64]);
+/* Fills in `ports` and `service_ports`, in the arena. */
+void pod_ports_fill(const struct public_api *api, const struct object *pod, struct arena *a,
+                    Linkerd2__Public__Pod *to);
 /* Why containers do not run: up to ERRORS_MAX, in the arena; NULL when there is nothing to say. */
 Linkerd2__Public__PodErrors *pod_errors(const struct object *pod, struct arena *a);
 

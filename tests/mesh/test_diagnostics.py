@@ -302,6 +302,22 @@ def test_ports_that_a_service_does_not_have(governed):
     assert policy(governed, "svc/web", 81)[0] != ""  # the public API cannot be asked
 
 
+def test_ports_that_nothing_names(governed):
+    """A proxy decides for any port; that nobody speaks of this one is said beside it."""
+    public = "--api-addr", f"{governed.address}:{PUBLIC_API}"
+    governed.put(service("named", "10.96.0.21", ports=((80, 9000),), selector={"app": "named"}), pod("named-1", "10.1.0.21", labels={"app": "named"}))
+    note = "note: nothing names port 80 of pod named-1: no container, probe, Service or Server. "
+    governed.wait(lambda: "leads to port 9000" in policy(governed, "po/named-1", 80, *public)[1])
+    out, err = policy(governed, "po/named-1", 80, *public)
+    assert out == policy(governed, "po/named-1", 80)[0] and err.startswith(note)
+    assert err.endswith(" Port 80 of Service named leads to port 9000 of its pods.\n")
+    assert policy(governed, "po/named-1", 80, "--path", "/", *public)[1] == err
+    assert policy(governed, "po/named-1", 9000, *public)[1] == ""
+    assert policy(governed, "po/web-1", 8080, *public)[1] == ""  # a Server's
+    assert policy(governed, "svc/named", 80, *public)[1] == ""
+    assert policy(governed, "po/named-1", 80)[1] == ""  # the public API cannot be asked
+
+
 def test_check_of_nobody():
     api = f"{cp.free_address()}:{PUBLIC_API}"
     out = tulle("check", "--api-addr", api, "--wait", "0", "-o", "short", status=1)[0]
