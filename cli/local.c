@@ -366,6 +366,36 @@ static int cmd_status(int argc, char **argv)
 
 /* --- dispatch ------------------------------------------------------------------------------------ */
 
+/* Words of kubectl and of others that run things, and what is in their place. */
+static const char *local_instead(const char *word)
+{
+    static const struct {
+        const char *word, *instead;
+    } words[] = {
+        {"delete", "`tulle local restart POD` makes a new pod in the place of one; what is taken out of the "
+                   "manifests ends; `tulle local down` ends all"},
+        {"rm", "`tulle local restart POD` makes a new pod in the place of one; `tulle local down` ends all"},
+        {"kill", "`tulle local restart POD` makes a new pod in the place of one; `tulle local exec POD -- "
+                 "kill PID` reaches a process in it"},
+        {"stop", "`tulle local down` ends all; a Deployment with `replicas: 0` has no pods"},
+        {"rollout", "`tulle local restart DEPLOYMENT` makes new pods; the old ones leave when those are "
+                    "ready"},
+        {"scale", "change `replicas` in the manifest: it is watched"},
+        {"apply", "change the manifests that `tulle local up` was given: they are watched"},
+        {"start", "`tulle local up FILE|DIR...` starts a home"},
+        {"ps", "`tulle local status` lists the pods"},
+        {"get", "`tulle local status` lists the pods"},
+        {"describe", "`tulle local status` lists the pods and what is wrong with them"},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (strcmp(word, words[i].word) == 0) {
+            return words[i].instead;
+        }
+    }
+    return NULL;
+}
+
 int cli_local(int argc, char **argv)
 {
     static const struct {
@@ -378,7 +408,7 @@ int cli_local(int argc, char **argv)
         {"status", cmd_status, "its pods"},
         {"logs", local_logs, "what a pod writes"},
         {"restart", local_restart,
-         "new pods for a Deployment, the old ones leave when they are ready"},
+         "a new pod for one, or for each of a Deployment; then the old leave"},
         {"upgrade", local_upgrade,
          "a new proxy in running pods, without a restart or a failed request"},
         {"exec", local_exec, "run a command in a pod"},
@@ -390,6 +420,10 @@ int cli_local(int argc, char **argv)
         if (strcmp(argv[1], commands[i].name) == 0) {
             return commands[i].run(argc - 1, argv + 1);
         }
+    }
+    if (argc > 1 && local_instead(argv[1]) != NULL) {
+        (void)cli_fail("there is no command \"local %s\": %s", argv[1], local_instead(argv[1]));
+        return EXIT_USAGE;
     }
     if (argc > 1 && !is_help) {
         return cli_no_command("local ", argv[1], &commands[0].name, ARRAY_LEN(commands),

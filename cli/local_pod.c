@@ -276,14 +276,19 @@ int local_restart(int argc, char **argv)
     const char *ns = "default";
     const struct opt opts[] = {
         LOCAL_TARGET_OPTS(&t),
-        {"namespace", 'n', OPT_STRING, "NS", "namespace of the Deployment (default)", &ns},
+        {"namespace", 'n', OPT_STRING, "NS", "namespace of the Deployment or pod (default)", &ns},
     };
     char path[HOME_PATH_MAX];
     struct opt_list args = {0};
     int status;
 
-    if (!cli_parse("local restart DEPLOYMENT|POD... [options]", opts, ARRAY_LEN(opts), argc, argv,
-                   &args, &status)) {
+    if (!cli_parse("local restart DEPLOYMENT|POD... [options]\n\n"
+                   "New pods in the place of those of a Deployment, or of the one that is named: as\n"
+                   "`kubectl rollout restart` and `kubectl delete pod`, but the old ones leave when\n"
+                   "the new ones are ready.\n\n"
+                   "  tulle local restart voting -n demo\n"
+                   "  tulle local restart voting-6c1f8d2a07-x4k2p -n demo   one of `local status`",
+                   opts, ARRAY_LEN(opts), argc, argv, &args, &status)) {
         return status;
     }
     status = EXIT_USAGE;

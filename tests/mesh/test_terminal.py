@@ -83,6 +83,8 @@ def said(*words, status=64):
     (["stats"], 'there is no command "stats"; did you mean "stat"? `tulle --help`'),
     (["local", "statsu"], 'there is no command "local statsu"; did you mean "local status"? `tulle local --help`'),
     (["diagnostics", "endpoint"], 'did you mean "diagnostics endpoints"?'),
+    (["local", "delete", "pod", "x"], 'there is no command "local delete": `tulle local restart POD` makes a new pod'),
+    (["local", "scale", "x"], 'there is no command "local scale": change `replicas` in the manifest'),
     (["nonsense"], 'there is no command "nonsense"; `tulle --help` lists them all'),
     (["--home", "x", "stat"], "options stand behind the command: `tulle COMMAND --home ...`"),
     (["local", "-n", "x", "status"], "`tulle local COMMAND -n ...`"),
@@ -93,6 +95,16 @@ def said(*words, status=64):
 ])
 def test_wrong_words_are_answered_in_one_line(words, answer):
     assert answer in said(*words)
+
+
+def test_one_pod_is_replaced_by_its_name(home):
+    """As help says, in both places."""
+    assert "a new pod for one" in home.run("local", "--help")
+    assert "or of the one that is named" in home.run("local", "restart", "--help")
+    [old], [other] = home.pods("t", "client"), home.pods("t", "server")
+    assert home.run("local", "restart", old["name"], "-n", "t") == f"{old['name']}: 1 pod is replaced\n"
+    wait_for(lambda: [p["name"] != old["name"] and p["ready"] for p in home.pods("t", "client")] == [True], "a new one is there")
+    assert [p["name"] for p in home.pods("t", "server")] == [other["name"]]
 
 
 def test_the_homes_that_run_are_named(home):
