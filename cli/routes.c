@@ -210,10 +210,32 @@ static void print_all(const struct routes_options *o, route_table *const *tables
     }
 }
 
+/* Where else to look, and how to get what was looked for; "" when nothing is known to help. */
+static void find_elsewhere(const struct routes_answers *a, char *to, size_t bytes)
+{
+    to[0] = '\0';
+    for (size_t i = 0; i < a->count && to[0] == '\0'; i++) {
+        const Linkerd2__Public__TopRoutesResponse *r = a->at[i];
+        bool is_ok = r->response_case == LINKERD2__PUBLIC__TOP_ROUTES_RESPONSE__RESPONSE_OK;
+        const Linkerd2__Public__Resource *route = is_ok ? r->ok->policy_route : NULL;
+        const Linkerd2__Public__Resource *service = is_ok ? r->ok->policy_service : NULL;
+
+        if (route != NULL && service != NULL) {
+            (void)snprintf(to, bytes,
+                           "Service %s has the %s %s, and figures of such routes are in `tulle "
+                           "stat-outbound deploy -n %s`, by workload that calls; `tulle profile %s -n %s "
+                           "--template` begins a ServiceProfile",
+                           service->name, route->type, route->name, route->namespace_, service->name,
+                           service->namespace_);
+        }
+    }
+}
+
 static int show(const struct routes_options *o, const struct routes_answers *a)
 {
     route_table **tables;
     size_t count = 0, all = 0;
+    char elsewhere[1024];
     struct text out;
 
     for (size_t i = 0; i < a->count; i++) {
@@ -238,7 +260,9 @@ static int show(const struct routes_options *o, const struct routes_answers *a)
     text_init(&out, TRAFFIC_OUTPUT_MAX);
     print_all(o, tables, count, &out);
     mem_free(tables);
-    return traffic_print("routes", "routes of ServiceProfiles", &o->common, &out);
+    find_elsewhere(a, elsewhere, sizeof(elsewhere));
+    return traffic_print("routes", "routes of ServiceProfiles", elsewhere[0] != '\0' ? elsewhere : NULL,
+                         &o->common, &out);
 }
 
 static int run(const struct routes_options *o, const struct resource_arg *resources, size_t count)
@@ -293,7 +317,8 @@ static int read_options(struct routes_options *o, const struct opt_list *args,
 static const char usage[] =
     "routes RESOURCE... [options]\n\n"
     "Routes of ServiceProfiles. RESOURCE is TYPE, TYPE NAME... or TYPE/NAME;\n"
-    "TYPE is one of deploy, po, ns, svc, sts, ds, rs, rc, job, cj.\n\n"
+    "TYPE is one of deploy, po, ns, svc, sts, ds, rs, rc, job, cj. HTTPRoutes and\n"
+    "GRPCRoutes have their figures in `tulle stat-outbound` and `tulle stat-inbound`.\n\n"
     "  tulle routes svc/web -n demo                  what was asked of web, by route\n"
     "  tulle routes deploy/bot -n demo --to svc/web  what bot asked of web\n"
     "  tulle routes deploy/bot -n demo --to svc/web -o wide   retries, too";

@@ -222,7 +222,7 @@ static int show_inbound(const struct traffic_options *o, const struct answers *a
         print_inbound(o, rows, count, &out);
     }
     mem_free(rows);
-    return traffic_print("stat-inbound", "traffic", o, &out);
+    return traffic_print("stat-inbound", "traffic", NULL, o, &out);
 }
 
 /* --- outbound ------------------------------------------------------------------------------------ */
@@ -436,7 +436,7 @@ static int show_outbound(const struct traffic_options *o, const struct answers *
         print_outbound(o, rows, count, &out);
     }
     mem_free(rows);
-    status = traffic_print("stat-outbound", "traffic", o, &out);
+    status = traffic_print("stat-outbound", "traffic", NULL, o, &out);
     (void)fflush(stdout);
     (void)fputs(notes.at != NULL ? notes.at : "", stderr);
     text_clear(&notes);
@@ -459,8 +459,8 @@ static const struct direction {
         "RESOURCE is TYPE, TYPE NAME... or TYPE/NAME; TYPE is one of deploy, po, ns, sts,\n"
         "ds, rs, rc, job, cj.\n\n"
         "  tulle stat-inbound deploy/web -n demo\n"
-        "  tulle stat-inbound deploy/web -n demo -o wide   also what was refused:\n"
-        "      UNAUTHORIZED (403) and RATE_LIMITED (429), which are in none of the other columns",
+        "  tulle stat-inbound deploy/web -n demo -o wide   also what was refused\n\n"
+        "UNAUTHORIZED (403) and RATE_LIMITED (429) are in none of the other columns.",
         "table, wide or json",
         true,
         ask_inbound,

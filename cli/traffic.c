@@ -139,7 +139,7 @@ void traffic_json(struct text *to, json_t *value)
     json_decref(value);
 }
 
-int traffic_print(const char *command, const char *what, const struct traffic_options *o,
+int traffic_print(const char *command, const char *what, const char *why, const struct traffic_options *o,
                   struct text *out)
 {
     int status = 0;
@@ -153,6 +153,7 @@ int traffic_print(const char *command, const char *what, const struct traffic_op
         status = cli_nothing_found(&(struct cli_nothing){.target = &o->target,
                                                          .command = command,
                                                          .what = what,
+                                                         .why = why,
                                                          .ns = o->all_namespaces ? NULL : o->ns,
                                                          .named = {o->ns_option}});
     }

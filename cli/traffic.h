@@ -52,8 +52,9 @@ double traffic_per_second(const struct traffic_options *o, uint64_t count);
 /* For standard error, beside the table: what of it may mislead. */
 void traffic_notes(const Linkerd2__Public__StatOutboundResponse__Ok *ok, struct text *to);
 
-/* Standard output; without rows a sentence that there is no `what`. Takes the text. The exit status. */
-int traffic_print(const char *command, const char *what, const struct traffic_options *o,
+/* Standard output; without rows a sentence that there is no `what`, and one that says `why` (without its full
+ * stop; NULL: nobody knows). Takes the text. The exit status. */
+int traffic_print(const char *command, const char *what, const char *why, const struct traffic_options *o,
                   struct text *out);
 void traffic_json(struct text *to, json_t *value); /* takes the value */
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/public_api/breakdown.h"
+
+#include "control/policy/reading.h"
 #include "core/err.h"
 
 /*
@@ -338,6 +340,59 @@ static Linkerd2__Public__RouteTable *table_message(struct tables *t, const struc
     return m;
 }
 
+static Linkerd2__Public__Resource *resource_of(struct breakdown *b, const struct object *o)
+{
+    Linkerd2__Public__Resource *m = arena_new(&b->arena, sizeof(*m));
+
+    linkerd2__public__resource__init(m);
+    m->type = breakdown_text(b, kind_info(o->kind)->name);
+    m->namespace_ = breakdown_text(b, o->ns);
+    m->name = breakdown_text(b, o->name);
+    return m;
+}
+
+/* The first service that was asked about among the route's parents; NULL: none. */
+static const struct object *parent_asked_about(const struct breakdown *b, const struct object *route)
+{
+    const struct stat_ask *ask = &b->ask;
+    const struct stat_kind *k = ask->peer != NULL ? ask->peer : ask->kind;
+    const json_t *refs = json_object_get(route->spec, "parentRefs");
+
+    for (size_t i = 0; i < json_array_size(refs) && k->kind != KIND_COUNT; i++) {
+        const json_t *ref = json_array_get(refs, i);
+        const struct object *service =
+            parent_kind(route, ref) != PARENT_SERVICE
+                ? NULL
+                : cluster_get(cluster_of(b), KIND_SERVICE, ref_ns(ref, route->ns), ref_name(ref));
+
+        if (service != NULL && is_service_of(b, service, k, ask->peer != NULL ? ask->peer_ns : ask->ns,
+                                             ask->peer != NULL ? ask->peer_name : ask->name)) {
+            return service;
+        }
+    }
+    return NULL;
+}
+
+/* Without a row: who looks for these figures has them elsewhere. */
+static void tell_policy_route(struct breakdown *b, Linkerd2__Public__TopRoutesResponse__Ok *ok)
+{
+    static const enum kind kinds[] = {KIND_HTTP_ROUTE, KIND_LINKERD_HTTP_ROUTE, KIND_GRPC_ROUTE};
+
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++) {
+        struct map_iter it = MAP_ITER(&cluster_of(b)->objects[kinds[k]]);
+
+        while (map_next(&it)) {
+            const struct object *service = parent_asked_about(b, it.value);
+
+            if (service != NULL) {
+                ok->policy_route = resource_of(b, it.value);
+                ok->policy_service = resource_of(b, service);
+                return;
+            }
+        }
+    }
+}
+
 static void finish(struct breakdown *b)
 {
     struct tables t = {.b = b};
@@ -360,6 +415,9 @@ static void finish(struct breakdown *b)
         map_clear(&table->rows);
     }
     map_clear(&t.by_object);
+    if (ok.n_routes == 0) {
+        tell_policy_route(b, &ok);
+    }
     response.ok = &ok;
     response.response_case = LINKERD2__PUBLIC__TOP_ROUTES_RESPONSE__RESPONSE_OK;
     if (t.is_full) {

@@ -109,6 +109,23 @@ def test_routes_of_what_a_workload_received(api, prometheus):
     assert await_json(api, lambda a: a, "routes", "po", "-n", ns)["po/web-1"] == got["deploy/web"]
     assert await_json(api, lambda a: a, "routes", f"ns/{ns}")[f"ns/{ns}"] == got["deploy/web"]
     assert json.loads(api.tulle("routes", "svc/other", "-n", ns, "-o", "json")) == {}
+    assert "HTTPRoute" not in api.nothing("routes", "svc/other", "-n", ns)
+
+
+def test_routes_that_are_of_policies_are_elsewhere(api, prometheus):
+    """Who has HTTPRoutes and asks for `routes` is told where their figures are."""
+    ns = "elsewhere"
+    put_deployments(api, ns, "web", services=("web", "plain"))
+    api.put({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"namespace": ns, "name": "split"},
+             "spec": {"parentRefs": [{"group": "core", "kind": "Service", "name": "web", "port": 80}], "rules": [{}]}})
+    told = ("No routes of ServiceProfiles found. Service web has the HTTPRoute split, and figures of such routes are in "
+            f"`tulle stat-outbound deploy -n {ns}`, by workload that calls; `tulle profile web -n {ns} --template` begins a "
+            "ServiceProfile. ")
+    api.wait(lambda: api.nothing("routes", "svc/web", "-n", ns).startswith(told))
+    assert api.nothing("routes", "deploy", "-n", ns, "--to", "svc/web").startswith(told)
+    assert "HTTPRoute" not in api.nothing("routes", "svc/plain", "-n", ns)
+    api.put(profile(ns, "web", "books"))
+    api.wait(lambda: "books" in api.tulle("routes", "svc/web", "-n", ns))
 
 
 def test_routes_of_what_a_workload_sent_with_retries(api, prometheus):
