@@ -449,6 +449,7 @@ static void read_process(struct reader *r, struct config *c)
     c->hide_headers = read_bool(r, "OUTBOUND_DISABLE_INFORMATIONAL_HEADERS", c->ingress_mode);
     c->hostname_labels = read_bool(r, "OUTBOUND_METRICS_HOSTNAME_LABELS", false);
     c->metrics_idle_ns = read_duration(r, "METRICS_RETAIN_IDLE", 600 * NS_PER_S);
+    c->early_grace_ns = 20 * NS_PER_MS;
     c->shutdown_grace_ns = read_duration(r, "SHUTDOWN_GRACE_PERIOD", 120 * NS_PER_S);
     c->shutdown_endpoint = read_bool(r, "SHUTDOWN_ENDPOINT_ENABLED", false);
     c->stream_window =

@@ -62,6 +62,7 @@ struct config {
     uint64_t profile_timeout_ns; /* a profile is not waited for longer than that */
     uint64_t stream_initial_ns, stream_idle_ns, stream_lifetime_ns;
     uint64_t metrics_idle_ns, shutdown_grace_ns;
+    uint64_t early_grace_ns; /* a client silent for so long may wait for its server (early.h); 0: none does */
     uint32_t stream_window, connection_window;
     bool shutdown_endpoint, hide_headers, ingress_mode, hostname_labels;
     unsigned workers;

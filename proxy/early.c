@@ -6,9 +6,8 @@
 #include "core/log.h"
 #include "proxy/accept.h"
 
-#define GRACE_NS       (20 * NS_PER_MS)
-#define GRACE_CLEAR_NS (50 * NS_PER_MS) /* while it may yet be a mesh peer */
-#define GRACE_LONG_NS  NS_PER_S
+#define GRACE_CLEAR_TENTHS 25 /* of the usual one, while it may yet be a mesh peer */
+#define GRACE_LONG_NS      NS_PER_S
 
 /* --- what is remembered ----------------------------------------------------------------------- */
 
@@ -81,9 +80,10 @@ void early_clear(struct proxy_worker *w)
 uint64_t early_grace_ns(const struct conn *c)
 {
     const struct early_slot *s;
+    uint64_t grace_ns = c->w->config->early_grace_ns;
     bool may_be_mesh = c->dir == INBOUND && c->state == CONN_PEEK;
 
-    if (c->early != EARLY_UNTRIED || c->is_direct || chain_size(&c->head) > 0 ||
+    if (grace_ns == 0 || c->early != EARLY_UNTRIED || c->is_direct || chain_size(&c->head) > 0 ||
         !(c->state == CONN_DETECT || may_be_mesh) || !conn_may_be_opaque(c)) {
         return 0;
     }
@@ -92,9 +92,9 @@ uint64_t early_grace_ns(const struct conn *c)
         return GRACE_LONG_NS;
     }
     if (may_be_mesh) {
-        return GRACE_CLEAR_NS;
+        return grace_ns * GRACE_CLEAR_TENTHS / 10;
     }
-    return s != NULL && s->server_first ? 1 : GRACE_NS;
+    return s != NULL && s->server_first ? 1 : grace_ns;
 }
 
 /* --- what came of it -------------------------------------------------------------------------- */
