@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/shed.h"
 
+#include "core/alloc.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "proxy/proxy.h"
 
 #include <fcntl.h>
-#include <malloc.h>
 #include <unistd.h>
 
 #define CALM_NS    NS_PER_S          /* between looks while half of the limit is free */
@@ -132,7 +132,7 @@ static void look(struct shed *s)
     if (next == s->level && (next == SHED_NONE || now_ns - s->pressed_ns < PRESS_NS)) {
         return;
     }
-    (void)malloc_trim(0); /* of all threads' arenas: what came of the last time */
+    mem_trim(); /* of all threads' arenas: what came of the last time */
     if (next != s->level) {
         set_level(s, next);
     } else {

@@ -14,7 +14,6 @@
 #include "proxy/shed.h"
 #include "proxy/span_queue.h"
 
-#include <malloc.h>
 #include <unistd.h>
 
 #define REST_NS  (10 * NS_PER_S)
@@ -160,7 +159,7 @@ static void on_rest(struct timer *t)
     arena_cache_clear();
     chunk_pool_trim(&w->loop->chunks);
     shed_worker_rest(w);
-    (void)malloc_trim(0);
+    mem_trim();
 }
 
 void proxy_worker_at_rest(struct proxy_worker *w)

@@ -25,7 +25,7 @@ BANNED = re.compile(CALL.format(
     "strcpy|strcat|strncpy|strncat|sprintf|vsprintf|gets|strtok|atoi|atol|atoll|sscanf|rand|srand|"
     "alloca|setjmp|longjmp|signal|localtime|gmtime|inet_addr|inet_ntoa"))
 HEAP = re.compile(CALL.format(
-    "malloc|calloc|realloc|reallocarray|free|strdup|strndup|asprintf|vasprintf"))
+    "malloc|calloc|realloc|reallocarray|free|strdup|strndup|asprintf|vasprintf|malloc_trim"))
 PRINT = re.compile(CALL.format("printf|vprintf|puts|putchar") +
                    r"|(?<!\w)fprintf\s*\(\s*(stdout|stderr)\b")
 LOCK = re.compile(r"\bpthread_(mutex|rwlock|spin)_\w+")

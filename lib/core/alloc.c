@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/alloc.h"
 
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -87,4 +88,11 @@ char *mem_printf(const char *format, ...)
         alloc_fail();
     }
     return text;
+}
+
+void mem_trim(void)
+{
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    (void)malloc_trim(0);
+#endif
 }

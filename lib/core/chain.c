@@ -6,8 +6,6 @@
 #include "core/loop.h"
 #include "core/poison.h"
 
-#include <malloc.h>
-
 /* Returning pages to the system walks the heap: not worth it for less than this many chunks. */
 #define CHUNK_RELEASE_MIN 4
 
@@ -72,7 +70,7 @@ static void chunk_pool_shed(struct chunk_pool *p, size_t unused)
 
     chunk_pool_drop(p, count);
     if (count >= CHUNK_RELEASE_MIN) {
-        (void)malloc_trim(0);
+        mem_trim();
     }
 }
 
