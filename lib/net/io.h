@@ -101,8 +101,10 @@ bool io_is_reset(const struct io *io);
 int io_unread(const struct io *io, size_t *out_bytes) MUST_USE;
 /* Bytes of ours that the kernel keeps because the peer has not taken them yet. */
 size_t io_untaken(const struct io *io);
-/* Before io_close(), where nobody waits for the peer: drop what has come, at most 256 KiB. Unread it
- * would make the end a reset, which may destroy at the peer what was sent before (RFC 9112 9.6). */
+/* Before io_close(), where nobody waits for the peer: drop what has come, at most 1 MiB. Unread it would make
+ * the end a reset, which may destroy what was sent before (RFC 9112 9.6). One call, which empties the
+ * kernel's buffer as the close would, and neither copies nor decrypts: thousands of connections may be closed
+ * so in one turn. What comes after it is still answered with a reset. */
 void io_drop_unread(struct io *io);
 void io_close(struct io *io);  /* NULL is fine; unwritten bytes are lost unless shut was done */
 /* Drop what closed connections of this loop still have to write; before loop_close(). */
