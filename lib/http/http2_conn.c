@@ -178,6 +178,9 @@ void h2_conn_close(struct h2_conn *c, uint32_t code, int err)
         }
         return;
     }
+    if (code != NGHTTP2_ENHANCE_YOUR_CALM) { /* its client shall not come again with them */
+        h2_stream_refuse_new(c);
+    }
     /* What is queued goes first: behind the GOAWAY nghttp2 sends no DATA and no trailers. */
     if (conn_say(c) == 0) {
         (void)nghttp2_session_terminate_session(c->session, code);

@@ -215,6 +215,9 @@ void h2_stream_ready(struct h2_stream *s);
 bool h2_stream_let_go(struct h2_stream *s);
 void h2_stream_reset_later(struct h2_stream *s, enum reset why, int err); /* first one wins */
 void h2_stream_refuse(struct h2_stream *s, uint32_t code, enum reset why, int err);
+/* A server's connection ends: those that no user was told of are reset, at once, and may be made again (RFC
+ * 9113 8.7). */
+void h2_stream_refuse_new(struct h2_conn *c);
 bool h2_stream_is_due(const struct h2_stream *s); /* a new one: it would be shown to its user */
 void h2_stream_run(struct h2_stream *s);
 void h2_stream_init_room(struct h2_stream *s);

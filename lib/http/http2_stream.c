@@ -192,6 +192,19 @@ static void stream_cut(struct h2_stream *s, uint32_t code)
     }
 }
 
+void h2_stream_refuse_new(struct h2_conn *c)
+{
+    LIST_FOREACH(node, &c->streams)
+    {
+        struct h2_stream *s = LIST_ITEM(node, struct h2_stream, node);
+
+        if (s->is_new && s->on_wire) {
+            stream_cut(s, s->has_cut ? s->cut_code : NGHTTP2_REFUSED_STREAM);
+            h2_stream_reset_later(s, RESET_REFUSED, E_REFUSED);
+        }
+    }
+}
+
 /* --- room ---------------------------------------------------------------------------------------- */
 
 /*
