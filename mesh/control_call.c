@@ -102,11 +102,11 @@ static void on_end(void *user, enum grpc_status status, struct bytes message, in
         answer(p, GRPC_OK, text_bytes(&p->answer));
     } else if (status == GRPC_OK) {
         answer(p, GRPC_INTERNAL, BYTES("the service answered without a message"));
-    } else if (message.len > 0 || err == 0) {
+    } else if (err == 0) {
         control_heard(p->control); /* it works, and refuses */
         answer(p, status, message.len > 0 ? message : bytes_str(grpc_status_name(status)));
-    } else {
-        answer(p, status, bytes_str(err_text(err)));
+    } else { /* it broke off, and nobody has spoken: the message is our own */
+        answer(p, status, message.len > 0 ? message : bytes_str(err_text(err)));
     }
 }
 

@@ -47,7 +47,7 @@ struct control {
     size_t conns_count;
     bool is_full;               /* no more connections are opened, and that was told */
     struct timer spare;         /* until a connection without streams is of no use any more */
-    unsigned failures;          /* rounds over all addresses since the last message */
+    unsigned failures;          /* rounds over all addresses, and connections lost, since it was heard */
     bool is_out;                /* the outage under way was logged */
     bool was_open;              /* at any time */
     char problem[256];          /* why it is not connected; empty: no reason known */
@@ -81,7 +81,7 @@ void control_disconnect(struct control *c); /* to IDLE, from any state; streams 
 /* control.c */
 void control_want(struct control *c); /* something was added to a waiting list: counted */
 bool control_is_wanted(const struct control *c);
-void control_heard(struct control *c); /* a message came: the service works */
+void control_heard(struct control *c); /* a message came, or a status: the service works */
 
 /*
  * control_watch.c, control_call.c: take the first of a waiting list to the connection. False: no
