@@ -109,11 +109,9 @@ static enum verdict check_request(struct bytes b)
         }
     }
     i = (size_t)(scan_target_end(target.at, end) - target.at);
-    if (i == target.len) {
-        /* A request line that goes on: wire 5.1 takes the start of one for HTTP. */
-        return b.len >= DETECT_BYTES_MIN ? IS_REQUEST : MAY_BE_REQUEST;
-    }
-    return check_version(bytes_from(target, i));
+    v = i < target.len ? check_version(bytes_from(target, i)) : MAY_BE_REQUEST;
+    /* A request line that goes on: wire 5.1 takes the start of one for HTTP, wherever it is cut. */
+    return v == MAY_BE_REQUEST && b.len >= DETECT_BYTES_MIN ? IS_REQUEST : v;
 }
 
 int http_detect(struct bytes head, enum detected *out)

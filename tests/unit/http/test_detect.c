@@ -25,7 +25,10 @@ static const struct {
     {"GET /a/target/that/goes/on", DETECT_HTTP1},
     {"GET /abc", AGAIN},
     {"GET", AGAIN},
-    {"GET / HTTP/1.1", AGAIN},
+    {"GET / HTTP/1.", AGAIN},
+    {"GET / HTTP/1.1", DETECT_HTTP1}, /* wire 5.1: 14 bytes of what begins a request */
+    {"GET /abcd HTT", AGAIN},
+    {"GET /abcd HTTP", DETECT_HTTP1},
     {"PRI * HTTP/2.0", DETECT_HTTP2},
     {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", DETECT_HTTP2},
     {"PRI * HTTP/2", AGAIN},
@@ -90,6 +93,23 @@ static void long_words_are_no_request(void **state UNUSED)
     assert_int_equal(detect(text, sizeof(text)), DETECT_HTTP1);
 }
 
+/* What is looked at ends at 1,024 bytes, in any part of a request line: none is carried past the policies. */
+static void a_long_request_line_is_one_wherever_it_is_cut(void **state UNUSED)
+{
+    static char text[2048];
+
+    for (size_t target = 990; target < 1040; target++) {
+        size_t len = 4 + target;
+
+        memset(text, 'x', sizeof(text));
+        memcpy(text, "GET /", 5);
+        memcpy(text + len, " HTTP/1.1\r\nhost: h\r\n\r\n", 22);
+        for (size_t cut = 1000; cut <= 1024; cut++) {
+            assert_int_equal(detect(text, cut), DETECT_HTTP1);
+        }
+    }
+}
+
 /* RFC 9113 3.4: servers of HTTP/2 may speak first. */
 static void what_servers_say_first(void **state)
 {
@@ -132,6 +152,7 @@ int main(void)
         cmocka_unit_test(what_servers_say_first),
         cmocka_unit_test(protocols_are_told_apart),
         cmocka_unit_test(long_words_are_no_request),
+        cmocka_unit_test(a_long_request_line_is_one_wherever_it_is_cut),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

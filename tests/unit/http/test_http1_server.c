@@ -77,6 +77,29 @@ static void a_request_may_come_byte_by_byte(void **state UNUSED)
     assert_answer(OK_EMPTY, 1);
 }
 
+/* The first KiB of a head that is not complete is looked at, and may end in any part of the request line. */
+static void a_long_target_may_be_cut_anywhere(void **state UNUSED)
+{
+    static const size_t cuts[] = {1023, 1024, 1448};
+    static char text[2048];
+
+    memset(text, 'x', sizeof(text));
+    memcpy(text, "GET /", 5);
+    for (size_t i = 0; i < 30 * ARRAY_LEN(cuts); i++) {
+        size_t line = 1005 + i / ARRAY_LEN(cuts), cut = cuts[i % ARRAY_LEN(cuts)];
+
+        memset(text + 5, 'x', sizeof(text) - 5);
+        memcpy(text + line, " HTTP/1.1\r\nhost: h\r\ncookie: ", 28);
+        memcpy(text + 1600, "\r\n\r\n", 4);
+        probe_send_bytes(&p, bytes_of(text, cut));
+        probe_send_bytes(&p, bytes_of(text + cut, 1604 - cut));
+        assert_int_equal(strncmp(p.log.at, "head GET /xxx", 13), 0);
+        text_reset(&p.log);
+        answer_and_close_stream();
+        assert_answer(OK_EMPTY, 1);
+    }
+}
+
 static void a_head_may_span_chunks(void **state UNUSED)
 {
     struct text t;
@@ -242,6 +265,7 @@ int main(void)
         TEST(an_idle_connection_holds_no_chunk),
         TEST(every_split_of_a_request_is_the_same_request),
         TEST(a_request_may_come_byte_by_byte),
+        TEST(a_long_target_may_be_cut_anywhere),
         TEST(a_head_may_span_chunks),
         TEST(responses_are_framed),
         TEST(head_has_no_body),

@@ -92,6 +92,27 @@ static void an_injected_failure(void **state)
     assert_int_equal(rig_sum("tulle_failures_total", "cause=\"injected\"", NULL), 1);
 }
 
+/* Nor does a target evade it that is as long as what is looked at to tell HTTP. */
+static void no_length_of_a_target_passes_by_a_filter(void **state)
+{
+    char text[1200];
+
+    (void)state;
+    filter(&(struct filter){.kind = FILTER_FAIL, .status = 418, .message = BYTES("no")});
+    know();
+    for (size_t line = 1010; line < 1030; line++) {
+        struct peer *client = peer_dial(INBOUND);
+
+        memset(text, 'x', sizeof(text));
+        memcpy(text, "GET /", 5);
+        memcpy(text + line, " HTTP/1.1\r\nHost: w\r\n\r\n", 23);
+        peer_send(client, text);
+        RIG_UNTIL(peer_has(client, "HTTP/1.1 418 "));
+        peer_close(client);
+    }
+    assert_true(app_has_nobody(&app));
+}
+
 /* The edits are borrowed from the policy, which another request may replace meanwhile. */
 static void edits_of_the_request(void **state)
 {
@@ -321,6 +342,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(a_redirect_is_for_the_authorized),
         TEST(an_injected_failure),
+        TEST(no_length_of_a_target_passes_by_a_filter),
         TEST(edits_of_the_request),
         TEST(a_limit_that_is_used_up),
         TEST(a_probe_has_no_limit),
